@@ -1,0 +1,335 @@
+"""Every option of `striate train`, once. A class is a section of a recipe; a field is a key and a flag.
+
+`None` as default: decided from the data and the network (see `training/defaults.py`) and written, resolved, to the
+run folder's recipe.toml.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from striate.errors import UsageError
+from striate.options.declare import check_options, option
+from striate.spec import INTERPOLATIONS, RESIZE_RULES
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataOptions:
+    """Where images come from, how they are split, and what the network is fed."""
+
+    data: str = option("digits", "a named set, a folder of class folders, IDX or CIFAR files, a CSV or Parquet table")
+    data_root: str | None = option(None, "folder where named sets lie or are downloaded to [~/.cache/striate/data]")
+    offline: bool = option(False, "never use the network")
+    image_column: str | None = option(None, "table column with the image paths [image, path, file or filename]")
+    label_column: str | None = option(None, "table column with the labels [label, class or category]")
+    split_column: str | None = option(None, "table column that says train, val or test [split, where there is one]")
+    group: str | None = option(
+        None,
+        "keep images of one group on one side of every split: a table column, `parent` for the folder that holds the "
+        "image, or a regular expression whose first bracket in the file's path names the group",
+    )
+    val_fraction: float | None = option(
+        None, "part held out for validation [0.2; 0.1 where there is a test set]", above=0.0, at_most=0.9
+    )
+    test_fraction: float = option(
+        0.0, "part held out for the final test, where no test set is given", at_least=0.0, at_most=0.9
+    )
+    split_seed: int = option(0, "another number gives another split", at_least=0)
+    limit: int | None = option(None, "use only this many training images, the same share of each class", at_least=1)
+    input_size: int | None = option(
+        None, "side in pixels of what the network sees [native for small images, else the network's]", at_least=1
+    )
+    channels: int | None = option(
+        None, "1: grey, 3: colour, others only as the files have them [as the images are]", at_least=1
+    )
+    resize: str | None = option(
+        None, "how an image comes to the input size [crop for photos]", choices=tuple(RESIZE_RULES)
+    )
+    crop_fraction: float | None = option(
+        None, "part of the resized short side that the centre crop keeps", above=0.0, at_most=1.0
+    )
+    interpolation: str | None = option(None, "resampling filter, always antialiased", choices=INTERPOLATIONS)
+    mean: tuple[float, ...] | None = option(
+        None, "per-channel mean of the full pixel range [measured on the training images]"
+    )
+    std: tuple[float, ...] | None = option(
+        None, "per-channel standard deviation [measured on the training images]", above=0.0
+    )
+    workers: int | None = option(None, "threads that decode photos [one per core]", at_least=0)
+    cache_memory: int = option(
+        4096, "MiB of decoded photos kept in memory; what exceeds it is decoded each epoch", at_least=0
+    )
+
+    def __post_init__(self) -> None:
+        check_options(self, "data")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelOptions:
+    """Which network, and the variations it allows."""
+
+    model: str | None = option(None, "a registered name (see `striate models`) or FILE.py:CLASS [chosen by image size]")
+    from_: str = option("scratch", "start from: scratch, a run folder or a model file")
+    activation: str | None = option(
+        None,
+        "activation, where the network allows the choice",
+        choices=("relu", "leaky_relu", "elu", "gelu", "maxout", "sigmoid", "tanh", "scaled_tanh", "linear"),
+    )
+    normalization: str | None = option(
+        None,
+        "normalisation, where the network allows the choice",
+        choices=("batch", "group", "local_response", "contrast", "none"),
+    )
+    pooling: str | None = option(
+        None,
+        "pooling, where the network allows the choice",
+        choices=("max", "average", "sum", "overlapping_max", "trainable"),
+    )
+    dropout: float | None = option(
+        None, "drop probability before the classifier", at_least=0.0, at_most=0.95, source="Srivastava et al. 2014"
+    )
+    stochastic_depth: float | None = option(
+        None,
+        "drop probability of the last residual block, growing linearly",
+        at_least=0.0,
+        at_most=0.95,
+        source="Huang et al. 2016, arXiv:1603.09382",
+    )
+    init: str = option(
+        "paper",
+        "how weights start",
+        choices=("paper", "xavier", "he", "lsuv"),
+        source="Glorot & Bengio 2010; He et al. 2015; Mishkin & Matas 2016",
+    )
+
+    def __post_init__(self) -> None:
+        check_options(self, "model")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AugmentOptions:
+    """Distortions of the training images, all off at their stated default; drawn per (seed, epoch, image)."""
+
+    preset: str = option(
+        "auto",
+        "the starting point that the options below change: auto chooses by the data",
+        choices=("auto", "none", "digits", "small", "photos"),
+    )
+    shift: int | None = option(
+        None, "pad by this many pixels and crop at a random place", at_least=0, source="He et al. 2015, sec. 4.2"
+    )
+    flip: float | None = option(None, "probability of a horizontal flip", at_least=0.0, at_most=1.0)
+    crop_scale: tuple[float, float] | None = option(
+        None,
+        "random resized crop: range of the area kept, such as 0.35,1",
+        above=0.0,
+        at_most=1.0,
+        source="Szegedy et al. 2014, sec. 6",
+    )
+    crop_ratio: tuple[float, float] | None = option(
+        None, "random resized crop: range of aspect ratios [0.75,1.333]", above=0.0
+    )
+    scale_jitter: tuple[int, int] | None = option(
+        None,
+        "resize the short side to a whole number drawn from this range, then crop",
+        at_least=1,
+        source="Simonyan & Zisserman 2014, sec. 3.1; He et al. 2015, sec. 3.4: 256,480",
+    )
+    rotate: float | None = option(None, "rotation up to this many degrees either way", at_least=0.0, at_most=180.0)
+    zoom: float | None = option(None, "scaling up or down by up to this fraction", at_least=0.0, at_most=0.9)
+    shear: float | None = option(None, "shear up to this many degrees either way", at_least=0.0, at_most=60.0)
+    translate: float | None = option(
+        None, "translation up to this fraction of the side either way", at_least=0.0, at_most=0.9
+    )
+    elastic: float | None = option(
+        None,
+        "elastic distortion: displacement scale alpha in pixels",
+        at_least=0.0,
+        source="Simard et al. 2003, sec. 2",
+    )
+    elastic_sigma: float | None = option(
+        None, "elastic distortion: smoothing of the displacement field in pixels [4]", above=0.0
+    )
+    brightness: float | None = option(None, "brightness factor drawn from 1 ± this", at_least=0.0, at_most=1.0)
+    contrast: float | None = option(None, "contrast factor drawn from 1 ± this", at_least=0.0, at_most=1.0)
+    saturation: float | None = option(
+        None, "saturation factor drawn from 1 ± this (colour only)", at_least=0.0, at_most=1.0
+    )
+    hue: float | None = option(
+        None, "hue turned by up to this part of the circle (colour only)", at_least=0.0, at_most=0.5
+    )
+    lighting: float | None = option(
+        None,
+        "PCA colour noise: standard deviation of the three coefficients (colour only)",
+        at_least=0.0,
+        source="Krizhevsky et al. 2012, sec. 4.1",
+    )
+    noise: float | None = option(None, "Gaussian noise: standard deviation in parts of the pixel range", at_least=0.0)
+    cutout: int | None = option(
+        None, "side of a square set to the mean", at_least=0, source="DeVries & Taylor 2017, arXiv:1708.04552"
+    )
+    mixup: float | None = option(
+        None, "mixup: alpha of the beta distribution", at_least=0.0, source="Zhang et al. 2017, arXiv:1710.09412"
+    )
+    cutmix: float | None = option(
+        None, "cutmix: alpha of the beta distribution", at_least=0.0, source="Yun et al. 2019, arXiv:1905.04899"
+    )
+
+    def __post_init__(self) -> None:
+        check_options(self, "augment")
+        for name in ("crop_scale", "crop_ratio", "scale_jitter"):
+            pair = getattr(self, name)
+            if pair is not None and pair[0] > pair[1]:
+                raise UsageError(f"augment.{name} = {list(pair)}: the first must not exceed the second")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RegularizeOptions:
+    """What keeps the network from learning the training set by heart."""
+
+    weight_decay: float | None = option(
+        None,
+        "L2: pull of the weights towards zero",
+        at_least=0.0,
+        source="Krizhevsky & Hinton 2009; Krizhevsky et al. 2012, sec. 5",
+    )
+    decay_norms_and_biases: bool = option(False, "apply weight decay to normalisation layers and biases too")
+    head_weight_decay: float | None = option(None, "another weight decay for the head [as the rest]", at_least=0.0)
+    l1: float = option(0.0, "L1: weight of the sum of absolute weights", at_least=0.0)
+    label_smoothing: float | None = option(
+        None,
+        "part of the target spread over all classes",
+        at_least=0.0,
+        at_most=0.9,
+        source="Szegedy et al. 2015, arXiv:1512.00567, sec. 7",
+    )
+    class_weights: str = option(
+        "none", "weigh the loss by class: balanced gives every class the same total", choices=("none", "balanced")
+    )
+    sampling: str = option("shuffle", "balanced draws every class equally often", choices=("shuffle", "balanced"))
+
+    def __post_init__(self) -> None:
+        check_options(self, "regularize")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OptimizerOptions:
+    """How weights move."""
+
+    optimizer: str | None = option(None, "update rule", choices=("sgd", "rmsprop", "adamw"))
+    lr: float | str | None = option(None, "peak learning rate, or auto for a range test before the first epoch")
+    momentum: float | None = option(None, "momentum (sgd, rmsprop)", at_least=0.0, at_most=0.999)
+    nesterov: bool | None = option(None, "Nesterov's form of momentum (sgd)")
+    betas: tuple[float, float] = option(
+        (0.9, 0.999), "averaging of gradient and its square (adamw)", at_least=0.0, at_most=0.99999
+    )
+    alpha: float = option(0.99, "averaging of the squared gradient (rmsprop)", at_least=0.0, at_most=0.99999)
+    eps: float = option(1e-8, "added to the denominator (rmsprop, adamw)", above=0.0)
+    batch_size: int | None = option(None, "images per step; halved with accumulation where it does not fit", at_least=1)
+    accumulate: int = option(1, "gradient accumulation: this many batches make one step", at_least=1)
+    clip_norm: float = option(0.0, "limit of the gradient's norm, 0 for none", at_least=0.0)
+
+    def __post_init__(self) -> None:
+        check_options(self, "optimizer")
+        if isinstance(self.lr, str) and self.lr != "auto":
+            raise UsageError(f"optimizer.lr = {self.lr!r}: expected a number or auto")
+        if isinstance(self.lr, float) and not self.lr > 0:
+            raise UsageError(f"optimizer.lr = {self.lr}: must be above 0")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScheduleOptions:
+    """How the learning rate moves."""
+
+    epochs: int | None = option(None, "passes over the training images", at_least=1)
+    schedule: str | None = option(
+        None,
+        "course of the learning rate",
+        choices=("constant", "step", "multistep", "polynomial", "plateau", "exponential", "cosine", "onecycle"),
+    )
+    per: str = option("step", "what moves the schedule on (plateau: always the epoch)", choices=("step", "epoch"))
+    warmup: float = option(0.0, "epochs over which the rate first rises linearly", at_least=0.0)
+    step_epochs: float = option(30.0, "step: epochs between drops", above=0.0)
+    milestones: tuple[float, ...] = option(
+        (0.5, 0.75), "multistep: drops at these parts of training (below 1) or epochs", above=0.0
+    )
+    gamma: float = option(
+        0.1, "step, multistep, plateau: factor of a drop; exponential: factor per epoch", above=0.0, at_most=1.0
+    )
+    power: float = option(1.0, "polynomial: exponent", above=0.0)
+    patience: int = option(3, "plateau: epochs without improvement before a drop", at_least=0)
+    rise: float = option(0.25, "onecycle: part of training in which the rate rises", above=0.0, at_most=0.9)
+    final_lr: float = option(
+        0.0, "cosine, polynomial, onecycle: last rate as part of the peak", at_least=0.0, at_most=1.0
+    )
+
+    def __post_init__(self) -> None:
+        check_options(self, "schedule")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingOptions:
+    """The run itself: repeats, averages, when to stop, what to keep."""
+
+    seed: int = option(0, "everything random follows from it", at_least=0)
+    seeds: int = option(1, "repeat with this many seeds, counted on from --seed; reports mean and spread", at_least=1)
+    folds: int = option(1, "cross-validate over this many folds; reports mean and spread", at_least=1)
+    ema: float | None = option(
+        None,
+        "decay of the Polyak average of the weights, 0 for none; evaluated beside the raw weights",
+        at_least=0.0,
+        at_most=0.99999,
+        source="Polyak & Juditsky 1992",
+    )
+    best_by: str = option(
+        "top1", "validation figure that picks the best epoch", choices=("top1", "loss", "balanced_accuracy", "last")
+    )
+    early_stopping: int = option(
+        0, "stop after this many epochs without improvement and keep the best weights, 0 for never", at_least=0
+    )
+    evaluate_every: int = option(1, "epochs between validations; the last is always validated", at_least=1)
+    budget: str | None = option(None, "time for the training, such as 90s, 10m or 2h: the epochs are planned to fit")
+    snapshots: int = option(0, "keep the weights every so many epochs, 0 for never", at_least=0)
+    save_minutes: float = option(5.0, "minutes between resume states inside a long epoch", above=0.0)
+    log_every: int = option(0, "write a metrics line every so many steps, 0 for epochs only", at_least=0)
+    runs: str = option("runs", "folder that holds the run folders")
+    run_dir: str | None = option(None, "this run's own folder [runs/<date-time>-<model>-<data>]")
+    report: bool = option(True, "write report.html at the end")
+
+    def __post_init__(self) -> None:
+        check_options(self, "training")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RuntimeOptions:
+    """The hardware, and how it is used. Measured choices are made once, at the start, and recorded."""
+
+    device: str = option("auto", "cpu, cuda, cuda:1, mps, or the best there is")
+    precision: str = option(
+        "auto",
+        "arithmetic of the network; auto takes bf16 where the processor has it in hardware and it pays",
+        choices=("auto", "fp32", "bf16", "fp16"),
+    )
+    channels_last: bool | None = option(
+        None, "memory layout NHWC [measured default: on, but for one-channel nets of a few thousand weights]"
+    )
+    compile: bool = option(False, "torch.compile the network: pays on long runs only")
+    threads: int | None = option(None, "processor threads [all cores]", at_least=1)
+    deterministic: bool = option(True, "on a GPU, choose kernels that repeat exactly")
+
+    def __post_init__(self) -> None:
+        check_options(self, "runtime")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainOptions:
+    """All sections together: what a recipe file holds and what recipe.toml records."""
+
+    data: DataOptions = field(default_factory=DataOptions)
+    model: ModelOptions = field(default_factory=ModelOptions)
+    augment: AugmentOptions = field(default_factory=AugmentOptions)
+    regularize: RegularizeOptions = field(default_factory=RegularizeOptions)
+    optimizer: OptimizerOptions = field(default_factory=OptimizerOptions)
+    schedule: ScheduleOptions = field(default_factory=ScheduleOptions)
+    training: TrainingOptions = field(default_factory=TrainingOptions)
+    runtime: RuntimeOptions = field(default_factory=RuntimeOptions)

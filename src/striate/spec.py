@@ -1,0 +1,191 @@
+"""The nouns that rooms hand to one another: frozen, without behaviour beyond reading and writing themselves.
+
+None of this imports torch, so that `striate --help`, `models` and `runs` stay instant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from striate.errors import UsageError
+
+ResizeRule = Literal["crop", "squash", "letterbox", "pad"]
+RESIZE_RULES: dict[str, str] = {
+    "crop": "resize the short side to size / crop_fraction, then take the centre crop",
+    "squash": "resize both sides to size, whatever the aspect ratio",
+    "letterbox": "resize the long side to size, fill the rest with the mean colour",
+    "pad": "centre the image on a canvas of size filled with 0; larger images are first shrunk to fit",
+}
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InputSpec:
+    """What a network is fed: the one record that training, evaluation, prediction and export preprocess by.
+
+    Stored pixels are unsigned integers of `bits` bits; the network sees ``(pixel / (2**bits - 1) - mean) / std``.
+    """
+
+    size: tuple[int, int]  # height, width in pixels
+    channels: int
+    mean: tuple[float, ...] = (0.5,)  # per channel (or one for all), in units of the full pixel range
+    std: tuple[float, ...] = (0.5,)
+    resize: ResizeRule = "crop"
+    crop_fraction: float = 1.0  # the part of the resized short side that the centre crop keeps
+    interpolation: str = "bilinear"  # always antialiased
+    bits: int = 8
+
+    def __post_init__(self) -> None:
+        if self.resize not in RESIZE_RULES:
+            raise UsageError(f"unknown resize rule {self.resize!r}", f"known: {', '.join(RESIZE_RULES)}")
+        if self.interpolation not in INTERPOLATIONS:
+            raise UsageError(f"unknown interpolation {self.interpolation!r}", f"known: {', '.join(INTERPOLATIONS)}")
+        for name in ("mean", "std"):
+            if len(getattr(self, name)) not in (1, self.channels):
+                raise UsageError(
+                    f"input {name} has {len(getattr(self, name))} values for {self.channels} channels",
+                    "give one value, or one per channel",
+                )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON and TOML."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> InputSpec:
+        """The reverse of `to_dict`; lists become tuples."""
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """The class names in the order of the network's outputs."""
+
+    names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if len(set(self.names)) != len(self.names):
+            twice = sorted({name for name in self.names if self.names.count(name) > 1})
+            raise UsageError(f"class names occur twice: {', '.join(twice)}")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def index(self, name: str) -> int:
+        """The output that stands for class `name`."""
+        return self.names.index(name)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelEntry:
+    """One registered architecture: data, not code. `build` is called as ``build(config, in_channels, classes)``."""
+
+    name: str
+    family: str
+    build: Callable[..., Any]
+    config: Any  # the family's frozen config dataclass
+    input: InputSpec  # what the paper feeds it
+    classes: int
+    paper: str
+    year: int
+    title: str = ""
+    min_size: int = 1  # the smallest square input whose geometry works out
+    aliases: tuple[str, ...] = ()
+    published: Mapping[str, Any] = field(default_factory=dict)  # {"params": ..., "macs": ..., "errors": {...}}
+
+
+@dataclass(frozen=True, slots=True)
+class RankedLabel:
+    """One class and the probability that the network gives it (0 to 1)."""
+
+    label: str
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """The ranked classes of one image, best first; `error` says why there are none."""
+
+    path: str
+    labels: tuple[RankedLabel, ...]
+    error: str | None = None
+
+    @property
+    def label(self) -> str | None:
+        """The best class, or None where the image could not be read."""
+        return self.labels[0].label if self.labels else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The form that `striate predict --json` prints."""
+        row: dict[str, Any] = {"path": self.path, "labels": [asdict(label) for label in self.labels]}
+        return row | ({"error": self.error} if self.error else {})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClassScores:
+    """How one class fared: fractions from 0 to 1, `support` in images."""
+
+    label: str
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scores:
+    """A network over a split. Accuracies are fractions; `n` counts the images scored.
+
+    Unreadable images are wrong answers: they count in `n` and in `unreadable`.
+    """
+
+    top1: float
+    top5: float | None  # None below six classes
+    loss: float  # mean cross-entropy (or the head's own loss) of the readable images
+    n: int
+    unreadable: int = 0
+    balanced_accuracy: float | None = None
+    ece: float | None = None  # expected calibration error, 15 equal-width bins
+    per_class: tuple[ClassScores, ...] = ()
+    confusion: tuple[tuple[int, ...], ...] = ()  # rows: truth, columns: prediction
+
+    def summary(self) -> dict[str, Any]:
+        """The four fields that every command reports."""
+        return {"top1": self.top1, "top5": self.top5, "loss": self.loss, "n": self.n}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, as plain values for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunResult:
+    """What a training run came to."""
+
+    run: Path
+    model: str
+    epochs: int
+    seconds: float  # training alone: no imports, loading, final evaluation or report
+    val: Scores | None
+    test: Scores | None = None
+    best_epoch: int | None = None
+    report: Path | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The form that `striate train --json` prints."""
+        row: dict[str, Any] = {
+            "run": str(self.run),
+            "model": self.model,
+            "epochs": self.epochs,
+            "best_epoch": self.best_epoch,
+            "seconds": self.seconds,
+            "val": self.val.summary() if self.val else None,
+        }
+        if self.test is not None:
+            row["test"] = self.test.summary()
+        if self.report is not None:
+            row["report"] = str(self.report)
+        return row
