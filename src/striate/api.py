@@ -1,0 +1,206 @@
+"""The verbs of the library, as `striate.train(...)` and so on; the command line calls the same ones.
+
+Options are keywords here, by the names they have on the command line: ``train("digits", epochs=3, weight_decay=1e-4)``
+is ``striate train digits --epochs 3 --weight-decay 1e-4``. Rooms are imported inside the functions, since torch is
+only worth loading once there is something to do, and its allocator can only be tuned before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from striate.errors import UnknownNameError, UsageError
+from striate.options import DataOptions, TrainOptions, load_recipe, merged, options_of
+from striate.progress import Console, Progress
+
+if TYPE_CHECKING:
+    from striate.data import CheckReport, Dataset
+    from striate.evaluation import Evaluation
+    from striate.models import ConvNet
+    from striate.prediction import Classifier
+    from striate.spec import RunResult
+
+
+def train(
+    data: str | Path | Dataset | None = None,
+    *,
+    recipe: str | Path | None = None,
+    options: TrainOptions | None = None,
+    progress: bool | Progress = True,
+    **settings: Any,
+) -> RunResult:
+    """Train a network, evaluate it, and write its run folder and report.
+
+    Args:
+        data: A named set (`digits`, `mnist` …), a path, or a `Dataset`; `digits` where nothing else is said.
+        recipe: The name of a shipped recipe or a TOML file.
+        options: All options at once; `recipe` and keywords are put over them.
+        progress: Whether to show bars (also in a notebook), or a `Progress` of your own.
+        **settings: Any option by its name, such as ``epochs=3``; `model` may also be a `ConvNet`.
+
+    Raises:
+        UnknownNameError: an option, recipe, data set or model of that name does not exist.
+        UsageError: a value does not fit its declaration.
+        DataError, ModelError, TrainingError: the data or the network cannot be used, or training failed.
+    """
+    base = options or TrainOptions()
+    if recipe is not None:
+        base = load_recipe(recipe, base)
+    dataset = None
+    if isinstance(data, (str, Path)):
+        settings["data"] = str(data)
+    elif data is not None:
+        dataset = data
+    network = settings.pop("model") if "model" in settings and not _is_text(settings["model"]) else None
+    chosen = merged(base, sections_of(settings))
+    return train_and_report(chosen, dataset=dataset, model=network, progress=progress_of(progress))
+
+
+def train_and_report(
+    options: TrainOptions,
+    *,
+    dataset: Dataset | None = None,
+    model: ConvNet | None = None,
+    progress: Progress,
+) -> RunResult:
+    """Train by resolved options, then write the report unless it is switched off."""
+    _before_torch()
+    from striate.training import train as train_network
+
+    result = train_network(options, dataset=dataset, model=model, progress=progress)
+    return with_report(result) if options.training.report else result
+
+
+def resume(run: str | Path, *, progress: bool | Progress = True, **settings: Any) -> RunResult:
+    """Go on with a run that was stopped, exactly; or train a finished one on with ``epochs=`` a larger number.
+
+    Raises:
+        CheckpointError: no such run, or its resume state is missing or damaged; what is there stays untouched.
+    """
+    return resume_and_report(run, sections_of(settings), progress=progress_of(progress))
+
+
+def resume_and_report(run: str | Path, changes: Mapping[str, Any], *, progress: Progress) -> RunResult:
+    """Resume with `changes` ({section: {name: value}}) put over the run's options, then write the report."""
+    from striate.runfolder import find_run
+
+    folder = find_run(str(run), Path(changes.get("training", {}).get("runs", "runs")))
+    _before_torch()
+    from striate.training import resume as resume_network
+
+    result = resume_network(folder.path, changes=changes, progress=progress)
+    return with_report(result) if folder.read_recipe().training.report else result
+
+
+def with_report(result: RunResult) -> RunResult:
+    """Write the run's report and put its path into the result."""
+    from striate.report import write_report
+
+    return replace(result, report=write_report(result.run))
+
+
+def evaluate(
+    run: str | Path,
+    data: str | Path | Dataset | None = None,
+    *,
+    split: str | None = None,
+    progress: bool | Progress = True,
+    **settings: Any,
+) -> Evaluation:
+    """Score a trained network on a split: `test` where there is one, else `val`.
+
+    Args:
+        run: A run folder, its name, `latest`, or a model file.
+        data: Other data than the network was trained on; needed for a model file.
+        split: `train`, `val` or `test`.
+        progress: Whether to show bars, or a `Progress` of your own.
+        **settings: Options of the data, and `device`.
+    """
+    raise NotImplementedError
+
+
+def load(run: str | Path, *, device: str = "auto") -> Classifier:
+    """The classifier of a run folder, its name, `latest`, or a model file, ready to predict.
+
+    Raises:
+        CheckpointError: no such run or file, or it is damaged or of another kind.
+    """
+    path = run_or_file(run)
+    _before_torch()
+    from striate.prediction import Classifier
+
+    return Classifier.load(path, device=device)
+
+
+def load_data(data: str | Path | DataOptions, *, progress: bool | Progress = True, **settings: Any) -> Dataset:
+    """Find, read and split a data set; keywords are the options of the section `data`.
+
+    Raises:
+        DataError: the data cannot be used as they are.
+        OfflineError: they would have to be downloaded.
+    """
+    options = data if isinstance(data, DataOptions) else DataOptions(data=str(data))
+    nested = sections_of(settings)
+    if set(nested) - {"data"}:
+        raise UsageError(f"not an option of the data: {', '.join(settings)}")
+    options = merged(options, nested.get("data", {}), "data")
+    _before_torch()
+    from striate.data import load_data as read
+
+    return read(options, progress=progress_of(progress))
+
+
+def check(data: str | Path | Dataset, *, progress: bool | Progress = True, **settings: Any) -> CheckReport:
+    """Examine a data set: counts, sizes, unreadable files, duplicates, leaks, imbalance. Changes nothing."""
+    dataset = load_data(data, progress=progress, **settings) if isinstance(data, (str, Path)) else data
+    from striate.data import examine
+
+    return examine(dataset, progress=progress_of(progress))
+
+
+def run_or_file(text: str | Path, runs: str | Path = "runs") -> Path:
+    """The path that `RUN` names: a model file, or a run folder by path, name or `latest`.
+
+    Raises:
+        UnknownNameError, CheckpointError: no such run.
+    """
+    from striate.runfolder import find_run
+
+    path = Path(text)
+    return path if path.is_file() else find_run(str(text), Path(runs)).path
+
+
+def sections_of(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Flat option names and values, sorted into the sections they belong to.
+
+    Raises:
+        UnknownNameError: no option of that name; answered with the nearest ones.
+    """
+    section = {one.name.rstrip("_"): one.section for one in options_of(TrainOptions)}
+    nested: dict[str, dict[str, Any]] = {}
+    for name, value in settings.items():
+        key = name.rstrip("_")
+        if key not in section:
+            raise UnknownNameError("option", name, section)
+        nested.setdefault(section[key], {})[key] = str(value) if isinstance(value, Path) else value
+    return nested
+
+
+def progress_of(progress: bool | Progress) -> Progress:
+    """A `Progress` from the switch that the verbs take."""
+    if isinstance(progress, Progress):
+        return progress
+    return Console() if progress else Progress()
+
+
+def _is_text(value: Any) -> bool:
+    return value is None or isinstance(value, str)
+
+
+def _before_torch() -> None:
+    from striate.runtime import tune_allocator
+
+    tune_allocator()
