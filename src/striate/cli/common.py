@@ -24,7 +24,7 @@ import click
 from click.core import ParameterSource
 
 from striate.cli.errors import reported
-from striate.errors import UsageError
+from striate.errors import UnknownNameError, UsageError, nearest
 from striate.options.declare import Option, merged, options_of
 from striate.options.recipes import load_recipe
 from striate.options.sections import TrainOptions
@@ -63,6 +63,19 @@ class DeclaredFlag(click.Option):
         super().__init__(list(spellings), **settings)
         self.declared = declared
         self.block = block
+
+
+class OneOf(click.Choice):
+    """One of a few words; another one is answered with the nearest."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """`value` if it is one of the words."""
+        if value not in self.choices:
+            flag = param.opts[0] if param is not None else "option"
+            near = nearest(str(value), self.choices)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise UnknownNameError(f"value of {flag}", str(value), [], f"{hint}choose one of {', '.join(self.choices)}")
+        return value
 
 
 class NumberList(click.ParamType):
@@ -219,7 +232,7 @@ def _flag(one: Option, block: str) -> Callable[[Callable[..., Any]], Callable[..
         spelling = f"{one.flag}/--no-{one.flag[2:]}"
         settings["is_flag"] = True
     elif one.choices:
-        settings["type"] = click.Choice(one.choices)
+        settings["type"] = OneOf(one.choices)
     elif get_origin(one.type) is tuple:
         settings |= {"type": NumberList(get_args(one.type)[0]), "metavar": "A,B"}
     elif one.type in (int, float, str):

@@ -55,7 +55,8 @@ def _text(name_or_file: str | Path) -> str:
         try:
             return path.read_text(encoding="utf-8")
         except OSError as error:
-            raise UsageError(f"cannot read recipe {path}: {error.strerror}") from error
+            hint = f"give the path of a TOML file, or a shipped recipe: {', '.join(recipe_names())}"
+            raise UsageError(f"cannot read recipe {path}: {error.strerror}", hint) from error
     shipped = resources.files("striate") / "recipes" / f"{name_or_file}.toml"
     if not shipped.is_file():
         raise UnknownNameError("recipe", str(name_or_file), recipe_names())

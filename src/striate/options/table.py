@@ -1,0 +1,65 @@
+"""The documentation's table of options, made from their declarations."""
+
+from __future__ import annotations
+
+from typing import Any, get_args, get_origin
+
+from striate.options.declare import Option, options_of
+from striate.options.sections import TrainOptions
+
+_HEAD = """# Options
+
+Made from the declarations in `src/striate/options/sections.py` by `python docs/make_options.py`; a test keeps it
+current.
+
+Every option is a flag (`--weight-decay 1e-4`), a key of a recipe (`[regularize]` `weight_decay = 1e-4`) and a keyword
+of `striate.train` (`weight_decay=1e-4`). A default stands under a recipe, a recipe under a flag. An empty default is
+decided from the data and the network; the run folder's `recipe.toml` records what it came to.
+"""
+
+
+def options_table() -> str:
+    """All options as Markdown, one table for each section."""
+    sections: dict[str, list[Option]] = {}
+    for one in options_of(TrainOptions):
+        sections.setdefault(one.section, []).append(one)
+    parts = [_HEAD]
+    for name, rows in sections.items():
+        parts.append(f"## {name}\n\n| flag | value | default | what |\n|---|---|---|---|")
+        parts.extend(_row(one) for one in rows)
+        parts[-1] += "\n"
+    return "\n".join(parts)
+
+
+def _row(one: Option) -> str:
+    flag = f"`{one.flag}`, `--no-{one.flag[2:]}`" if one.type is bool else f"`{one.flag}`"
+    text = one.help + (f" ({one.source})" if one.source else "")
+    cells = (flag, _values(one), _default(one.default), text)
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _values(one: Option) -> str:
+    if one.choices:
+        return ", ".join(f"`{choice}`" for choice in one.choices)
+    return _type_in_words(one.type)
+
+
+def _type_in_words(hint: Any) -> str:
+    words = {bool: "yes or no", int: "whole number", float: "number", str: "text"}
+    if hint in words:
+        return words[hint]
+    parts = get_args(hint)
+    if get_origin(hint) is tuple:
+        plural = f"{_type_in_words(parts[0])}s"
+        return plural if parts[-1] is Ellipsis else f"{len(parts)} {plural}"
+    return " or ".join(_type_in_words(part) for part in parts)
+
+
+def _default(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, tuple):
+        return "`" + ",".join(f"{part:g}" for part in value) + "`"
+    return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
