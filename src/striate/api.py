@@ -7,6 +7,7 @@ only worth loading once there is something to do, and its allocator can only be 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from striate.models import ConvNet
     from striate.prediction import Classifier
     from striate.spec import RunResult
+    from striate.training import RepeatResult
 
 
 def train(
@@ -31,7 +33,7 @@ def train(
     options: TrainOptions | None = None,
     progress: bool | Progress = True,
     **settings: Any,
-) -> RunResult:
+) -> RunResult | RepeatResult:
     """Train a network, evaluate it, and write its run folder and report.
 
     Args:
@@ -65,41 +67,56 @@ def train_and_report(
     dataset: Dataset | None = None,
     model: ConvNet | None = None,
     progress: Progress,
-) -> RunResult:
-    """Train by resolved options, then write the report unless it is switched off."""
+) -> RunResult | RepeatResult:
+    """Train by these options (several times for `seeds` and `folds`), then write the report unless switched off.
+
+    Raises:
+        UsageError: `seeds` or `folds` together with a ready-made data set or network.
+    """
     _before_torch()
+    from striate.training import repeat
     from striate.training import train as train_network
 
+    if max(options.training.seeds, options.training.folds) > 1:
+        if dataset is not None or model is not None:
+            raise UsageError("seeds and folds need the data and the network by name", "loop over seed= yourself")
+        repeated = repeat(options, progress=progress)
+        runs = tuple(_with_report(result) for result in repeated.runs) if options.training.report else repeated.runs
+        return replace(repeated, runs=runs)
     result = train_network(options, dataset=dataset, model=model, progress=progress)
-    return with_report(result) if options.training.report else result
+    return _with_report(result) if options.training.report else result
 
 
-def resume(run: str | Path, *, progress: bool | Progress = True, **settings: Any) -> RunResult:
-    """Go on with a run that was stopped, exactly; or train a finished one on with ``epochs=`` a larger number.
+def resume(
+    run: str | Path,
+    *,
+    epochs: int | None = None,
+    dataset: Dataset | None = None,
+    model: ConvNet | None = None,
+    progress: bool | Progress = True,
+) -> RunResult:
+    """Go on with a run that was stopped, to the bit; or train a finished one on to a larger number of `epochs`.
+
+    Args:
+        run: A run folder, its name, or `latest`.
+        epochs: The new total; what the run was planned for where nothing is said.
+        dataset: The data set that the run was given, where it was given one.
+        model: Likewise its network.
+        progress: Whether to show bars, or a `Progress` of your own.
 
     Raises:
         CheckpointError: no such run, or its resume state is missing or damaged; what is there stays untouched.
+        DataError: the data changed since the run began.
     """
-    return resume_and_report(run, sections_of(settings), progress=progress_of(progress))
-
-
-def resume_and_report(run: str | Path, changes: Mapping[str, Any], *, progress: Progress) -> RunResult:
-    """Resume with `changes` ({section: {name: value}}) put over the run's options, then write the report."""
     from striate.runfolder import find_run
 
-    folder = find_run(str(run), Path(changes.get("training", {}).get("runs", "runs")))
+    folder = find_run(str(run))
     _before_torch()
     from striate.training import resume as resume_network
 
-    result = resume_network(folder.path, changes=changes, progress=progress)
-    return with_report(result) if folder.read_recipe().training.report else result
-
-
-def with_report(result: RunResult) -> RunResult:
-    """Write the run's report and put its path into the result."""
-    from striate.report import write_report
-
-    return replace(result, report=write_report(result.run))
+    shown = progress_of(progress)
+    result = resume_network(folder, epochs=epochs, dataset=dataset, model=model, progress=shown)
+    return _with_report(result) if folder.read_recipe().training.report else result
 
 
 def evaluate(
@@ -159,6 +176,21 @@ def check(data: str | Path | Dataset, *, progress: bool | Progress = True, **set
     from striate.data import examine
 
     return examine(dataset, progress=progress_of(progress))
+
+
+def _with_report(result: RunResult) -> RunResult:
+    """Write the run's report, put its path into the result and its seconds beside those of the other phases."""
+    from striate.report import write_report
+    from striate.runfolder import RunFolder
+    from striate.training.journal import write_environment
+
+    started = time.perf_counter()
+    result = replace(result, report=write_report(result.run))
+    run = RunFolder(result.run)
+    facts = run.read_environment()
+    facts["phases"] = facts.get("phases", {}) | {"report": time.perf_counter() - started}
+    write_environment(run, facts)
+    return result
 
 
 def run_or_file(text: str | Path, runs: str | Path = "runs") -> Path:

@@ -186,7 +186,7 @@ def put_over(base: Any, given: dict[str, Any]) -> Any:
         raise
 
 
-def progress_of(as_json: bool = False) -> Progress:
+def progress_of() -> Progress:
     """The progress that commands hand to the rooms: bars or lines on standard error."""
     from striate.progress import Console
 

@@ -15,6 +15,7 @@ from striate.options import TrainOptions, merged
 
 if TYPE_CHECKING:
     from striate.spec import RunResult, Scores
+    from striate.training import RepeatResult
 
 
 @striate_command("train")
@@ -37,34 +38,54 @@ def command(data: str | None, resume: str | None, options: TrainOptions, as_json
     """
     from striate import api
 
-    started = time.time()
-    progress = progress_of(as_json)
+    started = time.time() - 1  # file times are coarser than the clock
+    progress = progress_of()
     try:
         if resume is not None:
-            _refuse_with_resume(DATA=data, **{"--recipe": click.get_current_context().params.get("recipe")})
-            result = api.resume_and_report(resume, given_options(), progress=progress)
+            _check_resume(data)
+            path = api.run_or_file(resume, options.training.runs)
+            result = api.resume(path, epochs=options.schedule.epochs, progress=progress)
         else:
             chosen = merged(options, {"data": {"data": data}} if data else {})
             result = api.train_and_report(chosen, progress=progress)
     except KeyboardInterrupt:
-        raise Interrupted("interrupted", _how_to_go_on(options, started)) from None
+        raise Interrupted("interrupted", _how_to_go_on(resume, options, started)) from None
     if as_json:
         print_json(result)
     else:
         _show(result)
 
 
-def _refuse_with_resume(**settings: str | None) -> None:
-    for name, value in settings.items():
-        if value is not None:
-            raise UsageError(f"--resume goes on with the data and options of its run: leave {name} out")
+def _check_resume(data: str | None) -> None:
+    """A resumed run keeps its data and options: anything else given beside `--resume` is a misunderstanding."""
+    refused = ["DATA"] if data is not None else []
+    if click.get_current_context().params.get("recipe"):
+        refused.append("--recipe")
+    allowed = {"schedule": {"epochs"}, "training": {"runs"}}
+    for section, values in given_options().items():
+        refused += [f"--{name.replace('_', '-')}" for name in values if name not in allowed.get(section, set())]
+    if refused:
+        hint = "only --epochs can change; a new run takes the options of an old one by --recipe RUN/recipe.toml"
+        raise UsageError(f"--resume goes on with the data and options of its run, not with {', '.join(refused)}", hint)
 
 
-def _show(result: RunResult) -> None:
+def _show(result: RunResult | RepeatResult) -> None:
     """The few lines that a person wants to see at the end."""
-    for name, scores in (("validation", result.val), ("test", result.test)):
+    runs = getattr(result, "runs", (result,))
+    for run in runs:
+        _show_run(run)
+    if len(runs) > 1:
+        for split, figures in result.to_dict()["summary"].items():
+            top1 = figures["top1"]
+            say(f"{_in_full(split):<11} top-1 {top1['mean']:.2%} ± {top1['sd']:.2%} over {len(runs)} runs, "
+                f"{top1['min']:.2%} to {top1['max']:.2%}")  # fmt: skip
+
+
+def _show_run(result: RunResult) -> None:
+    for name in ("val", "test"):
+        scores = getattr(result, name)
         if scores is not None:
-            say(f"{name:<11} {_in_words(scores)}")
+            say(f"{_in_full(name):<11} {_in_words(scores)}")
     epochs = f"{result.epochs} epoch{'s' if result.epochs != 1 else ''}"
     best = f", best {result.best_epoch}" if result.best_epoch else ""
     say(f"{'training':<11} {result.model}, {epochs}{best}, {result.seconds:.1f} s")
@@ -73,20 +94,27 @@ def _show(result: RunResult) -> None:
         say(f"{'report':<11} {result.report}")
 
 
+def _in_full(split: str) -> str:
+    return "validation" if split == "val" else split
+
+
 def _in_words(scores: Scores) -> str:
     top5 = f", top-5 {scores.top5:.2%}" if scores.top5 is not None else ""
     return f"top-1 {scores.top1:.2%}{top5}, loss {scores.loss:.4f}, {scores.n} images"
 
 
-def _how_to_go_on(options: TrainOptions, started: float) -> str | None:
-    """The command that resumes the run which this call began or went on with, if it wrote a resume state."""
-    from striate.runfolder import RunFolder, list_runs
+def _how_to_go_on(resumed: str | None, options: TrainOptions, started: float) -> str | None:
+    """The command that goes on with the run which was interrupted, if it had come to save a state."""
+    from striate.runfolder import RunFolder, find_run, list_runs
 
-    if options.training.run_dir:
-        there = [RunFolder(Path(options.training.run_dir))]
+    runs = Path(options.training.runs)
+    if resumed is not None:
+        candidates = [find_run(resumed, runs)]
+    elif options.training.run_dir is not None:
+        candidates = [RunFolder(Path(options.training.run_dir)), *list_runs(Path(options.training.run_dir))]
     else:
-        there = list_runs(Path(options.training.runs))[:1]
-    for run in there:
-        if run.resume.is_dir() and run.resume.stat().st_mtime >= started - 600:
+        candidates = list_runs(runs)
+    for run in candidates:
+        if run.resume.is_dir() and (resumed is not None or run.recipe.stat().st_mtime >= started):
             return f"`striate train --resume {run.path}` goes on where it stopped"
     return None
