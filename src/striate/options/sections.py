@@ -35,6 +35,7 @@ class DataOptions:
         0.0, "part held out for the final test, where no test set is given", at_least=0.0, at_most=0.9
     )
     split_seed: int = option(0, "another number gives another split", at_least=0)
+    fold: str | None = option(None, "cross-validation: I/K makes part I of K (counted from 1) the validation images")
     limit: int | None = option(None, "use only this many training images, the same share of each class", at_least=1)
     input_size: int | None = option(
         None, "side in pixels of what the network sees [native for small images, else the network's]", at_least=1
@@ -227,6 +228,11 @@ class OptimizerOptions:
     eps: float = option(1e-8, "added to the denominator (rmsprop, adamw)", above=0.0)
     batch_size: int | None = option(None, "images per step; halved with accumulation where it does not fit", at_least=1)
     accumulate: int = option(1, "gradient accumulation: this many batches make one step", at_least=1)
+    micro_batches: int = option(
+        1,
+        "cut each batch into this many parts that are computed one after another; raised by itself on a full GPU",
+        at_least=1,
+    )
     clip_norm: float = option(0.0, "limit of the gradient's norm, 0 for none", at_least=0.0)
 
     def __post_init__(self) -> None:
@@ -242,6 +248,9 @@ class ScheduleOptions:
     """How the learning rate moves."""
 
     epochs: int | None = option(None, "passes over the training images", at_least=1)
+    steps_per_epoch: int | None = option(
+        None, "end an epoch after this many batches [when every image was seen]", at_least=1
+    )
     schedule: str | None = option(
         None,
         "course of the learning rate",

@@ -1,0 +1,173 @@
+"""What "decided from the data" comes to: every option that was left open, as one table by the kind of images.
+
+The figures behind the table are in docs/results.md. `resolve` is a fixed point: resolved options resolve to
+themselves, which is what lets a run folder's recipe.toml repeat the run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from striate.data import Dataset, channel_statistics, resolve_augment
+from striate.errors import UsageError
+from striate.models import ConvNet, find_entry
+from striate.options import TrainOptions
+from striate.runtime import pick_device, resolve_precision, usable_cores
+from striate.spec import InputSpec, ModelEntry
+
+# kind of images -> network, then (section, option) -> value. "seen" is the number of training images shown in all,
+# from which the epochs follow.
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "digits": {  # small grey images: digits, MNIST and their like
+        "model": "compact_s", "seen": 250_000, "epochs": (4, 60), "optimizer": "sgd", "lr": 0.1, "batch_size": 256,
+        "weight_decay": 5e-4, "label_smoothing": 0.0, "schedule": "onecycle", "ema": 0.0, "dropout": None,
+    },
+    "small": {  # small colour images: CIFAR and its like
+        "model": "compact_l", "seen": 600_000, "epochs": (8, 60), "optimizer": "sgd", "lr": 0.2, "batch_size": 256,
+        "weight_decay": 5e-4, "label_smoothing": 0.1, "schedule": "onecycle", "ema": 0.0, "dropout": None,
+    },
+    "photos": {
+        "model": "resnet18", "seen": 60_000, "epochs": (10, 60), "optimizer": "sgd", "lr": 0.05, "batch_size": 64,
+        "weight_decay": 5e-4, "label_smoothing": 0.1, "schedule": "onecycle", "ema": 0.0, "dropout": None,
+    },
+}  # fmt: skip
+SMALL_NETWORK = 20_000  # weights below which a processor gains nothing from bf16 and NHWC
+ADAPTIVE_RATES = {"adamw": 2e-3, "rmsprop": 1e-3}  # peak rates where the optimiser scales each weight by itself
+
+
+def kind_of(dataset: Dataset) -> str:
+    """`digits` (small, grey), `small` (small, colour) or `photos`: the row of DEFAULTS."""
+    side = max(dataset.native_size) if dataset.native_size else 10_000
+    if side <= 40 and dataset.channels == 1:
+        return "digits"
+    return "small" if side <= 96 else "photos"
+
+
+def resolve(options: TrainOptions, dataset: Dataset, *, given: ConvNet | None = None) -> tuple[TrainOptions, InputSpec]:
+    """`options` with nothing left open, and what the network is fed; `given` is a network not built from the options.
+
+    Raises:
+        UsageError: a combination that cannot be, such as colour augmentation of grey images.
+    """
+    kind = kind_of(dataset)
+    row = DEFAULTS[kind]
+    train_split = dataset.splits["train"]
+    name = given.architecture.name if given is not None else find_entry(options.model.model or row["model"]).name
+    model = replace(options.model, model=name)
+    entry = find_entry(name)
+    spec = input_spec(options, dataset, entry)
+    data = replace(
+        options.data, data=_absolute(options.data.data), data_root=_absolute(options.data.data_root),
+        input_size=spec.size[0], channels=spec.channels, resize=spec.resize,
+        crop_fraction=spec.crop_fraction, interpolation=spec.interpolation, mean=spec.mean, std=spec.std,
+    )  # fmt: skip
+    augment = resolve_augment(
+        options.augment, channels=spec.channels, size=spec.size, kind=dataset.kind, digits=kind == "digits"
+    )
+    name = options.optimizer.optimizer or row["optimizer"]
+    batch_size = min(_first(options.optimizer.batch_size, row["batch_size"]), max(8, len(train_split) // 16))
+    optimizer = replace(
+        options.optimizer, optimizer=name, batch_size=options.optimizer.batch_size or batch_size,
+        lr=_first(options.optimizer.lr, _rate(name, row, batch_size)),
+        momentum=_first(options.optimizer.momentum, 0.9 if name == "sgd" else 0.0),
+        nesterov=_first(options.optimizer.nesterov, name == "sgd"),
+    )  # fmt: skip
+    fewest, most = row["epochs"]
+    epochs = options.schedule.epochs or min(most, max(fewest, round(row["seen"] / max(1, len(train_split)))))
+    schedule = replace(options.schedule, epochs=epochs, schedule=_first(options.schedule.schedule, row["schedule"]))
+    if schedule.warmup and schedule.schedule == "onecycle" and options.schedule.schedule is None:
+        schedule = replace(schedule, schedule="cosine")  # a warm-up was asked for: onecycle has its own
+    regularize = replace(
+        options.regularize,
+        weight_decay=_first(options.regularize.weight_decay, 0.05 if name == "adamw" else row["weight_decay"]),
+        label_smoothing=_first(options.regularize.label_smoothing, row["label_smoothing"]),
+    )
+    training = replace(options.training, ema=_first(options.training.ema, row["ema"]))
+    resolved = TrainOptions(
+        data=data, model=model, augment=augment, regularize=regularize, optimizer=optimizer, schedule=schedule,
+        training=training, runtime=options.runtime,
+    )  # fmt: skip
+    return resolved, spec
+
+
+def input_spec(options: TrainOptions, dataset: Dataset, entry: ModelEntry) -> InputSpec:
+    """What the network is fed: sizes and resize rule from options, else images, else network; statistics measured."""
+    given = options.data
+    channels = given.channels or dataset.channels
+    if given.input_size:
+        size = (given.input_size, given.input_size)
+    elif dataset.kind == "tensor" and dataset.native_size and min(dataset.native_size) >= entry.min_size:
+        size = dataset.native_size
+    else:
+        size = entry.input.size
+    spec = InputSpec(
+        size=size, channels=channels, mean=(0.5,), std=(0.5,), bits=dataset.bits,
+        resize=given.resize or _resize_rule(dataset, size),  # type: ignore[arg-type]
+        crop_fraction=given.crop_fraction or (0.875 if dataset.kind == "photos" else 1.0),
+        interpolation=given.interpolation or "bilinear",
+    )  # fmt: skip
+    mean, std = given.mean, given.std
+    if mean is None or std is None:
+        measured_mean, measured_std = channel_statistics(dataset.splits["train"], spec)
+        mean, std = mean or measured_mean, std or measured_std
+    return replace(spec, mean=tuple(mean), std=tuple(std))
+
+
+def _resize_rule(dataset: Dataset, size: tuple[int, int]) -> str:
+    """Crop photos; pad images a little smaller than the input, as LeNet-5 does with MNIST; squash other small ones."""
+    if dataset.kind == "photos":
+        return "crop"
+    native = dataset.native_size or size
+    slightly_smaller = all(0.75 * want <= have <= want for have, want in zip(native, size, strict=True))
+    return "pad" if slightly_smaller else "squash"
+
+
+def _rate(optimizer: str, row: dict[str, Any], batch_size: int) -> float:
+    """The peak rate for this batch: linear in the batch for SGD (Goyal et al. 2017), fixed for adaptive optimisers."""
+    if optimizer in ADAPTIVE_RATES:
+        return ADAPTIVE_RATES[optimizer]
+    return row["lr"] * min(1.0, batch_size / row["batch_size"])
+
+
+def _first(*values: Any) -> Any:
+    """The first value that is not None."""
+    return next((value for value in values if value is not None), None)
+
+
+def resolve_runtime(options: TrainOptions, model: ConvNet) -> TrainOptions:
+    """Device, precision, layout and threads as they will be, for this machine and this network.
+
+    Raises:
+        UsageError: a device that is not here, or a precision it does not have.
+    """
+    runtime = options.runtime
+    device = pick_device(runtime.device)
+    precision = resolve_precision(runtime.precision, device)
+    small = sum(parameter.numel() for parameter in model.parameters()) < SMALL_NETWORK
+    if runtime.precision == "auto" and small and device.type == "cpu":
+        precision = "fp32"
+    channels_last = _first(runtime.channels_last, not (small and device.type == "cpu"))
+    threads = runtime.threads or usable_cores()
+    resolved = replace(runtime, device=str(device), precision=precision, channels_last=channels_last, threads=threads)
+    return replace(options, runtime=resolved)
+
+
+def _absolute(path: str | None) -> str | None:
+    """A path that also means the same elsewhere; names of data sets stay as they are."""
+    return str(Path(path).expanduser().resolve()) if path is not None and Path(path).expanduser().exists() else path
+
+
+def check_feasible(options: TrainOptions, dataset: Dataset) -> None:
+    """Refuse what cannot work before anything is written.
+
+    Raises:
+        UsageError: fewer than two classes, or a split without images.
+    """
+    if len(dataset.labels) < 2:
+        raise UsageError(f"{dataset.name} has {len(dataset.labels)} class", "classification needs at least two")
+    if "train" not in dataset.splits or not len(dataset.splits["train"]):
+        raise UsageError(f"{dataset.name} has no readable training images", "`striate check` shows why")
+    if options.training.folds > 1 and options.training.seeds > 1:
+        raise UsageError("--folds and --seeds cannot be combined", "repeat --folds with another --seed instead")

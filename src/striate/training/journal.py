@@ -1,0 +1,126 @@
+"""What a run writes down as it goes: its folder, the metrics lines, the environment with the seconds of each phase."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from striate.checkpoint import write_atomically
+from striate.data import Dataset
+from striate.errors import DataError, UsageError
+from striate.options import TrainOptions, write_recipe
+from striate.runfolder import RunFolder, is_run
+
+
+def create_run(options: TrainOptions, dataset: Dataset) -> RunFolder:
+    """A new, empty run folder: `--run-dir`, or one named after time, network and data.
+
+    Raises:
+        UsageError: `--run-dir` is a run already; the hint says how to go on with it.
+    """
+    if options.training.run_dir is not None:
+        path = Path(options.training.run_dir)
+        if is_run(path):
+            raise UsageError(f"{path} is a run already", f"go on with it by --resume {path}, or name another --run-dir")
+        path.mkdir(parents=True, exist_ok=True)
+        return RunFolder(path)
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    name = f"{stamp}-{options.model.model}-{re.sub(r'[^0-9A-Za-z._-]+', '-', dataset.name)}"
+    for attempt in range(1, 1000):
+        path = Path(options.training.runs) / (name if attempt == 1 else f"{name}-{attempt}")
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            continue  # another run began within the same second
+        return RunFolder(path)
+    raise UsageError(f"there are a thousand runs named {name}", "name this one with --run-dir")
+
+
+def write_start(run: RunFolder, options: TrainOptions, dataset: Dataset, environment: dict[str, Any]) -> None:
+    """Manifest, environment and, last, since it makes the folder a run, the resolved recipe."""
+    buffer = io.BytesIO()
+    pq.write_table(dataset.manifest(), buffer, compression="zstd")
+    write_atomically(run.manifest, buffer.getvalue())
+    write_environment(run, environment)
+    # where the run lies belongs to the folder and the budget's plan is in the epochs: repeating needs neither
+    training = replace(options.training, run_dir=None, budget=None)
+    write_recipe(replace(options, training=training), run.recipe, "Every option of this run, resolved.")
+
+
+def write_environment(run: RunFolder, environment: dict[str, Any]) -> None:
+    """environment.json, replaced as a whole."""
+    write_atomically(run.environment, (json.dumps(environment, indent=1) + "\n").encode())
+
+
+def append_metrics(run: RunFolder, row: dict[str, Any]) -> None:
+    """One more line of metrics.jsonl."""
+    with run.metrics.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
+
+
+def rewind_metrics(run: RunFolder, epoch: int, step: int) -> None:
+    """Drop the lines written after the state that training goes on from: they will be written again."""
+    kept = [
+        row for row in run.read_metrics() if (row["epoch"] <= epoch if row["kind"] == "epoch" else row["step"] <= step)
+    ]
+    if run.metrics.is_file():
+        write_atomically(run.metrics, "".join(json.dumps(row) + "\n" for row in kept).encode())
+
+
+def check_same_data(run: RunFolder, dataset: Dataset) -> None:
+    """Refuse to go on with other images, labels or splits than the run began with.
+
+    Raises:
+        DataError: the data changed; the message counts how.
+    """
+    if not run.manifest.is_file():
+        raise DataError(f"{run.path} has no data.parquet to compare the data with", "start a new run")
+    columns = ["path", "hash", "label", "split"]
+    before, now = (_rows(table, columns) for table in (pq.read_table(run.manifest), dataset.manifest()))
+    if before != now:
+        gone, added = len(before - now), len(now - before)
+        raise DataError(
+            f"the data changed since {run.name} began: {gone} images gone or changed, {added} new or changed",
+            "put them back, or start a new run",
+        )
+
+
+def _rows(table: pa.Table, columns: list[str]) -> set[tuple[Any, ...]]:
+    return set(zip(*(table[column].to_pylist() for column in columns), strict=True))
+
+
+class Stopwatch:
+    """Seconds by phase of a run."""
+
+    def __init__(self) -> None:
+        self.phases: dict[str, float] = {}
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Add what happens inside to phase `name`."""
+        begun = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.phases[name] = self.phases.get(name, 0.0) + time.perf_counter() - begun
+
+
+def process_seconds() -> float | None:
+    """Seconds since this process started (Linux), which holds the imports that no stopwatch here can see."""
+    try:
+        stat = Path("/proc/self/stat").read_text(encoding="ascii")
+        started = float(stat.rsplit(")", 1)[1].split()[19]) / os.sysconf("SC_CLK_TCK")
+        return float(Path("/proc/uptime").read_text(encoding="ascii").split()[0]) - started
+    except (OSError, ValueError, IndexError, AttributeError):
+        return None

@@ -1,0 +1,81 @@
+"""The few images that the report shows: training images as the network sees them, the worst and the best answers."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from striate.checkpoint import write_atomically
+from striate.data import Dataset, TrainingBatches
+from striate.spec import InputSpec
+
+AUGMENTED, EXTREMES = 24, 18
+SHOWN_SIDE = 160  # pixels: larger images are thinned out
+
+
+def save_pictures(
+    path: Path,
+    batches: TrainingBatches,
+    dataset: Dataset,
+    spec: InputSpec,
+    predictions: pa.Table,
+    row_splits: list[str],
+) -> None:
+    """Write `pictures.npz`; `predictions` are all evaluated rows, `row_splits` the split of each."""
+    first = next(iter(batches.epoch(0)))
+    augmented = to_pixels(first.images[:AUGMENTED].float().cpu(), spec)
+    arrays = {
+        "augmented": augmented,
+        "augmented_labels": np.array([dataset.labels.names[int(target)] for target in first.targets[:AUGMENTED].cpu()]),
+    }
+    for name, rows in extreme_rows(predictions).items():
+        arrays[f"{name}_rows"] = rows
+        arrays[name] = _pictures_of(rows, dataset, spec, row_splits)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    write_atomically(path, buffer.getvalue())
+
+
+def extreme_rows(predictions: pa.Table) -> dict[str, np.ndarray]:
+    """Rows of the wrong answers that were surest (highest loss first) and of the surest right ones."""
+    loss = np.array(predictions["loss"].to_numpy(zero_copy_only=False), dtype=float)
+    readable = np.isfinite(loss)
+    correct = predictions["correct"].to_numpy(zero_copy_only=False).astype(bool)
+    wrong = np.flatnonzero(~correct & readable)
+    right = np.flatnonzero(correct & readable)
+    return {
+        "worst": wrong[np.argsort(-loss[wrong], kind="stable")][:EXTREMES].astype(np.int64),
+        "best": right[np.argsort(loss[right], kind="stable")][:EXTREMES].astype(np.int64),
+    }
+
+
+def to_pixels(images: torch.Tensor, spec: InputSpec) -> np.ndarray:
+    """Normalised [n, C, H, W] back to uint8 [n, H, W, 1 or 3] for showing."""
+    mean = torch.tensor(spec.mean).view(1, -1, 1, 1)
+    std = torch.tensor(spec.std).view(1, -1, 1, 1)
+    return _shown((images * std + mean).clamp(0, 1).mul(255).round().to(torch.uint8))
+
+
+def _pictures_of(rows: np.ndarray, dataset: Dataset, spec: InputSpec, row_splits: list[str]) -> np.ndarray:
+    """The images of evaluated rows, fitted as the network sees them; rows count on from split to split."""
+    starts: dict[str, int] = {}
+    for row, split in enumerate(row_splits):
+        starts.setdefault(split, row)
+    pictures = []
+    for row in rows:
+        split = row_splits[int(row)]
+        pixels = dataset.splits[split].images.take(np.array([int(row) - starts[split]]), spec)
+        pictures.append(_shown((pixels.long() >> (spec.bits - 8)).to(torch.uint8))[0])
+    channels = 3 if spec.channels == 3 else 1
+    return np.stack(pictures) if pictures else np.zeros((0, *spec.size, channels), np.uint8)
+
+
+def _shown(pixels: torch.Tensor) -> np.ndarray:
+    """uint8 [n, C, H, W] → [n, h, w, 1 or 3]: the first channel where they are not colours, thinned to a small side."""
+    pixels = pixels if pixels.shape[1] == 3 else pixels[:, :1]
+    step = -(-max(pixels.shape[-2:]) // SHOWN_SIDE)
+    return pixels[:, :, ::step, ::step].permute(0, 2, 3, 1).contiguous().numpy()

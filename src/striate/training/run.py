@@ -1,0 +1,297 @@
+"""The training story: seed → data → model → optimiser and schedule → epoch, evaluate, record, save → result."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from striate.checkpoint import SavedModel, load_model, load_state, save_model, save_state, write_atomically
+from striate.data import Dataset, load_data
+from striate.errors import UsageError
+from striate.evaluation import evaluate
+from striate.inference import logits_of
+from striate.metrics import score
+from striate.models import ConvNet
+from striate.options import TrainOptions, write_recipe
+from striate.progress import Progress, Silent
+from striate.runfolder import RunFolder
+from striate.runtime import environment, seed_everything
+from striate.spec import RunResult, Scores
+from striate.training import journal
+from striate.training.defaults import check_feasible, resolve, resolve_runtime
+from striate.training.epoch import train_epoch
+from striate.training.pictures import save_pictures
+from striate.training.planning import fit_batch, parse_duration, plan_for_budget, range_test
+from striate.training.session import EVALUATION_BATCH, Session, lengthen_schedule, open_session
+from striate.training.start import build_model, start_weights
+from striate.training.state import gather_state, restore_state
+
+SILENT = Silent()
+
+
+def train(
+    options: TrainOptions, *, dataset: Dataset | None = None, model: ConvNet | None = None, progress: Progress = SILENT
+) -> RunResult:
+    """Train a network as `options` say and leave a run folder.
+
+    Args:
+        options: what is left open in them is decided from the data.
+        dataset: instead of loading `options.data.data`.
+        model: instead of building `options.model.model`; such a run cannot be resumed without it.
+        progress: where to report.
+
+    Raises:
+        UsageError, DataError, ModelError: before anything is written.
+        TrainingError: the loss is not finite.
+    """
+    watch = journal.Stopwatch()
+    watch.phases["import"] = journal.process_seconds() or 0.0
+    with watch.phase("load"):
+        dataset = dataset if dataset is not None else load_data(options.data, progress=progress)
+        for note in dataset.notes:
+            progress.say(note)
+        check_feasible(options, dataset)
+        options, spec = resolve(options, dataset, given=model)
+    with watch.phase("prepare"):
+        seed_everything(options.training.seed, deterministic=options.runtime.deterministic)
+        model = build_model(options, spec, dataset.labels) if model is None else model
+        options = resolve_runtime(options, model)
+        run = journal.create_run(options, dataset)
+        session = open_session(options, spec, dataset, run, model)
+        start_weights(session, progress)
+        session = _measure_once(session, progress)
+        facts = environment(session.device) | {"precision": session.precision, "phases": watch.phases}
+        journal.write_start(run, session.options, dataset, facts)
+        save_state(run.resume, gather_state(session))
+    progress.say(_headline(session))
+    return _train_and_finish(session, watch, progress)
+
+
+def resume(
+    run: RunFolder | Path | str, *, epochs: int | None = None, dataset: Dataset | None = None,
+    model: ConvNet | None = None, progress: Progress = SILENT,
+) -> RunResult:  # fmt: skip
+    """Go on with a run exactly where its last saved state stands, or train a finished run on to `epochs`.
+
+    Raises:
+        CheckpointError: no usable state; what is there stays untouched.
+        DataError: the data changed since the run began.
+    """
+    run = run if isinstance(run, RunFolder) else RunFolder(Path(run))
+    watch = journal.Stopwatch()
+    with watch.phase("load"):
+        options = run.read_recipe()
+        state, warning = load_state(run.resume)
+        if warning:
+            progress.warn(warning)
+        dataset = dataset if dataset is not None else load_data(options.data, progress=progress)
+        journal.check_same_data(run, dataset)
+        longer = epochs is not None and epochs != options.schedule.epochs
+        if longer:
+            options = _train_on(options, epochs or 0, state, run)
+        options, spec = resolve(options, dataset, given=model)
+    seed_everything(options.training.seed, deterministic=options.runtime.deterministic)
+    model = build_model(options, spec, dataset.labels) if model is None else model
+    session = open_session(options, spec, dataset, run, model)
+    restore_state(session, state)
+    if longer:
+        session.position.stopped_early = False
+        lengthen_schedule(session)
+    journal.rewind_metrics(run, session.position.epoch, session.position.step)
+    done = session.position
+    progress.say(f"resuming {run.name} after epoch {done.epoch} of {options.schedule.epochs}, batch {done.batch}")
+    return _train_and_finish(session, watch, progress)
+
+
+def _train_and_finish(session: Session, watch: journal.Stopwatch, progress: Progress) -> RunResult:
+    with watch.phase("train"):
+        _train_epochs(session, progress)
+    with watch.phase("evaluate"):
+        scores = _finish(session, progress)
+    facts = session.run.read_environment()
+    facts["phases"] = facts.get("phases", {}) | watch.phases
+    facts["training_seconds"] = session.position.seconds
+    journal.write_environment(session.run, facts)
+    assert session.options.model.model is not None
+    return RunResult(
+        run=session.run.path, model=session.model.architecture.name, epochs=session.position.epoch,
+        seconds=session.position.seconds, val=scores.get("val"), test=scores.get("test"),
+        best_epoch=session.position.best_epoch,
+    )  # fmt: skip
+
+
+def _train_epochs(session: Session, progress: Progress) -> None:
+    options, position, run = session.options, session.position, session.run
+    epochs = options.schedule.epochs or 0
+
+    def save() -> None:
+        save_state(run.resume, gather_state(session))
+
+    def log(row: dict[str, Any]) -> None:
+        journal.append_metrics(run, {"kind": "step", "epoch": position.epoch + 1, "step": position.step, **row})
+
+    images = session.batches_per_epoch * (options.optimizer.batch_size or 1)
+    while position.epoch < epochs and not position.stopped_early:
+        title = f"epoch {position.epoch + 1}/{epochs}"
+        with progress.task(title, images) as task:
+            figures = train_epoch(session, task, log, save)
+        position.epoch += 1
+        position.batch, position.sums = 0, {}
+        row = {"kind": "epoch", "epoch": position.epoch, "step": position.step, "lr": session.schedule.lr, **figures}
+        if position.epoch == epochs or position.epoch % options.training.evaluate_every == 0:
+            row |= _validate_and_keep_best(session)
+        session.schedule.after_epoch(_quality(row.get("val"), "top1")[0])
+        journal.append_metrics(run, row)
+        progress.say(_epoch_line(row, epochs))
+        snapshots = options.training.snapshots
+        if snapshots and position.epoch % snapshots == 0:
+            _save_weights(session, run.snapshots / f"epoch-{position.epoch:04d}.safetensors", session.model, {})
+        patience = options.training.early_stopping
+        if patience and position.epochs_without_improvement >= patience and position.epoch < epochs:
+            position.stopped_early = True
+            progress.say(f"no better for {patience} epochs: stopped early, keeping epoch {position.best_epoch}")
+        save()
+
+
+def _validate_and_keep_best(session: Session) -> dict[str, Any]:
+    """Score the raw and the averaged weights on the validation split; save the better if it is the best so far."""
+    position, by = session.position, session.options.training.best_by
+    candidates: list[tuple[str, torch.nn.Module]] = [("raw", session.model)]
+    if session.average is not None:
+        candidates.append(("ema", session.average.module))
+    row: dict[str, Any] = {}
+    best = False
+    for name, network in candidates:
+        figures = validate(session, network)
+        row["val" if name == "raw" else "val_ema"] = figures
+        quality = list(_quality(figures, by))
+        # without validation images, or by wish, the last epoch is the best; of equals, the first
+        if position.best is None or by == "last" or figures is None or quality > position.best:
+            position.best, position.best_epoch, position.best_weights = quality, position.epoch, name
+            best = True
+            _save_weights(session, session.run.model, network, {"val": figures} if figures else {})
+    position.epochs_without_improvement = 0 if best else position.epochs_without_improvement + 1
+    return {key: value for key, value in row.items() if value is not None} | {"best": best}
+
+
+def validate(session: Session, network: torch.nn.Module) -> dict[str, Any] | None:
+    """top1, top5, loss and balanced_accuracy of `network` on the validation split, or None where there is none."""
+    if session.validation is None:
+        return None
+    logits, targets, _ = logits_of(network, session.validation, precision=session.precision)
+    loss = float(session.model.loss(logits.to(session.device), targets.to(session.device)))
+    unreadable = session.dataset.splits["val"].unreadable_targets
+    scores = score(logits, targets, session.dataset.labels, loss=loss, unreadable=unreadable)
+    return {"top1": scores.top1, "top5": scores.top5, "loss": loss, "balanced_accuracy": scores.balanced_accuracy}
+
+
+def _quality(figures: dict[str, Any] | None, by: str) -> tuple[float, float]:
+    """What is compared: the chosen figure, then the loss, both so that more is better."""
+    if figures is None:
+        return (0.0, 0.0)
+    return (-figures["loss"] if by == "loss" else figures["top1" if by == "last" else by], -figures["loss"])
+
+
+def _save_weights(session: Session, path: Path, network: torch.nn.Module, scores: dict[str, Any]) -> None:
+    path.parent.mkdir(exist_ok=True)
+    notes = {"epoch": session.position.epoch, "data": session.dataset.name, "run": session.run.name}
+    assert isinstance(network, ConvNet)
+    save_model(path, network, session.spec, session.dataset.labels, scores=scores, notes=notes)
+
+
+def _finish(session: Session, progress: Progress) -> dict[str, Scores]:
+    """Evaluate the best weights on validation and, once, on the test split; write scores, predictions, pictures."""
+    run, dataset = session.run, session.dataset
+    saved = load_model(run.model)
+    scores: dict[str, Scores] = {}
+    tables, row_splits = [], []
+    for name in ("val", "test"):
+        split = dataset.splits.get(name)
+        if split is None or not len(split) + len(split.unreadable):
+            continue
+        result = evaluate(
+            saved, split, batch_size=EVALUATION_BATCH, device=str(session.device), precision=session.precision,
+            progress=progress,
+        )  # fmt: skip
+        scores[name] = result.scores
+        tables.append(result.predictions.append_column("split", pa.array([name] * len(result.predictions))))
+        row_splits += [name] * len(result.predictions)
+    if tables:
+        predictions = pa.concat_tables(tables)
+        buffer = io.BytesIO()
+        pq.write_table(predictions, buffer, compression="zstd")
+        write_atomically(run.predictions, buffer.getvalue())
+        save_pictures(run.pictures, session.batches, dataset, session.spec, predictions, row_splits)
+    summaries = {name: one.summary() for name, one in scores.items()}
+    save_model(run.model, saved.model, saved.spec, saved.labels, scores=summaries, notes=saved.notes)
+    write_atomically(run.evaluation, json.dumps(_evaluation_record(session, saved, scores), indent=1).encode())
+    return scores
+
+
+def _evaluation_record(session: Session, saved: SavedModel, scores: dict[str, Scores]) -> dict[str, Any]:
+    return {
+        "model": session.model.architecture.name,
+        "protocol": "single-crop",
+        "selected_by": session.options.training.best_by,
+        "selected_on": "val" if session.validation is not None else None,
+        "best_epoch": session.position.best_epoch,
+        "weights": session.position.best_weights,
+        "epochs": session.position.epoch,
+        "epochs_planned": session.options.schedule.epochs,
+        "params": sum(parameter.numel() for parameter in saved.model.parameters()),
+        "splits": {name: one.to_dict() for name, one in scores.items()},
+        "train": None,
+    }
+
+
+def _measure_once(session: Session, progress: Progress) -> Session:
+    """Measure what is left to measuring (a batch that fits, `--lr auto`, `--budget`) and open the session with it."""
+    options = session.options
+    if session.device.type != "cpu":
+        parts = fit_batch(session, progress)
+        options = replace(options, optimizer=replace(options.optimizer, micro_batches=parts))
+    if options.optimizer.lr == "auto":
+        probe = replace(session, micro_batches=options.optimizer.micro_batches)
+        options = replace(options, optimizer=replace(options.optimizer, lr=range_test(probe, progress)))
+    if options.training.budget is not None:
+        seconds = parse_duration(options.training.budget)
+        options = replace(options, schedule=plan_for_budget(session, seconds, progress).schedule)
+    if options == session.options:
+        return session
+    return open_session(options, session.spec, session.dataset, session.run, session.model)
+
+
+def _train_on(options: TrainOptions, epochs: int, state: dict[str, Any], run: RunFolder) -> TrainOptions:
+    """The recipe of a run that goes on to `epochs`, written to its folder."""
+    done = state["epoch"]
+    if epochs <= done:
+        raise UsageError(f"{run.name} has trained {done} epochs already", f"--epochs must be more than {done}")
+    options = replace(options, schedule=replace(options.schedule, epochs=epochs))
+    write_recipe(options, run.recipe, f"Every option of this run, resolved; trained on after epoch {done}.")
+    return options
+
+
+def _headline(session: Session) -> str:
+    options, splits = session.options, session.dataset.splits
+    counts = ", ".join(f"{len(split)} {name}" for name, split in splits.items())
+    return (
+        f"{options.model.model} on {session.dataset.name} ({counts}; {len(session.dataset.labels)} classes), "
+        f"{options.schedule.epochs} epochs of {session.batches_per_epoch} batches of {options.optimizer.batch_size}, "
+        f"{session.device} {session.precision} → {session.run.path}"
+    )
+
+
+def _epoch_line(row: dict[str, Any], epochs: int) -> str:
+    parts = [f"epoch {row['epoch']}/{epochs}", f"loss {row['train_loss']:.4f}"]
+    for key, name in (("val", "val"), ("val_ema", "averaged")):
+        if key in row:
+            parts.append(f"{name} top1 {row[key]['top1']:.2%} loss {row[key]['loss']:.4f}")
+    parts.append(f"{row['images_per_second']:,.0f} images/s")
+    return "  ".join(parts) + ("  *" if row.get("best") else "")

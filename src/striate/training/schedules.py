@@ -1,0 +1,150 @@
+"""The course of the learning rate: torch's schedulers, counted in steps or epochs, after a linear warm-up."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+from torch.optim import Optimizer
+from torch.optim import lr_scheduler as torch_schedulers
+
+from striate.errors import UsageError
+from striate.options import ScheduleOptions
+
+ONECYCLE_START = 1 / 25  # torch's and fastai's first rate of a one-cycle schedule, as part of the peak
+
+
+class Schedule:
+    """Moves the learning rates of an optimiser; told after every step and every epoch."""
+
+    def __init__(self, optimizer: Optimizer, options: ScheduleOptions, steps_per_epoch: int) -> None:
+        assert options.epochs is not None
+        self._by_step = options.per == "step"
+        ticks_per_epoch = steps_per_epoch if self._by_step else 1
+        self._total = options.epochs * ticks_per_epoch
+        warmup_ticks = round(options.warmup * ticks_per_epoch)
+        if warmup_ticks >= self._total:
+            raise UsageError(
+                f"schedule.warmup = {options.warmup:g} epochs leaves nothing of {options.epochs} epochs of training"
+            )
+        self._ticks = 0
+        self._optimizer = optimizer
+        self._on_plateau: torch_schedulers.ReduceLROnPlateau | None = None
+        if options.schedule == "plateau":
+            self._on_plateau = torch_schedulers.ReduceLROnPlateau(
+                optimizer, mode="max", factor=options.gamma, patience=options.patience, threshold=1e-4
+            )
+        self._ticking = _ticking(optimizer, options, self._total, warmup_ticks, ticks_per_epoch)
+
+    @property
+    def lr(self) -> float:
+        """The highest learning rate of any group now."""
+        return max(float(group["lr"]) for group in self._optimizer.param_groups)
+
+    def after_step(self) -> None:
+        """An optimiser step was taken."""
+        if self._by_step:
+            self._tick()
+
+    def after_epoch(self, quality: float) -> None:
+        """An epoch ended with the validation figure `quality`, of which more is better."""
+        if not self._by_step:
+            self._tick()
+        if self._on_plateau is not None:
+            self._on_plateau.step(quality)
+
+    def fast_forward(self, ticks: int) -> None:
+        """Go to where `ticks` ticks lead: for a finished run that trains on along a longer schedule."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns of a schedule that moves before its optimiser
+            for _ in range(ticks):
+                self._tick()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain values from which `load_state_dict` goes on exactly."""
+        plateau = self._on_plateau.state_dict() if self._on_plateau is not None else None
+        return {"ticks": self._ticks, "ticking": _plain(self._ticking), "plateau": plateau}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from `state_dict`'s values; the optimiser's own state must have been put back too."""
+        self._ticks = state["ticks"]
+        _put_back(self._ticking, state["ticking"])
+        if self._on_plateau is not None and state["plateau"] is not None:
+            self._on_plateau.load_state_dict(state["plateau"])
+
+    def _tick(self) -> None:
+        self._ticks += 1
+        if self._ticks < self._total:  # the rate after the last step belongs to nobody
+            self._ticking.step()
+
+
+def _ticking(
+    optimizer: Optimizer, options: ScheduleOptions, total: int, warmup_ticks: int, ticks_per_epoch: int
+) -> torch_schedulers.LRScheduler:
+    if options.schedule == "onecycle":
+        if warmup_ticks:
+            raise UsageError("schedule.warmup cannot be combined with onecycle", "onecycle rises by itself: use --rise")
+        # final_div_factor counts from the first rate, which is the peak / 25
+        last = 1 / (options.final_lr / ONECYCLE_START) if options.final_lr else 1e4
+        peaks = [group["lr"] for group in optimizer.param_groups]
+        return torch_schedulers.OneCycleLR(
+            optimizer, peaks, total_steps=max(total, 2), pct_start=options.rise, cycle_momentum=False,
+            div_factor=1 / ONECYCLE_START, final_div_factor=last,
+        )  # fmt: skip
+    if not warmup_ticks:
+        return _after_warmup(optimizer, options, total, 0, ticks_per_epoch)
+    rising = torch_schedulers.LinearLR(optimizer, start_factor=1 / (warmup_ticks + 1), total_iters=warmup_ticks)
+    main = _after_warmup(optimizer, options, total, warmup_ticks, ticks_per_epoch)
+    return torch_schedulers.SequentialLR(optimizer, [rising, main], milestones=[warmup_ticks])
+
+
+def _after_warmup(
+    optimizer: Optimizer, options: ScheduleOptions, total: int, warmup_ticks: int, ticks_per_epoch: int
+) -> torch_schedulers.LRScheduler:
+    rest = total - warmup_ticks
+    match options.schedule:
+        case "constant" | "plateau":
+            return torch_schedulers.ConstantLR(optimizer, factor=1.0, total_iters=0)
+        case "step":
+            return torch_schedulers.StepLR(
+                optimizer, max(1, round(options.step_epochs * ticks_per_epoch)), gamma=options.gamma
+            )
+        case "multistep":
+            at = [round(m * total if m < 1 else m * ticks_per_epoch) - warmup_ticks for m in options.milestones]
+            return torch_schedulers.MultiStepLR(optimizer, [max(1, tick) for tick in at], gamma=options.gamma)
+        case "polynomial":
+            return torch_schedulers.PolynomialLR(optimizer, total_iters=rest, power=options.power)
+        case "exponential":
+            return torch_schedulers.ExponentialLR(optimizer, gamma=options.gamma ** (1 / ticks_per_epoch))
+        case "cosine":
+            floor = options.final_lr * max(group["lr"] for group in optimizer.param_groups)
+            return torch_schedulers.CosineAnnealingLR(optimizer, T_max=rest, eta_min=floor)
+        case other:
+            raise UsageError(f"unknown schedule {other!r}")
+
+
+def _plain(scheduler: torch_schedulers.LRScheduler) -> dict[str, Any]:
+    """A scheduler's state without functions and classes, so that it loads with nothing that can run code."""
+    state = {key: value for key, value in scheduler.state_dict().items() if _is_plain(value)}
+    if isinstance(scheduler, torch_schedulers.SequentialLR):
+        state["_schedulers"] = [_plain(part) for part in scheduler._schedulers]
+    if isinstance(scheduler, torch_schedulers.MultiStepLR):
+        state["milestones"] = dict(scheduler.milestones)
+    return state
+
+
+def _put_back(scheduler: torch_schedulers.LRScheduler, state: dict[str, Any]) -> None:
+    state = dict(state)
+    if isinstance(scheduler, torch_schedulers.SequentialLR):
+        for part, values in zip(scheduler._schedulers, state.pop("_schedulers"), strict=True):
+            _put_back(part, values)
+    if "milestones" in state and isinstance(scheduler, torch_schedulers.MultiStepLR):
+        scheduler.milestones.clear()
+        scheduler.milestones.update(state.pop("milestones"))
+    scheduler.__dict__.update(state)
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return all(_is_plain(item) for item in value)
+    return value is None or type(value) in (bool, int, float, str)

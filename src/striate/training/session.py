@@ -1,0 +1,115 @@
+"""A training run in memory: what the epochs work on, built from resolved options alone.
+
+`open_session` measures nothing and chooses nothing, so that building it again from a run folder's recipe.toml gives
+the same session; what was measured once (see `planning`) is in that recipe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from striate.data import Dataset, EvaluationBatches, TrainingBatches
+from striate.models import ConvNet, Outputs
+from striate.options import TrainOptions
+from striate.runfolder import RunFolder
+from striate.runtime import pick_device, set_threads
+from striate.spec import InputSpec
+from striate.training.objective import balanced_class_weights
+from striate.training.optimizers import make_optimizer
+from striate.training.schedules import Schedule
+from striate.training.state import Position
+
+EVALUATION_BATCH = 500
+
+
+@dataclass
+class Session:
+    """The pieces of one run; `position` says how far it has come."""
+
+    options: TrainOptions
+    spec: InputSpec
+    dataset: Dataset
+    run: RunFolder
+    device: torch.device
+    precision: str
+    model: ConvNet
+    forward: Callable[[torch.Tensor], torch.Tensor | Outputs]  # the model, or what torch.compile made of it
+    optimizer: torch.optim.Optimizer
+    schedule: Schedule
+    average: AveragedModel | None
+    scaler: torch.amp.GradScaler | None
+    batches: TrainingBatches
+    validation: EvaluationBatches | None
+    class_weights: torch.Tensor | None
+    micro_batches: int = 1  # parts that a batch is cut into because the whole does not fit the memory
+    position: Position = field(default_factory=Position)
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Batches that make an epoch."""
+        return min(self.batches.steps_per_epoch, self.options.schedule.steps_per_epoch or self.batches.steps_per_epoch)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps that make an epoch."""
+        return -(-self.batches_per_epoch // self.options.optimizer.accumulate)
+
+
+def open_session(options: TrainOptions, spec: InputSpec, dataset: Dataset, run: RunFolder, model: ConvNet) -> Session:
+    """Everything in its place for the first step. `options` must be resolved."""
+    set_threads(options.runtime.threads)
+    device = pick_device(options.runtime.device)
+    precision = options.runtime.precision
+    channels_last = bool(options.runtime.channels_last)
+    model = model.to(device, memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+    optimizer = make_optimizer(model, options.optimizer, options.regularize)
+    placing: dict[str, Any] = {"device": device, "channels_last": channels_last}
+    assert options.optimizer.batch_size is not None
+    batches = TrainingBatches(
+        dataset.splits["train"], spec, options.augment, batch_size=options.optimizer.batch_size,
+        seed=options.training.seed, sampling=options.regularize.sampling, workers=options.data.workers or 0, **placing,
+    )  # fmt: skip
+    validation = None
+    if "val" in dataset.splits and len(dataset.splits["val"]):
+        validation = EvaluationBatches(dataset.splits["val"], spec, batch_size=EVALUATION_BATCH, **placing)
+    weights = None
+    if options.regularize.class_weights == "balanced":
+        weights = balanced_class_weights(dataset.splits["train"].targets, len(dataset.labels)).to(device)
+    per_epoch = min(batches.steps_per_epoch, options.schedule.steps_per_epoch or batches.steps_per_epoch)
+    return Session(
+        options=options, spec=spec, dataset=dataset, run=run, device=device, precision=precision, model=model,
+        forward=torch.compile(model) if options.runtime.compile else model,
+        optimizer=optimizer,
+        schedule=Schedule(optimizer, options.schedule, -(-per_epoch // options.optimizer.accumulate)),
+        average=_average(model, options.training.ema), validation=validation, batches=batches, class_weights=weights,
+        scaler=torch.amp.GradScaler(device.type) if precision == "fp16" else None,
+        micro_batches=options.optimizer.micro_batches,
+    )  # fmt: skip
+
+
+def lengthen_schedule(session: Session) -> None:
+    """Put a run that trains on beyond its planned end where as many ticks lead on the longer schedule.
+
+    Schedules that do not know their end just go on.
+    """
+    options = session.options
+    if options.schedule.schedule not in ("onecycle", "cosine", "polynomial", "multistep"):
+        return
+    for group in session.optimizer.param_groups:
+        group["lr"] = options.optimizer.lr
+        group.pop("initial_lr", None)
+    session.schedule = Schedule(session.optimizer, options.schedule, session.steps_per_epoch)
+    position = session.position
+    session.schedule.fast_forward(position.step if options.schedule.per == "step" else position.epoch)
+
+
+def _average(model: ConvNet, decay: float | None) -> AveragedModel | None:
+    """torch's exponential moving average of weights and batch-norm statistics (M087), or None."""
+    if not decay:
+        return None
+    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
