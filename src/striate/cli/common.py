@@ -158,12 +158,13 @@ def options_from(
             values["options"] = put_over(base, context.meta[_GIVEN])
             return function(*arguments, **values)
 
+        made: Callable[..., Any] = wrapped
         for one in reversed(declared):
-            wrapped = _flag(one, blocks.get(one.section, "Options"))(wrapped)
+            made = _flag(one, blocks.get(one.section, "Options"))(made)
         if nested and recipe:
             help = "A recipe's name or a TOML file; flags win over it."
-            wrapped = click.option("--recipe", metavar="NAME|FILE", help=help)(wrapped)
-        return wrapped
+            made = click.option("--recipe", metavar="NAME|FILE", help=help)(made)
+        return made
 
     return decorate
 

@@ -12,9 +12,9 @@ from striate.cli.common import given_options, json_flag, options_from, print_jso
 from striate.cli.errors import Interrupted
 from striate.errors import UsageError
 from striate.options import TrainOptions, merged
+from striate.spec import RunResult, Scores
 
 if TYPE_CHECKING:
-    from striate.spec import RunResult, Scores
     from striate.training import RepeatResult
 
 
@@ -71,14 +71,15 @@ def _check_resume(data: str | None) -> None:
 
 def _show(result: RunResult | RepeatResult) -> None:
     """The few lines that a person wants to see at the end."""
-    runs = getattr(result, "runs", (result,))
-    for run in runs:
+    if isinstance(result, RunResult):
+        _show_run(result)
+        return
+    for run in result.runs:
         _show_run(run)
-    if len(runs) > 1:
-        for split, figures in result.to_dict()["summary"].items():
-            top1 = figures["top1"]
-            say(f"{_in_full(split):<11} top-1 {top1['mean']:.2%} ± {top1['sd']:.2%} over {len(runs)} runs, "
-                f"{top1['min']:.2%} to {top1['max']:.2%}")  # fmt: skip
+    for split, figures in result.summary().items():
+        top1 = figures["top1"]
+        spread = f"top-1 {top1['mean']:.2%} ± {top1['sd']:.2%}, {top1['min']:.2%} to {top1['max']:.2%}"
+        say(f"{_in_full(split):<11} {spread}, over {len(result.runs)} runs")
 
 
 def _show_run(result: RunResult) -> None:
