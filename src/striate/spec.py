@@ -5,7 +5,7 @@ None of this imports torch, so that `striate --help`, `models` and `runs` stay i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -81,17 +81,19 @@ class Labels:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelEntry:
-    """One registered architecture: data, not code. `build` is called as ``build(config, in_channels, classes)``."""
+    """One registered architecture: data, not code, so that listing it needs no torch."""
 
     name: str
     family: str
-    build: Callable[..., Any]
-    config: Any  # the family's frozen config dataclass
+    build: str  # "module:Class"; the class is called as ``Class(Class.config_type(**config), in_channels=..., ...)``
+    config: Mapping[str, Any]  # fields of the family's config that differ from its defaults
     input: InputSpec  # what the paper feeds it
     classes: int
     paper: str
     year: int
     title: str = ""
+    params: int = 0  # trainable parameters as registered; a test counts again
+    macs: int = 0  # multiply-accumulates of one image as registered; a test counts again
     min_size: int = 1  # the smallest square input whose geometry works out
     aliases: tuple[str, ...] = ()
     published: Mapping[str, Any] = field(default_factory=dict)  # {"params": ..., "macs": ..., "errors": {...}}

@@ -1,0 +1,87 @@
+"""Normalisations by name, [B, C, H, W] to the same shape."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from striate.errors import UnknownNameError
+
+NORMALIZATIONS: tuple[str, ...] = ("batch", "group", "local_response", "contrast", "none")
+# These begin by removing the mean of each channel (or group), so a bias before them has no effect.
+_OWN_SHIFT = ("batch", "group")
+
+
+def make_normalization(name: str, channels: int) -> nn.Module:
+    """A new normalisation for `channels` feature maps.
+
+    Raises:
+        UnknownNameError: a name that is not in `NORMALIZATIONS`.
+    """
+    match name:
+        case "batch":
+            return nn.BatchNorm2d(channels)
+        case "group":
+            return nn.GroupNorm(group_count(channels), channels)
+        case "local_response":
+            return LocalResponse()
+        case "contrast":
+            return Contrast()
+        case "none":
+            return nn.Identity()
+    raise UnknownNameError("normalization", name, NORMALIZATIONS)
+
+
+def needs_bias(normalization: str) -> bool:
+    """Whether a convolution before this normalisation needs a bias of its own (Ioffe & Szegedy 2015, sec. 3.2)."""
+    return normalization not in _OWN_SHIFT
+
+
+def group_count(channels: int) -> int:
+    """Groups for group normalisation: at most 32 (Wu & He 2018, arXiv:1803.08494, sec. 4.1), at least 2 maps each."""
+    most = min(32, max(1, channels // 2))
+    return next(count for count in range(most, 0, -1) if channels % count == 0)
+
+
+def sum_across_maps(inputs: Tensor, window: int) -> Tensor:
+    """For each map the sum over the `window` (odd) maps around it, clipped at the first and last map; [B, C, H, W]."""
+    half = window // 2
+    padded = F.pad(inputs, (0, 0, 0, 0, half, half))
+    return padded.unfold(1, window, 1).sum(-1)
+
+
+class LocalResponse(nn.Module):
+    """b_i = a_i / (k + alpha * sum of a_j^2 over the `window` maps around i) ** beta, [B, C, H, W].
+
+    Krizhevsky et al. 2012, sec. 3.3. `nn.LocalResponseNorm` divides alpha by the window; this is the paper's form, so
+    alpha = 1e-4 here is 5e-4 there.
+    """
+
+    def __init__(self, *, k: float = 2.0, window: int = 5, alpha: float = 1e-4, beta: float = 0.75) -> None:
+        super().__init__()
+        self.k, self.window, self.alpha, self.beta = k, window, alpha, beta
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """[B, C, H, W] to the same shape."""
+        energy = sum_across_maps(inputs.square(), self.window)
+        return inputs / (self.k + self.alpha * energy) ** self.beta
+
+
+class Contrast(nn.Module):
+    """Contrast normalisation across maps, [B, C, H, W]: like `LocalResponse`, but of the deviation from the local mean.
+
+    Zeiler & Fergus 2013 (arXiv:1311.2901, fig. 3) name it and give no formula. This reading takes AlexNet's constants
+    and b_i = a_i / (k + alpha * sum of (a_j - m_i)^2) ** beta, with m_i the mean of the maps in the window around i.
+    """
+
+    def __init__(self, *, k: float = 2.0, window: int = 5, alpha: float = 1e-4, beta: float = 0.75) -> None:
+        super().__init__()
+        self.k, self.window, self.alpha, self.beta = k, window, alpha, beta
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """[B, C, H, W] to the same shape."""
+        count = sum_across_maps(inputs.new_ones(1, inputs.shape[1], 1, 1), self.window)
+        total = sum_across_maps(inputs, self.window)
+        # Sum of squared deviations as sum of squares minus n times the squared mean; rounding must not take it below 0.
+        spread = (sum_across_maps(inputs.square(), self.window) - total.square() / count).clamp_min(0)
+        return inputs / (self.k + self.alpha * spread) ** self.beta

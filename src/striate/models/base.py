@@ -1,0 +1,146 @@
+"""The one anatomy that every tool relies on: `stem`, `stages`, `head`; and the record to build a network from again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+
+from striate.errors import ModelError
+
+AUXILIARY_WEIGHT = 0.3  # of each auxiliary head's loss: Szegedy et al. 2014, arXiv:1409.4842, sec. 5
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Architecture:
+    """Everything that is needed to build a network again, as plain values; it is part of every model file."""
+
+    name: str  # in the registry
+    config: Mapping[str, Any]  # every field of the family's config, resolved
+    in_channels: int
+    classes: int
+    input_size: tuple[int, int]  # height, width in pixels
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {**asdict(self), "config": dict(self.config)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Architecture:
+        """The reverse of `to_dict`; lists become tuples.
+
+        Raises:
+            ModelError: fields missing or unknown.
+        """
+        try:
+            return cls(**{key: _frozen(value) for key, value in values.items()})
+        except TypeError as error:
+            raise ModelError(f"not the record of an architecture: {error}") from error
+
+
+class Outputs(NamedTuple):
+    """What a network with auxiliary heads returns in training: the logits [B, classes] of each of its heads."""
+
+    logits: Tensor
+    auxiliary: dict[str, Tensor]  # by the stage that the auxiliary head reads
+
+
+class ConvNet(nn.Module):
+    """A classifier [B, in_channels, H, W] -> logits [B, classes].
+
+    A family sets `config_type`, builds `stem`, `stages` (named blocks in order, possibly none) and `head` in its
+    constructor, optionally `auxiliary` heads by the name of the stage they read, and ends with `reset_parameters()`.
+    """
+
+    config_type: ClassVar[type]
+    # (pattern, replacement) pairs that turn a published state dict's keys into ours, in order; see `load_reference`
+    reference_names: ClassVar[tuple[tuple[str, str], ...]] = ()
+
+    stem: nn.Module
+    stages: nn.Sequential
+    head: nn.Module
+    auxiliary: nn.ModuleDict
+
+    def __init__(self, name: str, config: Any, in_channels: int, classes: int, input_size: tuple[int, int]) -> None:
+        super().__init__()
+        self.architecture = Architecture(
+            name=name, config=asdict(config), in_channels=in_channels, classes=classes, input_size=input_size
+        )
+        self.auxiliary = nn.ModuleDict()
+        smallest = self.smallest_size(config)
+        if min(input_size) < smallest:
+            raise ModelError(
+                f"{name} needs images of at least {smallest}x{smallest} pixels, got {input_size[0]}x{input_size[1]}",
+                f"use an input size of {smallest} or more, or another network",
+            )
+
+    @classmethod
+    def last_side(cls, config: Any, side: int) -> int:
+        """Side in pixels of the last feature map for an image of `side` pixels; below 1 where that is too small."""
+        raise NotImplementedError
+
+    @classmethod
+    def smallest_size(cls, config: Any) -> int:
+        """The smallest side of an image, in pixels, whose geometry works out."""
+        return next(side for side in range(1, 4096) if cls.last_side(config, side) >= 1)
+
+    def reset_parameters(self, generator: Generator | None = None) -> None:
+        """Start every parameter as the paper says."""
+        raise NotImplementedError
+
+    def features(self, images: Tensor) -> Tensor:
+        """[B, in_channels, H, W] -> the last feature maps, [B, C, h, w]."""
+        return self.stages(self.stem(images))
+
+    def forward(self, images: Tensor) -> Tensor | Outputs:
+        """[B, in_channels, H, W] -> logits [B, classes]; `Outputs` in training where there are auxiliary heads."""
+        if not (self.training and len(self.auxiliary)):
+            return self.head(self.features(images))
+        maps, extra = self.stem(images), {}
+        for name, stage in self.stages.named_children():
+            maps = stage(maps)
+            if name in self.auxiliary:
+                extra[name] = self.auxiliary[name](maps)
+        return Outputs(self.head(maps), extra)
+
+    def loss(
+        self,
+        outputs: Tensor | Outputs,
+        targets: Tensor,
+        *,
+        weight: Tensor | None = None,
+        label_smoothing: float = 0.0,
+        reduction: str = "mean",
+    ) -> Tensor:
+        """The loss of logits [B, classes] against classes [B]: the head's own where it has one, else cross-entropy.
+
+        `weight` [classes], `label_smoothing` and `reduction` (mean, sum, none) as in
+        `torch.nn.functional.cross_entropy`. Auxiliary heads, in training, add 0.3 of their losses.
+        """
+        criterion = getattr(self.head, "loss", F.cross_entropy)
+        settings: dict[str, Any] = {"weight": weight, "label_smoothing": label_smoothing, "reduction": reduction}
+        if not isinstance(outputs, Outputs):
+            return criterion(outputs, targets, **settings)
+        extra = [F.cross_entropy(logits, targets, **settings) for logits in outputs.auxiliary.values()]
+        return criterion(outputs.logits, targets, **settings) + AUXILIARY_WEIGHT * sum(extra)
+
+
+def require(family: str, what: str, value: object, known: Iterable[object]) -> None:
+    """Check a config's choice.
+
+    Raises:
+        ModelError: `value` is not among `known`; the message lists them.
+    """
+    if value not in (choices := list(known)):
+        raise ModelError(f"{family} has no {what} {value!r}", f"it has: {', '.join(map(str, choices))}")
+
+
+def _frozen(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return tuple(_frozen(item) for item in value)
+    if isinstance(value, Mapping):
+        return {key: _frozen(item) for key, item in value.items()}
+    return value

@@ -1,0 +1,89 @@
+"""From a name, or from a model file's record, to a network. Importing this needs no torch; building does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from striate.errors import ModelError
+from striate.models.registry import find_entry
+from striate.spec import ModelEntry
+
+if TYPE_CHECKING:
+    from striate.models.base import Architecture, ConvNet
+
+
+def create_model(
+    name: str,
+    *,
+    classes: int | None = None,
+    in_channels: int | None = None,
+    input_size: int | tuple[int, int] | None = None,
+    **variations: Any,
+) -> ConvNet:
+    """Build a registered network with fresh weights, drawn from torch's global generator.
+
+    `classes`, `in_channels` and `input_size` (side, or height and width, in pixels) default to the paper's. Variations
+    (`activation`, `normalization`, `pooling`, `dropout`, `stochastic_depth` and the other fields of the family's
+    config) change the registered configuration; None stands for "as registered".
+
+    Raises:
+        UnknownNameError: no such network; the message names the nearest ones.
+        ModelError: a variation that the network does not have, or an input too small for it.
+    """
+    entry = find_entry(name)
+    given = {key: value for key, value in variations.items() if value is not None}
+    size = entry.input.size if input_size is None else input_size
+    return _build(
+        entry,
+        {**entry.config, **given},
+        in_channels=entry.input.channels if in_channels is None else in_channels,
+        classes=entry.classes if classes is None else classes,
+        input_size=(size, size) if isinstance(size, int) else (size[0], size[1]),
+    )
+
+
+def rebuild(architecture: Architecture | Mapping[str, Any]) -> ConvNet:
+    """The network that `architecture` records, with fresh weights.
+
+    Raises:
+        UnknownNameError: a network that this version does not have.
+        ModelError: a record that is incomplete, or does not fit the network.
+    """
+    from striate.models.base import Architecture
+
+    record = architecture if isinstance(architecture, Architecture) else Architecture.from_dict(architecture)
+    return _build(
+        find_entry(record.name),
+        record.config,
+        in_channels=record.in_channels,
+        classes=record.classes,
+        input_size=record.input_size,
+    )
+
+
+def family_class(entry: ModelEntry) -> Any:
+    """The class, a subclass of `ConvNet`, that builds the entry's network."""
+    module, _, name = entry.build.partition(":")
+    return getattr(import_module(module), name)
+
+
+def _build(
+    entry: ModelEntry, config: Mapping[str, Any], *, in_channels: int, classes: int, input_size: tuple[int, int]
+) -> ConvNet:
+    if in_channels < 1 or classes < 1:
+        raise ModelError(f"{entry.name}: {in_channels} input channels and {classes} classes: both must be at least 1")
+    family = family_class(entry)
+    known = [item.name for item in fields(family.config_type)]
+    for key in config:
+        if key not in known:
+            raise ModelError(f"{entry.name} has no option {key!r}", f"it has: {', '.join(known)}")
+    return family(
+        family.config_type(**config),
+        in_channels=in_channels,
+        classes=classes,
+        input_size=input_size,
+        name=entry.name,
+    )
