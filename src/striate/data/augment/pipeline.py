@@ -1,0 +1,74 @@
+"""The order of things: move stored pixels, resample, recolour, add noise, normalise, cut out."""
+
+from __future__ import annotations
+
+import torch
+
+from striate.data.augment.colour import add_noise, channel_means, recolour, recolours
+from striate.data.augment.geometry import distort, distorts, flip, shift
+from striate.data.augment.mix import cutout
+from striate.data.draws import Draws
+from striate.data.normalise import normalise
+from striate.errors import UsageError
+from striate.options import AugmentOptions
+from striate.spec import InputSpec
+
+
+def augment(
+    pixels: torch.Tensor, spec: InputSpec, options: AugmentOptions, draws: Draws, *, channels_last: bool = False
+) -> torch.Tensor:
+    """Stored pixels [B, C, H, W] to distorted network input, float32 of the same shape, on the same device.
+
+    `options` are resolved (see `resolve_augment`); None counts as off. Boxes and mixing are not done here.
+    """
+    if options.shift:
+        pixels = shift(pixels, draws.integers("shift", -options.shift, options.shift, 2))
+    if options.flip:
+        pixels = flip(pixels, draws.uniform("flip")[:, 0] < options.flip)
+    if distorts(options) or recolours(options) or options.noise:
+        images = normalise(_distorted(pixels, spec, options, draws), spec)
+    else:
+        if channels_last:  # a quarter of the work before the pixels become floating-point numbers
+            pixels = pixels.contiguous(memory_format=torch.channels_last)
+        images = normalise(pixels, spec)
+    if options.cutout:
+        images = cutout(images, options.cutout, draws)
+    return images.contiguous(memory_format=torch.channels_last) if channels_last else images
+
+
+def check_augment(options: AugmentOptions, spec: InputSpec) -> None:
+    """Refuse what cannot be done with images of this kind.
+
+    Raises:
+        UsageError: an unresolved preset, colour options on images that do not have three channels, two ways of
+            cropping at once, or a scale jitter below the input size.
+    """
+    if options.preset != "none":
+        raise UsageError(
+            f"augment.preset = {options.preset!r} has not been resolved", "call striate.data.resolve_augment first"
+        )
+    for name in ("saturation", "hue", "lighting"):
+        if getattr(options, name) and spec.channels != 3:
+            raise UsageError(f"augment.{name} needs colour images; these have {spec.channels} channel(s)")
+    if options.crop_scale and options.scale_jitter:
+        raise UsageError(
+            "augment.crop_scale and augment.scale_jitter are both set", "choose one way of cropping; leave one out"
+        )
+    if options.scale_jitter and options.scale_jitter[0] < max(spec.size):
+        raise UsageError(
+            f"augment.scale_jitter starts at {options.scale_jitter[0]} pixels, below the input size {max(spec.size)}",
+            f"start at {max(spec.size)} or more",
+        )
+
+
+def _distorted(pixels: torch.Tensor, spec: InputSpec, options: AugmentOptions, draws: Draws) -> torch.Tensor:
+    """float32 [B, C, H, W] in 0..1: what needs resampling or arithmetic on pixels."""
+    full = float(2**spec.bits - 1)
+    images = pixels.to(torch.float32).mul_(1.0 / full)
+    if distorts(options):
+        images = distort(images, options, draws)
+    if recolours(options):
+        images = recolour(images, channel_means(pixels) / full, options, draws)
+    if options.noise:
+        images = add_noise(images, options.noise, draws)
+    return images

@@ -1,0 +1,42 @@
+"""From stored pixels to what a network sees."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+
+from striate.spec import InputSpec
+
+
+def normalise(pixels: torch.Tensor, spec: InputSpec) -> torch.Tensor:
+    """Stored pixels [B, C, H, W] to network input: float32, ``(pixel / (2**bits - 1) - mean) / std`` per channel.
+
+    Whole numbers are stored pixels of `spec.bits` bits; floating-point numbers already are parts of the full range.
+    The memory layout (channels first or last) is kept; the argument is never changed.
+    """
+    scale, offset = _factors(spec, pixels.dtype.is_floating_point, pixels.device)
+    result = pixels.to(torch.float32, copy=True)
+    if pixels.shape[1] > 1 and result.is_contiguous(memory_format=torch.channels_last):
+        # Rows of W * C numbers: a broadcast over three channels that lie innermost would take three times as long.
+        rows = result.permute(0, 2, 3, 1).flatten(2)
+        width, channels = pixels.shape[3], pixels.shape[1]
+        rows.mul_(scale.expand(channels).repeat(width)).add_(offset.expand(channels).repeat(width))
+        return result
+    return result.mul_(scale[:, None, None]).add_(offset[:, None, None])
+
+
+def denormalise(images: torch.Tensor, spec: InputSpec) -> torch.Tensor:
+    """The reverse, for showing: float32 [B, C, H, W] in parts of the full range, clipped to 0..1."""
+    scale, offset = _factors(spec, True, images.device)
+    return ((images - offset[:, None, None]) / scale[:, None, None]).clamp_(0.0, 1.0)
+
+
+@lru_cache(maxsize=32)
+def _factors(spec: InputSpec, floating: bool, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """float32 [C or 1] twice: the line ``scale * pixel + offset``."""
+    full = 1.0 if floating else float(2**spec.bits - 1)
+    mean = torch.tensor(spec.mean, dtype=torch.float64)
+    std = torch.tensor(spec.std, dtype=torch.float64)
+    scale, offset = 1.0 / (full * std), -mean / std
+    return scale.float().to(device), offset.float().to(device)
