@@ -7,6 +7,5 @@ from striate.checkpoint.atomic import write_atomically as write_atomically
 from striate.checkpoint.model_file import SavedModel as SavedModel
 from striate.checkpoint.model_file import load_model as load_model
 from striate.checkpoint.model_file import save_model as save_model
-from striate.checkpoint.resume_state import WARNING as WARNING
 from striate.checkpoint.resume_state import load_state as load_state
 from striate.checkpoint.resume_state import save_state as save_state

@@ -28,7 +28,6 @@ from striate.errors import CheckpointError
 
 STATE_VERSION = 1
 POINTER_NAME = "latest.json"
-WARNING = "_warning"  # key of a loaded state whose newer sibling was not usable; its value says so in words
 _STATE_NAME = re.compile(r"state-(\d{6,})-([0-9a-f]{16})\.pt")
 _CONTAINERS = (list, tuple, set, torch.Size)
 _MAPPINGS = (dict, OrderedDict, Counter)
@@ -71,11 +70,8 @@ def save_state(folder: Path, state: Mapping[str, Any], *, keep: int = 2) -> None
     _tidy(folder)
 
 
-def load_state(folder: Path) -> dict[str, Any]:
-    """The newest state that is whole, its tensors on the processor.
-
-    Where a newer one was there but not usable, the result holds a sentence about it under ``WARNING``
-    (``"_warning"``): take it out and show it.
+def load_state(folder: Path) -> tuple[dict[str, Any], str | None]:
+    """The newest state that is whole, its tensors on the processor; and a warning where a newer one was not usable.
 
     Raises:
         CheckpointError: no state is usable, or it was written by a newer Striate; the message says what was found.
@@ -92,9 +88,9 @@ def load_state(folder: Path) -> dict[str, Any]:
         except _UnusableError as error:
             findings.append(f"{entry['file']} {error}")
             continue
-        if findings:
-            state[WARNING] = f"{'; '.join(findings)}: going on from {_position(state)}, the newest state that is whole"
-        return state
+        if not findings:
+            return state, None
+        return state, f"{'; '.join(findings)}: going on from {_position(state)}, the newest state that is whole"
     raise CheckpointError(
         f"no usable resume state in {folder}: {'; '.join(findings)}",
         "bring the folder back from a backup, or start from the weights so far: striate train --from RUN",
