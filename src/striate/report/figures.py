@@ -1,0 +1,173 @@
+"""The small statistics that a report states: intervals, distances between splits, calibration. NumPy only."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+Z95 = 1.959963984540054  # the 97.5 % point of the standard normal distribution
+
+
+def wilson_interval(correct: float, n: int, z: float = Z95) -> tuple[float, float]:
+    """Score interval of a proportion, as two fractions; (0, 1) for no observations.
+
+    Unlike the textbook p ± z·sqrt(p(1-p)/n), it stays inside [0, 1] and does not shrink to nothing at 0 or 100 %
+    (Wilson 1927, "Probable inference, the law of succession, and statistical inference").
+    """
+    if n <= 0:
+        return 0.0, 1.0
+    share, squared = correct / n, z * z
+    centre = (share + squared / (2 * n)) / (1 + squared / n)
+    half = z / (1 + squared / n) * math.sqrt(share * (1 - share) / n + squared / (4 * n * n))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def total_variation(first: np.ndarray, second: np.ndarray) -> float:
+    """Half the sum of absolute differences of two distributions given as counts: the share that would have to move."""
+    if first.sum() == 0 or second.sum() == 0:
+        return 0.0
+    return float(np.abs(first / first.sum() - second / second.sum()).sum() / 2)
+
+
+@dataclass(frozen=True, slots=True)
+class ChiSquare:
+    """Pearson's test that two rows of counts come from one distribution."""
+
+    statistic: float
+    degrees: int
+    p: float
+
+
+def chi_square(first: np.ndarray, second: np.ndarray) -> ChiSquare:
+    """Chi-square test of homogeneity of two rows of counts; classes that are empty in both are passed over.
+
+    The p-value is by Wilson and Hilferty's cube-root approximation (1931), good to about 0.001 in absolute terms:
+    enough to tell chance from shift without loading SciPy.
+    """
+    table = np.stack([first, second]).astype(float)
+    table = table[:, table.sum(0) > 0]
+    degrees = table.shape[1] - 1
+    if degrees < 1 or (table.sum(1) == 0).any():
+        return ChiSquare(0.0, max(degrees, 0), 1.0)
+    expected = table.sum(1, keepdims=True) * table.sum(0) / table.sum()
+    statistic = float(((table - expected) ** 2 / expected).sum())
+    spread = 2 / (9 * degrees)
+    normal = ((statistic / degrees) ** (1 / 3) - (1 - spread)) / math.sqrt(spread)
+    return ChiSquare(statistic, degrees, math.erfc(normal / math.sqrt(2)) / 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Reliability:
+    """Probability claimed against share correct, in bins of equal width (Guo et al. 2017, arXiv:1706.04599, sec. 2)."""
+
+    counts: np.ndarray  # int64 [bins]
+    confidence: np.ndarray  # float [bins], mean probability of the predicted class; nan where a bin is empty
+    accuracy: np.ndarray  # float [bins], nan where a bin is empty
+
+    @property
+    def n(self) -> int:
+        """Images in all bins."""
+        return int(self.counts.sum())
+
+    @property
+    def ece(self) -> float:
+        """Expected calibration error: mean distance of confidence and accuracy, weighted by count (their eq. 3)."""
+        gaps = np.nan_to_num(np.abs(self.accuracy - self.confidence))
+        return float((gaps * self.counts).sum() / max(self.n, 1))
+
+    @property
+    def overconfidence(self) -> float:
+        """Mean probability minus share correct: above 0 the network claims too much."""
+        parts = np.nan_to_num(self.confidence - self.accuracy) * self.counts
+        return float(parts.sum() / max(self.n, 1))
+
+
+def reliability(probability: np.ndarray, correct: np.ndarray, bins: int = 15) -> Reliability:
+    """Bin predictions by the probability they claim; bins are open below, as Guo et al. define them.
+
+    `probability` float [n] of the predicted class, `correct` bool [n].
+    """
+    index = np.clip(np.ceil(probability * bins).astype(int) - 1, 0, bins - 1)
+    counts = np.bincount(index, minlength=bins)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        confidence = np.bincount(index, weights=probability, minlength=bins) / counts
+        accuracy = np.bincount(index, weights=correct.astype(float), minlength=bins) / counts
+    return Reliability(counts, confidence, accuracy)
+
+
+def finite(value: object) -> float | None:
+    """`value` as a float where it is a finite number, else None: metrics may hold null, NaN and infinity."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+        return float(value)
+    return None
+
+
+def confusion_of(scores: Mapping[str, Any]) -> np.ndarray:
+    """The confusion matrix of a split's scores, int64 [classes, classes]; empty where there is none."""
+    stored = scores.get("confusion")
+    matrix = np.zeros((0, 0), dtype=np.int64) if stored is None else np.asarray(stored, dtype=np.int64)
+    return matrix if matrix.ndim == 2 and matrix.shape[0] == matrix.shape[1] else np.zeros((0, 0), dtype=np.int64)
+
+
+def median(values: Sequence[float]) -> float | None:
+    """The middle value, or None of nothing."""
+    return float(np.median(values)) if len(values) else None
+
+
+# How figures are written. A thin no-break space stands before the per cent sign and between thousands.
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """0.9812 as "98.1 %"; "–" for None."""
+    return "–" if share is None else f"{100 * share:.{digits}f}\u202f%"
+
+
+def points(difference: float, digits: int = 1) -> str:
+    """A difference of two shares: 0.0123 as "1.2 points"."""
+    return f"{100 * difference:.{digits}f} points"
+
+
+def digits_for(n: int) -> int:
+    """Decimals of a percentage that `n` images can carry."""
+    return 2 if n >= 2000 else 1
+
+
+def thousands(number: float) -> str:
+    """1797 as "1 797" with a narrow no-break space; counts below 10,000 as they are."""
+    return f"{number:.0f}" if abs(number) < 10_000 else f"{number:,.0f}".replace(",", "\u202f")
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A plain number of `digits` significant digits; "–" for None."""
+    if value is None:
+        return "–"
+    if value != 0 and not 1e-3 <= abs(value) < 1e5:
+        return f"{value:.{digits - 1}e}".replace("e-0", "e-").replace("e+0", "e")
+    return f"{value:.{digits}g}" if abs(value) < 1000 else thousands(value)
+
+
+def seconds(value: float | None) -> str:
+    """12.34 as "12.3 s", 200 as "3 min 20 s", 7500 as "2 h 5 min"."""
+    if value is None:
+        return "–"
+    if value < 1:
+        return f"{value:.2f} s"
+    if value < 120:
+        return f"{value:.1f} s"
+    whole = round(value)
+    if whole < 7200:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def size(count: float) -> str:
+    """Bytes as "1.2 MB" (decimal)."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000 or unit == "GB":
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    raise AssertionError("unreachable")

@@ -1,0 +1,111 @@
+"""`write_report`: a run folder becomes report.html, one file that needs nothing else.
+
+What the page may do is written into it as a content security policy: no request leaves it, and the only script that
+runs is ours, known by its hash.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup
+
+from striate.report import sections, technical
+from striate.report.diagnosis import findings_of, headline_split, reliability_of
+from striate.report.evidence import Evidence
+from striate.report.record import Record, count_manifest, read_record
+
+if TYPE_CHECKING:
+    import jinja2
+
+
+def write_report(run: Path, output: Path | None = None) -> Path:
+    """Write the report of one run folder and return its path.
+
+    Args:
+        run: the run folder; an unfinished run gets a report of what is there.
+        output: another place for the page than `report.html` in the run folder.
+
+    Raises:
+        StriateError: `run` is no run folder.
+        OSError: the page cannot be written.
+    """
+    run = Path(run)
+    record = read_record(run)
+    return write_page(output or run / "report.html", "report.html", report_values(record))
+
+
+def report_values(record: Record) -> dict[str, Any]:
+    """Everything that the template shows."""
+    counts = None if record.manifest is None else count_manifest(record.manifest, record.labels)
+    split = headline_split(record.evaluation)
+    evidence = Evidence(
+        epochs=record.epochs,
+        steps=record.steps,
+        evaluation=record.evaluation,
+        environment=record.environment,
+        counts=counts,
+        reliability=reliability_of(record.predictions, split),
+        split=split,
+    )
+    return {
+        "title": f"{record.model_name} on {record.data_name}",
+        "run_name": record.run.resolve().name,
+        "when": record.environment.get("started") or record.environment.get("date") or "",
+        "version": record.environment.get("striate") or "",
+        "problems": record.problems,
+        "headline": sections.headline(record),
+        "findings": findings_of(evidence),
+        "data": sections.data(record, counts),
+        "curves": sections.curves(record),
+        "mistakes": sections.mistakes(record),
+        "classes": sections.classes(record, counts),
+        "images": sections.images(record),
+        "calibration": sections.calibration(record),
+        "timing": technical.timing(record),
+        "network": technical.network(record),
+        "options": technical.options(record),
+        "environment": technical.environment(record),
+    }
+
+
+def write_page(path: Path, template: str, values: dict[str, Any]) -> Path:
+    """Render a template of ours to `path`; a reader never meets half a page."""
+    script = _script()
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    page = _templates().get_template(template).render(**values, script=Markup(script), script_hash=digest)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(path.name + ".part")
+    # a file name that is no valid Unicode must not cost the report
+    scratch.write_bytes(page.encode("utf-8", errors="replace"))
+    os.replace(scratch, path)
+    return path
+
+
+@cache
+def _templates() -> jinja2.Environment:
+    import jinja2
+
+    return jinja2.Environment(
+        loader=jinja2.FunctionLoader(lambda name: _text(name)),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+
+
+def _text(name: str) -> str:
+    return (resources.files("striate.report") / "templates" / name).read_text(encoding="utf-8")
+
+
+@cache
+def _script() -> str:
+    return _text("script.js")
