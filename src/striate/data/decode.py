@@ -1,0 +1,319 @@
+"""One `decode()` for training, evaluation, prediction and serving: any source to [H, W, C] pixels by declared rules.
+
+| what the file holds | what comes out |
+|---|---|
+| EXIF or TIFF orientation 1 to 8 | turned upright |
+| 1-bit, grey | 1 channel, 0 to 255 |
+| palette | 3 channels |
+| transparency (palette, LA, RGBA, a transparent colour) | laid on white; grey stays 1 channel, colour 3 |
+| CMYK, YCCK | 3 channels: R = (255 - C)(255 - K) / 255 and so on; ICC profiles are not applied |
+| more than 8 bits (grey PNG, TIFF, NPY) | 16 bits, the full range kept: see `arrays` |
+| 16-bit colour PNG | 8 bits: the high byte, all that Pillow gives |
+| TIFF, NPY with any number of channels | as they are |
+| several frames or pages | the first |
+| truncated, damaged, empty, another format, too large | `UnreadableImageError` with a plain reason, never a guess |
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import threading
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageMode, ImageOps
+
+from striate.data.arrays import NotPixelsError, as_image, check_size, read_npy, to_channels
+from striate.data.fit import fit as fit
+from striate.data.fit import resample
+from striate.data.tiff import TiffPixels, read_tiff
+from striate.errors import UnreadableImageError
+
+_COMMON_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "PPM")
+_OTHER_FORMATS = ("TIFF", "WEBP", "AVIF", "JPEG2000", "ICO")
+_SWAPS_SIDES = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
+
+# Pillow's plug-ins log what they also raise; a library must not write to the user's terminal
+logging.getLogger("PIL").addHandler(logging.NullHandler())
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """Pixels and what was found on the way."""
+
+    pixels: np.ndarray  # [H, W, C] uint8 or uint16
+    size: tuple[int, int]  # height, width upright and unreduced, whatever the size of `pixels`
+    mode: str  # Pillow's mode as stored, or the array's type
+    format: str
+    orientation: int
+
+
+def decode(source: str | Path | bytes | np.ndarray | Image.Image, channels: int | None = None) -> np.ndarray:
+    """An image as pixels, by the table at the top of this module.
+
+    Args:
+        source: a path, the bytes of a file, an array ([H, W] or [H, W, C]: uint8, uint16, or floats from 0 to 1), or
+            an open Pillow image.
+        channels: convert between grey (1) and colour (3); None leaves the count as it is.
+
+    Returns:
+        [H, W, C] uint8 or uint16.
+
+    Raises:
+        UnreadableImageError: with a plain reason: missing, empty, not an image, truncated, too large, ...
+    """
+    name = str(source) if isinstance(source, (str, Path)) else "the image"
+    try:
+        if isinstance(source, np.ndarray):
+            pixels = as_image(source)
+        elif isinstance(source, Image.Image):
+            with _QUIET:
+                pixels = _from_pillow(source, None).pixels
+        else:
+            data = source if isinstance(source, (bytes, bytearray, memoryview)) else read_bytes(source)
+            pixels = decode_bytes(bytes(data), name).pixels
+        return pixels if channels is None else np.ascontiguousarray(to_channels(pixels, channels))
+    except NotPixelsError as error:
+        raise UnreadableImageError(name, error.message) from error
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """The content of a file.
+
+    Raises:
+        UnreadableImageError: it cannot be read; the reason in plain words.
+    """
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise UnreadableImageError(str(path), _plain_os_error(error)) from error
+    except ValueError as error:
+        raise UnreadableImageError(str(path), "not a valid file name") from error
+
+
+def decode_bytes(data: bytes, name: str, short_side: int | None = None) -> Decoded:
+    """The image in the bytes of a file; `name` is for the error.
+
+    With `short_side`, larger images come reduced until their short side has that length (JPEG already in the codec,
+    by its discrete cosine transform, then bicubic). The result depends on the bytes and `short_side` alone.
+
+    Raises:
+        UnreadableImageError: with a plain reason.
+    """
+    try:
+        if not data:
+            raise NotPixelsError("the file is empty (0 bytes)")
+        if data[:6] == b"\x93NUMPY":
+            return _from_array(read_npy(data), "NPY", short_side)
+        if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+            page = read_tiff(data)
+            if page is not None:
+                return _from_tiff(page, short_side)
+        with _QUIET, _open(data) as image:
+            return _from_pillow(image, short_side)
+    except NotPixelsError as error:
+        raise UnreadableImageError(name, error.message) from error
+    except MemoryError as error:
+        raise UnreadableImageError(name, "not enough memory to decode it") from error
+
+
+def _open(data: bytes) -> Image.Image:
+    try:
+        try:
+            return Image.open(io.BytesIO(data), formats=_COMMON_FORMATS)
+        except Image.UnidentifiedImageError:
+            Image.init()
+            return Image.open(io.BytesIO(data), formats=[name for name in _OTHER_FORMATS if name in Image.OPEN])
+    except Image.UnidentifiedImageError as error:
+        raise NotPixelsError(_what_it_is(data)) from error
+    except Exception as error:  # plug-ins raise anything on damaged headers
+        raise NotPixelsError(_plain_pillow_error(error)) from error
+
+
+def _from_pillow(image: Image.Image, short_side: int | None) -> Decoded:
+    width, height = image.size
+    check_size(height, width)
+    if not width or not height:
+        raise NotPixelsError("an image without pixels")
+    mode, form = image.mode, image.format or ""
+    orientation = _orientation(image)
+    small = _reduced_size(height, width, short_side)
+    try:
+        if small is not None:
+            image.draft(None, (small[1], small[0]))  # asks the codec for at least this size; only JPEG can
+        image.load()
+        upright = ImageOps.exif_transpose(image) if orientation != 1 else image
+        # other formats are loaded whole, and some (TIFF) turned upright in loading, before which `size` means little
+        size = (upright.height, upright.width) if form not in ("JPEG", "MPO") else (height, width)
+        if form in ("JPEG", "MPO") and orientation in _SWAPS_SIDES:
+            size = (width, height)
+        pixels = _pillow_pixels(upright, _reduced_size(*size, short_side))
+    except NotPixelsError:
+        raise
+    except Exception as error:  # plug-ins raise anything on damaged data
+        raise NotPixelsError(_plain_pillow_error(error)) from error
+    return Decoded(pixels, size, mode, form, orientation)
+
+
+def _pillow_pixels(image: Image.Image, small: tuple[int, int] | None) -> np.ndarray:
+    """[H, W, C] of a loaded, upright Pillow image, reduced to `small` (height, width) where that is given."""
+    if image.mode.startswith("I") or image.mode == "F":
+        values = np.asarray(image)
+        return _reduced(as_image(values, wide_integers=True), small)
+    image = _grey_or_colour(image)
+    if small is not None:
+        image = image.resize((small[1], small[0]), Image.Resampling.BICUBIC)
+    pixels = np.asarray(image)
+    return np.ascontiguousarray(pixels if pixels.ndim == 3 else pixels[:, :, None])
+
+
+def _grey_or_colour(image: Image.Image) -> Image.Image:
+    """An 8-bit image as L or RGB."""
+    if image.mode in ("L", "RGB") and "transparency" not in image.info:
+        return image
+    base = ImageMode.getmode(image.mode).basemode  # L or RGB, whatever the mode is made of
+    target = "L" if base == "L" and image.mode not in ("P", "PA") else "RGB"
+    if "transparency" in image.info or image.mode in ("LA", "La", "RGBA", "RGBa", "PA"):
+        opaque = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, opaque).convert(target)
+    try:
+        return image.convert(target)
+    except ValueError as error:
+        raise NotPixelsError(f"colours of kind {image.mode} are not supported") from error
+
+
+def _from_array(pixels: np.ndarray, form: str, short_side: int | None, mode: str = "", turn: int = 1) -> Decoded:
+    mode = mode or f"{pixels.dtype} × {pixels.shape[2]}"
+    pixels = np.ascontiguousarray(_turned(pixels, turn))
+    size = (pixels.shape[0], pixels.shape[1])
+    return Decoded(_reduced(pixels, _reduced_size(*size, short_side)), size, mode, form, turn)
+
+
+def _from_tiff(page: TiffPixels, short_side: int | None) -> Decoded:
+    mode = f"{page.values.dtype} × {page.values.shape[2]}"
+    pixels = as_image(page.values, wide_integers=True)
+    top = np.uint32(np.iinfo(pixels.dtype).max)
+    if page.photometric == 0 and pixels.shape[2] == 1:  # white is zero
+        pixels = top.astype(pixels.dtype) - pixels
+    elif page.photometric == 5 and pixels.shape[2] == 4:  # CMYK
+        ink = top - pixels.astype(np.uint64)
+        pixels = ((ink[..., :3] * ink[..., 3:] + top // 2) // top).astype(pixels.dtype)
+    elif page.alpha:
+        alpha = pixels[..., -1:].astype(np.uint64)
+        on_white = pixels[..., :-1] * alpha + (top - alpha) * top
+        pixels = ((on_white + top // 2) // top).astype(pixels.dtype)
+    return _from_array(pixels, "TIFF", short_side, mode, page.orientation if page.orientation in range(1, 9) else 1)
+
+
+def _turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Undo an EXIF orientation: 2 to 4 mirror or turn by 180°, 5 to 8 exchange the sides as well."""
+    if orientation in _SWAPS_SIDES:
+        pixels = pixels.transpose(1, 0, 2)
+    mirror_rows = orientation in (3, 4, 7, 8)
+    mirror_columns = orientation in (2, 3, 6, 7)
+    return pixels[:: -1 if mirror_rows else 1, :: -1 if mirror_columns else 1]
+
+
+def _reduced_size(height: int, width: int, short_side: int | None) -> tuple[int, int] | None:
+    """Height and width that bring the short side to `short_side`; None where nothing has to shrink."""
+    if short_side is None or min(height, width) <= short_side:
+        return None
+    scale = short_side / min(height, width)
+    return max(short_side, round(height * scale)), max(short_side, round(width * scale))
+
+
+def _reduced(pixels: np.ndarray, small: tuple[int, int] | None) -> np.ndarray:
+    if small is None:
+        return pixels
+    return resample(pixels, (0.0, 0.0, pixels.shape[0], pixels.shape[1]), small, "bicubic")
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        value = image.getexif().get(0x0112, 1)
+    except Exception:  # damaged EXIF says nothing about the pixels
+        return 1
+    return value if value in range(1, 9) else 1
+
+
+def _plain_os_error(error: OSError) -> str:
+    plain = {
+        FileNotFoundError: "file not found",
+        PermissionError: "permission denied",
+        IsADirectoryError: "is a folder",
+        NotADirectoryError: "file not found",
+    }.get(type(error))
+    return plain or (error.strerror or str(error)).lower()
+
+
+def _plain_pillow_error(error: Exception) -> str:
+    text = str(error)
+    if isinstance(error, Image.DecompressionBombError):
+        return "too many pixels: refused as a possible decompression bomb"
+    if isinstance(error, EOFError) or "truncated" in text.lower() or "unrecognized data stream" in text:
+        return "truncated: the image data end too early"
+    return f"damaged: {text or type(error).__name__}"
+
+
+def _what_it_is(data: bytes) -> str:
+    """Why bytes that no decoder recognises are not an image, as far as their beginning shows."""
+    head = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n")
+    known = {
+        b"%PDF": "a PDF document",
+        b"PK\x03\x04": "a ZIP archive",
+        b"\x1f\x8b": "a gzip archive",
+        b"%!PS": "a PostScript document",
+        b"RIFF": "a sound or film file",
+        b"8BPS": "a Photoshop document: export it as PNG or TIFF",
+    }
+    for magic, what in known.items():
+        if head.startswith(magic):
+            return f"not an image but {what}"
+    if data[4:8] == b"ftyp":
+        kind = "a HEIC photo: convert it to JPEG or PNG" if data[8:11] in (b"hei", b"hev", b"mif") else "a film file"
+        return f"not a supported image format but {kind}"
+    if not any(data):
+        return "only zero bytes"
+    lower = head[:64].lower()
+    if b"<svg" in head.lower():
+        return "an SVG drawing: export it as PNG"
+    if lower.startswith((b"<!doctype html", b"<html")):
+        return "not an image but a web page (a failed download?)"
+    if all(byte >= 32 or byte in b"\t\r\n\f" for byte in data[:512]):
+        return "not an image but text"
+    if data[:2] == b"\xff\xd8" or data[:4] == b"\x89PNG" or data[:3] == b"GIF":
+        return "truncated or damaged: the header cannot be read"
+    return "not an image in a supported format"
+
+
+class _Quiet:
+    """While any thread is inside, warnings from Pillow are ignored.
+
+    `warnings.catch_warnings` puts back the whole list of filters at its end, which loses those of other threads; this
+    adds one filter with the first entry and takes out that one with the last.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._inside = threading.Lock(), 0
+        self._filter: Any = None
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._inside += 1
+            if self._filter not in warnings.filters:
+                warnings.filterwarnings("ignore", module=r"PIL\.")
+                self._filter = warnings.filters[0]
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0 and self._filter in warnings.filters:
+                warnings.filters.remove(self._filter)  # type: ignore[attr-defined]
+
+
+_QUIET = _Quiet()

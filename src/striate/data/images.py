@@ -1,0 +1,204 @@
+"""The images of a split behind one interface: uint8 batches for a network's input, whatever they come from.
+
+`TensorImages` holds small images of one size in one tensor. `PhotoImages` decodes files in threads and keeps what fits
+in memory. Torch is imported by the first batch, not before: looking at data does not need it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from striate.data.arrays import to_channels
+from striate.data.decode import decode_bytes, read_bytes
+from striate.data.fit import cut, fit, fit_many, resample
+from striate.data.scan import FileInfo, PhotoStore, canvas_side, content_digest
+from striate.errors import DataError
+from striate.spec import InputSpec
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Images(ABC):
+    """The n readable images of a split."""
+
+    channels: int
+    bits: int  # 8 or 16
+    sizes: np.ndarray  # int32 [n, 2]: height, width in pixels, upright
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    @abstractmethod
+    def take(self, indices: np.ndarray, spec: InputSpec, boxes: np.ndarray | None = None) -> torch.Tensor:
+        """A batch at the input size of `spec`.
+
+        Args:
+            indices: [B] positions.
+            spec: what the network is fed.
+            boxes: None for the spec's resize rule, exactly `fit`; or [B, 4] (top, left, height, width in pixels of the
+                source image): that region resized to `spec.size`, 0 outside the image.
+
+        Returns:
+            uint8 [B, spec.channels, *spec.size], int32 where `spec.bits` is more than 8, on the processor.
+
+        Raises:
+            DataError: a file changed or vanished since the data were loaded.
+        """
+
+    @abstractmethod
+    def raw(self, index: int) -> np.ndarray:
+        """One image as `decode` gives it: [H, W, C], unresized."""
+
+    @abstractmethod
+    def thumbnails(self) -> np.ndarray:
+        """uint8 [n, h, w]: small grey versions of all, of one size, for the doctor."""
+
+
+class TensorImages(Images):
+    """Images of one size in one array.
+
+    Args:
+        pixels: uint8 or uint16 [n, C, H, W].
+    """
+
+    def __init__(self, pixels: np.ndarray) -> None:
+        if pixels.ndim != 4 or pixels.dtype not in (np.uint8, np.uint16):
+            raise DataError(f"expected uint8 or uint16 [n, C, H, W], got {pixels.dtype} {list(pixels.shape)}")
+        self.pixels = pixels
+        self.channels = pixels.shape[1]
+        self.bits = 8 * pixels.dtype.itemsize
+        self.sizes = np.broadcast_to(np.array(pixels.shape[2:], np.int32), (len(pixels), 2))
+        self._tensor: torch.Tensor | None = None
+
+    @property
+    def tensor(self) -> torch.Tensor:
+        """All images as they are: [n, C, H, W] uint8, or int32 where they have more than 8 bits."""
+        if self._tensor is None:
+            self._tensor = _to_torch(self.pixels if self.bits <= 8 else self.pixels.astype(np.int32))
+        return self._tensor
+
+    def take(self, indices: np.ndarray, spec: InputSpec, boxes: np.ndarray | None = None) -> torch.Tensor:
+        """See `Images.take`."""
+        chosen = self.pixels[indices]
+        if boxes is None:
+            return _to_torch(fit_many(chosen, spec))
+        out = _empty_batch(len(indices), spec)
+        for row, image, box in zip(out, chosen, boxes.tolist(), strict=True):
+            row[:] = cut(np.moveaxis(image, 0, 2), tuple(box), spec)
+        return _to_torch(out)
+
+    def raw(self, index: int) -> np.ndarray:
+        """See `Images.raw`."""
+        return np.ascontiguousarray(np.moveaxis(self.pixels[index], 0, 2))
+
+    def thumbnails(self) -> np.ndarray:
+        """See `Images.thumbnails`; images of up to 64 pixels a side as they are."""
+        height, width = self.pixels.shape[2:]
+        if max(height, width) <= 64:
+            return _grey8(np.moveaxis(self.pixels, 1, -1))
+        return np.stack([_thumbnail(np.moveaxis(image, 0, 2)) for image in self.pixels])
+
+
+class PhotoImages(Images):
+    """Image files, decoded in threads.
+
+    Training cuts boxes from a canvas: the image reduced until its short side is `canvas_side`, by default 8/7 of the
+    input side. Whoever cuts at larger scales (scale jitter) sets it to the largest short side first. The plain resize
+    rule always starts from the whole image. Both are cached, and depend on the file and their own parameters alone.
+    """
+
+    def __init__(
+        self, files: Sequence[Path], infos: Sequence[FileInfo], store: PhotoStore, channels: int, bits: int
+    ) -> None:
+        self.files, self.infos, self.store = files, infos, store
+        self.channels, self.bits = channels, bits
+        self.canvas_side: int | None = None
+        self.sizes = np.array([info.size for info in infos], np.int32).reshape(-1, 2)
+
+    def take(self, indices: np.ndarray, spec: InputSpec, boxes: np.ndarray | None = None) -> torch.Tensor:
+        """See `Images.take`."""
+        out = _empty_batch(len(indices), spec)
+
+        def fill(slot: int) -> None:
+            index = int(indices[slot])
+            out[slot] = self._fitted(index, spec) if boxes is None else self._cut(index, boxes[slot], spec)
+
+        for _ in self.store.map(fill, range(len(indices))):
+            pass
+        return _to_torch(out)
+
+    def raw(self, index: int) -> np.ndarray:
+        """See `Images.raw`."""
+        return decode_bytes(self._content(index), str(self.files[index])).pixels
+
+    def thumbnails(self) -> np.ndarray:
+        """See `Images.thumbnails`; 32 by 32 pixels."""
+        side = self._canvas_side_for(224)
+        thumbnails = self.store.map(lambda index: _thumbnail(self._canvas(index, side)), range(len(self)))
+        return np.stack(list(thumbnails)) if len(self) else np.empty((0, 32, 32), np.uint8)
+
+    def _fitted(self, index: int, spec: InputSpec) -> np.ndarray:
+        # everything that `fit` reads; the mean only where it shows
+        fill = spec.mean if spec.resize == "letterbox" else None
+        form = (spec.size, spec.channels, spec.resize, spec.crop_fraction, spec.interpolation, spec.bits, fill)
+        return self._cached(index, ("fit", *form), lambda: fit(self.raw(index), spec))
+
+    def _cut(self, index: int, box: np.ndarray, spec: InputSpec) -> np.ndarray:
+        canvas = self._canvas(index, self._canvas_side_for(max(spec.size)))
+        height, width = self.sizes[index]
+        scale_y, scale_x = canvas.shape[0] / int(height), canvas.shape[1] / int(width)
+        top, left, box_height, box_width = box.tolist()
+        return cut(canvas, (top * scale_y, left * scale_x, box_height * scale_y, box_width * scale_x), spec)
+
+    def _canvas(self, index: int, side: int) -> np.ndarray:
+        def make() -> np.ndarray:
+            return decode_bytes(self._content(index), str(self.files[index]), side).pixels
+
+        return self._cached(index, ("canvas", side), make)
+
+    def _canvas_side_for(self, input_side: int) -> int:
+        return self.canvas_side if self.canvas_side is not None else canvas_side(input_side)
+
+    def _cached(self, index: int, recipe: Hashable, make: Callable[[], np.ndarray]) -> np.ndarray:
+        digest = self.infos[index].digest
+        pixels = self.store.cache.get(digest, recipe)
+        if pixels is None:
+            pixels = make()
+            self.store.cache.put(digest, recipe, pixels)
+        return pixels
+
+    def _content(self, index: int) -> bytes:
+        """The file's bytes, which must be those that were scanned: a run never mixes two versions of an image."""
+        data = read_bytes(self.files[index])
+        if content_digest(data) != self.infos[index].digest:
+            raise DataError(f"{self.files[index]} has changed since the data were loaded", "start again")
+        return data
+
+
+def _empty_batch(count: int, spec: InputSpec) -> np.ndarray:
+    return np.empty((count, spec.channels, *spec.size), np.uint8 if spec.bits <= 8 else np.int32)
+
+
+def _to_torch(pixels: np.ndarray) -> torch.Tensor:
+    import torch
+
+    return torch.from_numpy(pixels if pixels.flags.writeable else pixels.copy())
+
+
+def _thumbnail(image: np.ndarray) -> np.ndarray:
+    """[H, W, C] as grey uint8 [32, 32], whatever the aspect ratio."""
+    whole = (0.0, 0.0, image.shape[0], image.shape[1])
+    return _grey8(resample(image, whole, (32, 32), "bilinear"))
+
+
+def _grey8(pixels: np.ndarray) -> np.ndarray:
+    """[..., C] as uint8 [...]: luma of colour, the mean of any other number of channels."""
+    known = pixels.shape[-1] in (1, 3)
+    grey = to_channels(pixels, 1)[..., 0] if known else pixels.mean(axis=-1).astype(pixels.dtype)
+    return grey if grey.dtype == np.uint8 else (grey >> 8).astype(np.uint8)

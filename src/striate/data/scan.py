@@ -1,0 +1,122 @@
+"""The one pass over the files of a photo folder: read, hash and decode each, in threads.
+
+Pillow and the hash release the interpreter, so that threads use all cores. The pass finds every unreadable file, and
+leaves in the cache the reduced canvases that training will cut from.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from striate.data.cache import PixelCache
+from striate.data.decode import decode_bytes, read_bytes
+from striate.errors import UnreadableImageError
+from striate.progress import Progress, Silent
+
+DIGEST_BYTES = 16
+_AHEAD = 8  # images per thread that may wait to be collected
+
+ItemT = TypeVar("ItemT")
+ResultT = TypeVar("ResultT")
+
+
+@dataclass(frozen=True, slots=True)
+class FileInfo:
+    """What one file turned out to be. `error` says why it cannot be read; the fields before it then mean nothing."""
+
+    digest: bytes  # blake2b of the content, 16 bytes; of the path where the content cannot be read
+    size: tuple[int, int] = (0, 0)  # height, width, upright
+    channels: int = 0
+    bits: int = 8
+    mode: str = ""
+    format: str = ""
+    orientation: int = 1
+    error: str | None = None
+
+
+class PhotoStore:
+    """What all splits of a photo data set share: the threads that decode and the cache.
+
+    Args:
+        cache_bytes: limit of the cache.
+        workers: threads; None for one per core, 0 for none beside the caller.
+    """
+
+    def __init__(self, cache_bytes: int, workers: int | None = None) -> None:
+        self.cache = PixelCache(cache_bytes)
+        self.workers = (os.cpu_count() or 1) if workers is None else workers
+        self._pool = ThreadPoolExecutor(self.workers, thread_name_prefix="striate-decode") if self.workers else None
+
+    def map(self, function: Callable[[ItemT], ResultT], items: Iterable[ItemT]) -> Iterator[ResultT]:
+        """`function` of every item, in order, in the threads; only a few results wait at any time."""
+        if self._pool is None:
+            yield from map(function, items)
+            return
+        waiting: list[Future[ResultT]] = []
+        try:
+            for item in items:
+                waiting.append(self._pool.submit(function, item))
+                if len(waiting) >= _AHEAD * self.workers:
+                    yield waiting.pop(0).result()
+            while waiting:
+                yield waiting.pop(0).result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def content_digest(data: bytes) -> bytes:
+    """What stands for a file's content everywhere: splits, the cache, duplicates, the manifest."""
+    return blake2b(data, digest_size=DIGEST_BYTES).digest()
+
+
+def array_digests(pixels: np.ndarray) -> np.ndarray:
+    """uint8 [n, 16]: the digest of each of n equally sized arrays."""
+    rows = np.ascontiguousarray(pixels).reshape(len(pixels), -1)
+    joined = b"".join(blake2b(row.data, digest_size=DIGEST_BYTES).digest() for row in rows)
+    return np.frombuffer(joined, np.uint8).reshape(-1, DIGEST_BYTES)
+
+
+def canvas_side(input_size: int) -> int:
+    """Short side of the canvases for a network of this input side: 8/7 of it, the usual 256 for 224."""
+    return math.ceil(input_size * 8 / 7)
+
+
+def scan(
+    files: Sequence[Path], names: Sequence[str], store: PhotoStore, short_side: int, progress: Progress | None = None
+) -> list[FileInfo]:
+    """Look into every file; `names` are what errors call them. Canvases of `short_side` go to the cache."""
+
+    def look(position: int) -> FileInfo:
+        return _look(files[position], names[position], store.cache, short_side)
+
+    infos: list[FileInfo] = []
+    with (progress or Silent()).task("reading images", len(files)) as task:
+        for info in store.map(look, range(len(files))):
+            infos.append(info)
+            task.advance()
+    return infos
+
+
+def _look(file: Path, name: str, cache: PixelCache, short_side: int) -> FileInfo:
+    try:
+        data = read_bytes(file)
+    except UnreadableImageError as error:
+        return FileInfo(content_digest(os.fsencode(name)), error=error.reason)
+    digest = content_digest(data)
+    try:
+        found = decode_bytes(data, name, short_side)
+    except UnreadableImageError as error:
+        return FileInfo(digest, error=error.reason)
+    cache.put(digest, ("canvas", short_side), found.pixels)
+    bits = 8 * found.pixels.dtype.itemsize
+    return FileInfo(digest, found.size, found.pixels.shape[2], bits, found.mode, found.format, found.orientation)

@@ -1,0 +1,138 @@
+"""A CSV, TSV or Parquet table with a column of image paths and one of labels, optionally of splits and of groups.
+
+Paths are relative to the table's own folder. Labels are text. Missing files are listed as unreadable; a file named
+twice with one label counts once, with two labels is an error.
+"""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from striate.data.sources.folder import SPLIT_NAMES, groups_of
+from striate.data.sources.found import Found, class_order
+from striate.errors import DataError, UnknownNameError
+
+if TYPE_CHECKING:
+    import pyarrow
+
+    from striate.options.sections import DataOptions
+
+TABLE_SUFFIXES = (".csv", ".tsv", ".parquet", ".pq")
+_IMAGE_COLUMNS = ("image", "path", "file", "filename")
+_LABEL_COLUMNS = ("label", "class", "category")
+
+
+def find_table(path: Path, options: DataOptions) -> Found:
+    """The images that a table lists.
+
+    Raises:
+        DataError: the table cannot be read, lacks a column or a label, names an unknown split, or has one class only.
+        UnknownNameError: a column named in the options that the table lacks.
+    """
+    table = _read(path)
+    image_column = _column(table, options.image_column, _IMAGE_COLUMNS, "image paths", "--image-column", path)
+    label_column = _column(table, options.label_column, _LABEL_COLUMNS, "labels", "--label-column", path)
+    listed, labels = _texts(table, image_column), _texts(table, label_column)
+    for name, values in ((image_column, listed), (label_column, labels)):
+        empty = [number + 1 for number, value in enumerate(values) if not value]
+        if empty:
+            raise DataError(f"{path}: column {name} is empty in {len(empty)} rows, the first is row {empty[0]}")
+    given = _splits(table, options.split_column, path)
+    groups = _texts(table, options.group) if options.group and options.group in table.column_names else None
+    kept = _once(listed, labels, path)
+    notes = [f"{len(listed) - len(kept)} rows repeat an earlier one and count once"] if len(kept) < len(listed) else []
+    paths = [str(listed[row]).replace("\\", "/") for row in kept]
+    names = class_order(str(labels[row]) for row in kept)
+    if len(names) < 2:
+        raise DataError(f"{path} has {'only one class, ' + names[0] if names else 'no rows'}; two classes are needed")
+    positions = {name: position for position, name in enumerate(names)}
+    files = [path.parent / shown for shown in paths]
+    if not any(file.exists() for file in files[:1000]):
+        raise DataError(f"{path}: no image found, the first would be {files[0]}", "paths are relative to the table")
+    return Found(
+        name=path.stem,
+        class_names=names,
+        targets=np.array([positions[str(labels[row])] for row in kept], np.int64),
+        paths=paths,
+        given=given[kept],
+        files=files,
+        groups=[groups[row] for row in kept] if groups is not None else groups_of(paths, options.group),
+        notes=notes,
+    )
+
+
+def _read(path: Path) -> pyarrow.Table:
+    import pyarrow
+
+    try:
+        if path.suffix.lower() in (".parquet", ".pq"):
+            import pyarrow.parquet
+
+            return pyarrow.parquet.read_table(path)
+        import pyarrow.csv
+
+        separator = "\t" if path.suffix.lower() == ".tsv" else ","
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            header = next(csv.reader(file, delimiter=separator), [])
+        # every column as text: a class 007 is not the number 7
+        convert = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(header, pyarrow.string()))
+        parse = pyarrow.csv.ParseOptions(delimiter=separator, newlines_in_values=True)
+        return pyarrow.csv.read_csv(path, parse_options=parse, convert_options=convert)
+    except (OSError, ValueError, pyarrow.ArrowException, csv.Error) as error:
+        reason = "the text is not UTF-8" if isinstance(error, UnicodeError) else str(error).splitlines()[0]
+        raise DataError(f"cannot read the table {path}: {reason}") from error
+
+
+def _column(table: pyarrow.Table, asked: str | None, usual: tuple[str, ...], what: str, flag: str, path: Path) -> str:
+    """The column to use: the one asked for, or the first of the usual names in any letter case."""
+    if asked is not None:
+        if asked not in table.column_names:
+            raise UnknownNameError("column", asked, table.column_names)
+        return asked
+    lower = {name.lower(): name for name in reversed(table.column_names)}
+    for name in usual:
+        if name in lower:
+            return lower[name]
+    raise DataError(
+        f"{path} has no column of {what}: looked for {', '.join(usual)}",
+        f"name it with {flag}; the table has {', '.join(table.column_names)}",
+    )
+
+
+def _texts(table: pyarrow.Table, column: str) -> list[str | None]:
+    values = table.column(column).to_pylist()
+    return [None if value is None else str(value).strip() for value in values]
+
+
+def _splits(table: pyarrow.Table, asked: str | None, path: Path) -> np.ndarray:
+    """The side each row is given; empty means train."""
+    if asked is None:
+        asked = next((name for name in table.column_names if name.lower() == "split"), None)
+        if asked is None:
+            return np.full(table.num_rows, "train")
+    elif asked not in table.column_names:
+        raise UnknownNameError("column", asked, table.column_names)
+    words = [(word or "train").lower() for word in _texts(table, asked)]
+    unknown = sorted(set(words) - set(SPLIT_NAMES))
+    if unknown:
+        raise DataError(f"{path}: column {asked} says {', '.join(unknown[:5])}", "expected train, val or test")
+    splits = np.array([SPLIT_NAMES[word] for word in words])
+    if "train" not in splits:
+        raise DataError(f"{path}: column {asked} gives no row to train")
+    return splits
+
+
+def _once(listed: list[str | None], labels: list[str | None], path: Path) -> list[int]:
+    """The rows that name their file for the first time."""
+    first: dict[str | None, int] = {}
+    for row, name in enumerate(listed):
+        earlier = first.setdefault(name, row)
+        if labels[earlier] != labels[row]:
+            raise DataError(
+                f"{path}: {name} is labelled both {labels[earlier]} and {labels[row]}", "keep one of the rows"
+            )
+    return list(first.values())

@@ -1,0 +1,161 @@
+"""Which side of the split an image is on: a pure function of its content, or of its group's name, and the split seed.
+
+Every unit (a group, or the images of equal content) has a number in [0, 1) from its 128-bit hash and the seed. It goes
+to val below the validation fraction, to test in the interval after that, otherwise to train. Hence:
+
+- Files that are added, removed or renamed later never move another file between the sides.
+- Groups are never divided, and identical files share a side (where groups are given, within a group).
+- Shares of each class agree with the fraction up to chance: with n images of a class and fraction f, the number in val
+  has a standard deviation of sqrt(n f (1 - f)). No rule that looks at other images could be closer and stay stable.
+
+Two exceptions, for small sets only: of a class whose units would all be held out, the unit with the largest number
+trains; and where nothing at all would be held out, the unit with the smallest number that its class can spare is.
+
+Published sets do not grow. There units are ranked by the same number within each class and the ranks are divided,
+which gives the exact share of each class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import blake2b
+
+import numpy as np
+
+from striate.data.scan import DIGEST_BYTES
+
+Interval = tuple[float, float]
+
+
+def unit_digests(digests: np.ndarray, groups: Sequence[str | None] | None) -> np.ndarray:
+    """uint8 [n, 16]: the hash of each image's group, of its content where it has none."""
+    if groups is None:
+        return digests
+    units = digests.copy()
+    for row, group in zip(units, groups, strict=True):
+        if group is not None:
+            name = group.encode("utf-8", "surrogateescape")
+            row[:] = np.frombuffer(blake2b(name, digest_size=DIGEST_BYTES, person=b"group").digest(), np.uint8)
+    return units
+
+
+def unit_numbers(units: np.ndarray, seed: int) -> np.ndarray:
+    """float64 [n] in [0, 1): the number of each unit for this seed.
+
+    SplitMix64's finaliser (Steele, Lea & Flood 2014, "Fast splittable pseudorandom number generators") of the hash's
+    first word moved by the seed.
+    """
+    words = np.ascontiguousarray(units).view("<u8")[:, 0].astype(np.uint64)
+    words = words + np.uint64((seed + 1) * 0x9E3779B97F4A7C15 & (2**64 - 1))
+    words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    words ^= words >> np.uint64(31)
+    return (words >> np.uint64(11)).astype(np.float64) / 2.0**53
+
+
+def ranked_numbers(numbers: np.ndarray, units: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """float64 [n] in (0, 1): each unit's rank by number among those of its class, evenly spread.
+
+    A unit with images of several classes counts for that of its first image.
+    """
+    _, first, unit_of, sizes = np.unique(_as_keys(units), return_index=True, return_inverse=True, return_counts=True)
+    ranked = np.empty(len(first))
+    for target in np.unique(targets[first]):
+        members = np.flatnonzero(targets[first] == target)
+        members = members[np.argsort(numbers[first[members]], kind="stable")]
+        middles = np.cumsum(sizes[members]) - sizes[members] / 2
+        ranked[members] = middles / sizes[members].sum()
+    return ranked[unit_of.reshape(-1)]
+
+
+def by_number(numbers: np.ndarray, val: Interval, test: Interval) -> np.ndarray:
+    """The side of each number: [n] of "train", "val", "test"; the bare rule, without the exceptions."""
+    sides = np.full(len(numbers), "train")
+    sides[(numbers >= test[0]) & (numbers < test[1])] = "test"
+    sides[(numbers >= val[0]) & (numbers < val[1])] = "val"
+    return sides
+
+
+def assign(
+    digests: np.ndarray,
+    targets: np.ndarray,
+    *,
+    groups: Sequence[str | None] | None = None,
+    seed: int = 0,
+    val: Interval = (0.0, 0.2),
+    test: Interval = (0.0, 0.0),
+    exact: bool = False,
+) -> np.ndarray:
+    """The side of each image: [n] of "train", "val", "test".
+
+    Args:
+        digests: uint8 [n, 16], the content hashes.
+        targets: int [n], the classes.
+        groups: the group of each image, or None.
+        seed: the split seed.
+        val: the interval of [0, 1) that is held out for validation.
+        test: the one held out for the final test.
+        exact: rank within the classes, for sets that do not grow.
+    """
+    units = unit_digests(digests, groups)
+    numbers = unit_numbers(units, seed)
+    placed = ranked_numbers(numbers, units, targets) if exact and len(targets) else numbers
+    sides = by_number(placed, val, test)
+    keys = _as_keys(units)
+    _keep_every_class_training(sides, keys, numbers, targets)
+    if val[1] > val[0] and len(targets) and "val" not in sides:
+        _hold_out_one(sides, keys, numbers, targets)
+    return sides
+
+
+def shares(targets: np.ndarray, digests: np.ndarray, limit: int, seed: int) -> np.ndarray:
+    """int [limit]: positions of `limit` images with the same share of each class, in their order, by content.
+
+    Shares are rounded by largest remainder, and every class keeps one image where `limit` allows.
+    """
+    if limit >= len(targets):
+        return np.arange(len(targets))
+    classes, counts = np.unique(targets, return_counts=True)
+    exact = counts * limit / len(targets)
+    quotas = np.floor(exact).astype(int)
+    if limit >= len(classes):
+        quotas = np.maximum(quotas, 1)
+    for position in np.argsort(quotas - exact, kind="stable"):  # the most wronged first
+        if quotas.sum() < limit and quotas[position] < counts[position]:
+            quotas[position] += 1
+    while quotas.sum() > limit:  # small classes were rounded up to 1: larger ones give
+        quotas[np.argmax(np.where(quotas > 1, quotas - exact, -np.inf))] -= 1
+    numbers = unit_numbers(digests, seed ^ 0x5EED)  # another order than that of the split
+    chosen = []
+    for target, quota in zip(classes, quotas, strict=True):
+        members = np.flatnonzero(targets == target)
+        chosen.append(members[np.argsort(numbers[members], kind="stable")[:quota]])
+    return np.sort(np.concatenate(chosen))
+
+
+def _as_keys(units: np.ndarray) -> np.ndarray:
+    """One comparable value for each hash: its first 64 bits, which are what the numbers come from."""
+    return np.ascontiguousarray(units).view("<u8")[:, 0]
+
+
+def _keep_every_class_training(sides: np.ndarray, keys: np.ndarray, numbers: np.ndarray, targets: np.ndarray) -> None:
+    trained = set(np.unique(targets[sides == "train"]).tolist())
+    for target in np.unique(targets).tolist():
+        if target not in trained:
+            members = np.flatnonzero(targets == target)
+            last = members[np.argmax(numbers[members])]
+            moved = keys == keys[last]
+            sides[moved] = "train"
+            trained.update(targets[moved].tolist())
+
+
+def _hold_out_one(sides: np.ndarray, keys: np.ndarray, numbers: np.ndarray, targets: np.ndarray) -> None:
+    """Move the unit with the smallest number to val, of those that leave their classes something to train on."""
+    for position in np.argsort(numbers, kind="stable"):
+        if sides[position] != "train":
+            continue
+        unit = keys == keys[position]
+        rest = targets[(sides == "train") & ~unit]
+        if np.isin(targets[unit], rest).all():
+            sides[unit] = "val"
+            return
