@@ -50,8 +50,8 @@ class StopAtTarget(Callback):
 
 def main() -> None:
     parser = options(__doc__)
-    parser.add_argument("--cycle", type=int, default=5, help="epochs of one cycle; repeated until the target is met")
-    parser.add_argument("--lr", type=float, default=3e-3, help="peak learning rate of the cycle")
+    parser.add_argument("--cycle", type=int, default=3, help="epochs of one cycle; repeated until the target is met")
+    parser.add_argument("--lr", type=float, default=1e-2, help="peak learning rate of the cycle")
     args = parser.parse_args()
     record = Record(args.target, args.max_epochs)
     record.mark("import")
