@@ -124,19 +124,43 @@ def evaluate(
     data: str | Path | Dataset | None = None,
     *,
     split: str | None = None,
+    batch_size: int = 256,
+    device: str = "auto",
+    precision: str | None = None,
     progress: bool | Progress = True,
     **settings: Any,
 ) -> Evaluation:
-    """Score a trained network on a split: `test` where there is one, else `val`.
+    """Score a trained network: on the test split of its own data (`val` where there is none), or on other data.
 
     Args:
         run: A run folder, its name, `latest`, or a model file.
-        data: Other data than the network was trained on; needed for a model file.
-        split: `train`, `val` or `test`.
+        data: Other data than the network was trained on; a model file needs them.
+        split: `train`, `val`, `test` or `all`.
+        batch_size: Images passed at once.
+        device: `auto`, `cpu`, `cuda` …
+        precision: The run's own where nothing is said.
         progress: Whether to show bars, or a `Progress` of your own.
-        **settings: Options of the data, and `device`.
+        **settings: Options of the data that differ from the run's, such as ``data_root=``.
+
+    Raises:
+        UnknownNameError, CheckpointError: no such run or file, or it is damaged.
+        DataError: the data cannot be used, or have classes that the network does not know.
     """
-    raise NotImplementedError
+    path = run_or_file(run)
+    options = _data_settings(settings)
+    _before_torch()
+    from striate.evaluation import evaluate_run
+
+    return evaluate_run(
+        path,
+        data,
+        split=split,
+        data_options=options,
+        batch_size=batch_size,
+        device=device,
+        precision=precision,
+        progress=progress_of(progress),
+    )
 
 
 def load(run: str | Path, *, device: str = "auto") -> Classifier:
@@ -160,10 +184,7 @@ def load_data(data: str | Path | DataOptions, *, progress: bool | Progress = Tru
         OfflineError: they would have to be downloaded.
     """
     options = data if isinstance(data, DataOptions) else DataOptions(data=str(data))
-    nested = sections_of(settings)
-    if set(nested) - {"data"}:
-        raise UsageError(f"not an option of the data: {', '.join(settings)}")
-    options = merged(options, nested.get("data", {}), "data")
+    options = merged(options, _data_settings(settings), "data")
     _before_torch()
     from striate.data import load_data as read
 
@@ -226,6 +247,13 @@ def progress_of(progress: bool | Progress) -> Progress:
     if isinstance(progress, Progress):
         return progress
     return Console() if progress else Progress()
+
+
+def _data_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    for name in settings:
+        if name not in (known := [one.name for one in options_of(DataOptions)]):
+            raise UnknownNameError("option of the data", name, known)
+    return sections_of(settings).get("data", {})
 
 
 def _is_text(value: Any) -> bool:
