@@ -223,7 +223,9 @@ def run_or_file(text: str | Path, runs: str | Path = "runs") -> Path:
     from striate.runfolder import find_run
 
     path = Path(text)
-    return path if path.is_file() else find_run(str(text), Path(runs)).path
+    if path.is_file() or path.suffix == ".safetensors":  # a missing one is reported by who opens it
+        return path
+    return find_run(str(text), Path(runs)).path
 
 
 def sections_of(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
