@@ -1,0 +1,122 @@
+"""A trained network on its own data, or on others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from striate.checkpoint import load_model
+from striate.data import Dataset, Split, load_data
+from striate.errors import UsageError
+from striate.evaluation.labels import matched
+from striate.evaluation.single_crop import evaluate
+from striate.evaluation.table import Evaluation
+from striate.options import DataOptions, TrainOptions, merged
+from striate.progress import Progress, Silent
+from striate.runfolder import RunFolder, is_run
+from striate.runtime import pick_device
+
+ALL = "all"  # in place of a split's name: every image
+
+
+def evaluate_run(
+    path: Path,
+    data: str | Path | Dataset | None = None,
+    *,
+    split: str | None = None,
+    data_options: Mapping[str, Any] | None = None,
+    batch_size: int = 256,
+    device: str = "auto",
+    precision: str | None = None,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Score the network of a run folder or model file.
+
+    On the data it was trained on (`data` None, or the same again) that is the test split, or val where there is none.
+    On others it is their test split where they bring one of their own, otherwise every image of theirs.
+
+    Args:
+        path: a run folder, or a model file; the latter does not know its data.
+        data: what `load_data` takes, or a loaded `Dataset`; its classes are matched with the network's by name.
+        split: `train`, `val`, `test` or `all` instead.
+        data_options: options of the data that are to differ from the run's, by name.
+        batch_size: images passed at once.
+        device: see `pick_device`.
+        precision: None takes the run's own where the device has it, else fp32.
+        progress: shows bars, and says what the data lack.
+
+    Raises:
+        CheckpointError: no usable model.
+        UsageError: a model file without data, or a split that the data do not have.
+        DataError: the data cannot be used, or have classes that the network does not know.
+    """
+    progress = progress or Silent()
+    saved = load_model(path)
+    recipe = RunFolder(path).read_recipe() if is_run(path) else None
+    if isinstance(data, Dataset):
+        dataset, own = data, data.name == saved.notes.get("data")
+    else:
+        options, own = _data_options(data, recipe, dict(data_options or {}), path)
+        dataset = load_data(options, progress=progress)
+        own = own or (recipe is None and dataset.name == saved.notes.get("data"))
+    splits = _chosen(dataset, split, own)
+    absent = [name for name in saved.labels.names if name not in set(dataset.labels.names)]
+    splits = [matched(one, dataset.labels, saved.labels) for one in splits]
+    if absent:
+        progress.say(f"{dataset.name} has no images of {', '.join(absent[:10])}")
+    result = evaluate(
+        saved,
+        splits,
+        batch_size=batch_size,
+        device=device,
+        precision=precision or _recorded_precision(recipe, device),
+        progress=progress,
+    )
+    names = [one.name for one in splits]
+    return replace(
+        result,
+        model=saved.model.architecture.name,
+        data=dataset.name,
+        split=names[0] if len(names) == 1 else ALL,
+    )
+
+
+def _data_options(
+    data: str | Path | None, recipe: TrainOptions | None, changes: dict[str, Any], path: Path
+) -> tuple[DataOptions, bool]:
+    """The data to load, and whether they are what the network was trained on."""
+    if data is None and recipe is None:
+        raise UsageError(f"{path} is a model file, which does not know its data", "name DATA to evaluate it on")
+    if recipe is None:
+        return merged(DataOptions(data=str(data)), changes, "data"), False
+    own = data is None or _same_place(str(data), recipe.data.data)
+    if own:  # split as it was for training, else validation images would be training images
+        return merged(recipe.data, changes, "data"), True
+    others = DataOptions(data=str(data), data_root=recipe.data.data_root, offline=recipe.data.offline)
+    return merged(others, changes, "data"), False
+
+
+def _same_place(one: str, other: str) -> bool:
+    return one == other or Path(one).expanduser().resolve() == Path(other).expanduser().resolve()
+
+
+def _chosen(dataset: Dataset, split: str | None, own: bool) -> list[Split]:
+    there = {name: one for name, one in dataset.splits.items() if len(one) or one.unreadable}
+    if split is None and "test" in there and (own or dataset.official_test):
+        split = "test"
+    elif split is None:
+        split = "val" if own else ALL
+    if split == ALL:
+        return list(there.values())
+    if split not in there:
+        raise UsageError(f"{dataset.name} has no {split} split", f"it has: {', '.join(there)}, or {ALL} of them")
+    return [there[split]]
+
+
+def _recorded_precision(recipe: TrainOptions | None, device: str) -> str:
+    recorded = recipe.runtime.precision if recipe is not None else "fp32"
+    if recorded == "fp16" and pick_device(device).type == "cpu":
+        return "fp32"
+    return recorded

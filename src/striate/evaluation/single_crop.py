@@ -1,0 +1,80 @@
+"""The plain protocol: each image once, as the network's `InputSpec` frames it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import torch
+
+from striate.checkpoint import SavedModel
+from striate.data.batches import EvaluationBatches
+from striate.evaluation.table import Evaluation, predictions_table, unreadable_table
+from striate.inference import logits_of, place
+from striate.metrics import score
+from striate.progress import Progress
+from striate.runtime import pick_device, resolve_precision
+
+if TYPE_CHECKING:
+    from striate.data import LeftOut, Split
+
+
+def evaluate(
+    saved: SavedModel,
+    split: Split | Sequence[Split],
+    *,
+    batch_size: int = 256,
+    device: str = "auto",
+    precision: str = "fp32",
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Score a network on a split, every image once; unreadable ones are wrong answers.
+
+    Args:
+        saved: the network; it is moved to `device` and stays there.
+        split: its targets number the network's outputs (see `matched` for data that name their classes otherwise).
+            Several splits count as one.
+        batch_size: images passed at once; the result does not depend on it beyond rounding.
+        device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
+        precision: `fp32`, `bf16`, `fp16`, or `auto`.
+        progress: shows a bar.
+
+    Raises:
+        UsageError: no such device, or a precision that it does not have.
+        DataError: an image changed since the data were loaded.
+    """
+    on = pick_device(device)
+    precision = resolve_precision(precision, on)
+    channels_last = place(saved.model, on)
+    splits = [split] if not isinstance(split, Sequence) else list(split)
+    logits, targets, paths = [torch.zeros(0, len(saved.labels))], [torch.zeros(0, dtype=torch.int64)], []
+    for one in splits:
+        batches = EvaluationBatches(one, saved.spec, batch_size=batch_size, device=on, channels_last=channels_last)
+        answers, classes, indices = logits_of(saved.model, batches, precision=precision, progress=progress)
+        if len(indices):
+            logits.append(answers)
+            targets.append(classes)
+            paths += [one.paths[index] for index in indices.tolist()]
+    unreadable = [left_out for one in splits for left_out in one.unreadable]
+    return _evaluation(saved, torch.cat(logits), torch.cat(targets), paths, unreadable, on)
+
+
+def _evaluation(
+    saved: SavedModel,
+    logits: torch.Tensor,
+    targets: torch.Tensor,
+    paths: list[str],
+    unreadable: list[LeftOut],
+    device: torch.device,
+) -> Evaluation:
+    with torch.inference_mode():
+        losses = saved.model.loss(logits.to(device), targets.to(device), reduction="none").cpu()
+    number = {name: index for index, name in enumerate(saved.labels.names)}
+    missing = [number[one.label] for one in unreadable if one.label in number]
+    scores = score(logits, targets, saved.labels, loss=float(losses.double().mean()), unreadable=missing)
+    tables = [
+        predictions_table(paths, logits, targets, losses, saved.labels),
+        unreadable_table([(one.path, one.label, one.reason) for one in unreadable]),
+    ]
+    return Evaluation(scores=scores, predictions=pa.concat_tables(tables))

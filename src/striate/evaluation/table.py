@@ -1,0 +1,127 @@
+"""What an evaluation comes to: scores, and one row per image."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from striate.checkpoint import write_atomically
+from striate.metrics import predicted, probabilities, ranked
+from striate.spec import Labels, Scores
+
+TOP = 5  # ranked classes kept per image
+
+
+@dataclass
+class Evaluation:
+    """A network over a split.
+
+    `predictions` has one row per image, in the order of the split: path, label, predicted, probability (of the
+    predicted class), label_probability, loss, correct, error (null, or why the image could not be read; then all that
+    the network would have said is null too), and top: the best 5 as (label, probability).
+    """
+
+    scores: Scores
+    predictions: pa.Table
+    protocol: str = "single-crop"
+    model: str = ""  # what was evaluated on what, where it is known
+    data: str = ""
+    split: str = ""
+
+    @property
+    def unreadable(self) -> list[dict[str, str]]:
+        """Path and error of every image that could not be read."""
+        chosen = self.predictions.filter(self.predictions["error"].is_valid())
+        return chosen.select(["path", "error"]).to_pylist()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The form that `striate evaluate --json` prints; the table and the confusion matrix are left out."""
+        scores = self.scores.to_dict()
+        del scores["confusion"]
+        what = {"model": self.model, "data": self.data, "split": self.split}
+        return {"protocol": self.protocol, **scores, **what, "unreadable_files": self.unreadable}
+
+    def write_predictions(self, path: Path) -> None:
+        """The table as a Parquet file, whole or not at all.
+
+        Raises:
+            CheckpointError: it cannot be written.
+        """
+        import pyarrow.parquet as pq
+
+        buffer = io.BytesIO()
+        pq.write_table(self.predictions, buffer, compression="zstd")
+        write_atomically(path, buffer.getvalue())
+
+
+def predictions_table(
+    paths: Sequence[str], logits: torch.Tensor, targets: torch.Tensor, losses: torch.Tensor, labels: Labels
+) -> pa.Table:
+    """The rows of n images that could be read: logits [n, C], targets [n], losses [n]."""
+    names = pa.array([printable(name) for name in labels.names], pa.string())
+    chances = probabilities(logits)
+    best, classes = ranked(chances, TOP)
+    answers = predicted(logits)
+    own = chances.gather(1, targets[:, None])[:, 0]
+    said = chances.gather(1, answers.clamp(min=0)[:, None])[:, 0]
+    places = pa.array(np.where(answers.numpy() < 0, 0, answers.numpy()), mask=answers.numpy() < 0)
+    offsets = pa.array(np.arange(len(paths) + 1, dtype=np.int32) * best.shape[1])
+    pairs = pa.StructArray.from_arrays(
+        [names.take(pa.array(classes.flatten().numpy())), pa.array(best.flatten().numpy())], ["label", "probability"]
+    )
+    columns = {
+        "path": pa.array([printable(path) for path in paths], pa.string()),
+        "label": names.take(pa.array(targets.numpy())),
+        "predicted": names.take(places),
+        "probability": pa.array(said.numpy(), pa.float32()),
+        "label_probability": pa.array(own.numpy(), pa.float32()),
+        "loss": pa.array(losses.float().numpy(), pa.float32()),
+        "correct": pa.array((answers == targets).numpy()),
+        "error": pa.nulls(len(paths), pa.string()),
+        "top": pa.ListArray.from_arrays(offsets, pairs),
+    }
+    return pa.table(columns, schema=SCHEMA)
+
+
+def unreadable_table(rows: Sequence[tuple[str, str | None, str]]) -> pa.Table:
+    """The rows of images that could not be read: path, label and error of each."""
+    count = len(rows)
+    columns = {
+        "path": pa.array([printable(path) for path, _, _ in rows], pa.string()),
+        "label": pa.array([None if label is None else printable(label) for _, label, _ in rows], pa.string()),
+        "predicted": pa.nulls(count, pa.string()),
+        "probability": pa.nulls(count, pa.float32()),
+        "label_probability": pa.nulls(count, pa.float32()),
+        "loss": pa.nulls(count, pa.float32()),
+        "correct": pa.array([False] * count, pa.bool_()),
+        "error": pa.array([printable(error) for _, _, error in rows], pa.string()),
+        "top": pa.nulls(count, SCHEMA.field("top").type),
+    }
+    return pa.table(columns, schema=SCHEMA)
+
+
+def printable(text: str) -> str:
+    """`text` as valid Unicode: the undecodable bytes of a file name become backslash escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+SCHEMA = pa.schema(
+    {
+        "path": pa.string(),
+        "label": pa.string(),
+        "predicted": pa.string(),
+        "probability": pa.float32(),
+        "label_probability": pa.float32(),
+        "loss": pa.float32(),
+        "correct": pa.bool_(),
+        "error": pa.string(),
+        "top": pa.list_(pa.struct({"label": pa.string(), "probability": pa.float32()})),
+    }
+)

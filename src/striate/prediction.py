@@ -1,0 +1,231 @@
+"""Images to ranked classes, by the same decoding, resizing and arithmetic as an evaluation.
+
+Threads decode ahead while the network computes; only a few batches are held at any time, so that a folder of a
+million images needs no more memory than one of a hundred.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import count, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from striate.checkpoint import SavedModel, load_model
+from striate.data.decode import decode
+from striate.data.fit import fit
+from striate.data.normalise import normalise
+from striate.data.sources.folder import IMAGE_SUFFIXES
+from striate.errors import DataError, UnreadableImageError
+from striate.inference.forward import forward, place
+from striate.metrics import probabilities, ranked
+from striate.runfolder import find_run
+from striate.runtime import pick_device, resolve_precision, usable_cores
+from striate.spec import InputSpec, Labels, Prediction, RankedLabel
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from striate.models import ConvNet
+
+    Source = str | Path | bytes | np.ndarray | Image
+
+_AHEAD = 2  # batches that may be decoded before they are needed
+
+
+class Classifier:
+    """A trained network, ready to be asked.
+
+    Args:
+        saved: the network with what belongs to it; it is moved to `device`.
+        device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
+        precision: `fp32`, `bf16`, `fp16`, or `auto`.
+
+    Raises:
+        UsageError: no such device, or a precision that it does not have.
+    """
+
+    def __init__(self, saved: SavedModel, *, device: str = "auto", precision: str = "fp32") -> None:
+        self.saved = saved
+        self.device = pick_device(device)
+        self.precision = resolve_precision(precision, self.device)
+        self._channels_last = place(saved.model, self.device)
+
+    @classmethod
+    def load(
+        cls, run_or_file: str | Path, *, device: str = "auto", precision: str = "fp32", runs: str | Path = "runs"
+    ) -> Classifier:
+        """The network of a run folder (a path, a name under `runs`, or `latest`) or of a model file.
+
+        Raises:
+            CheckpointError, UnknownNameError: no such run or file, or it is damaged.
+        """
+        path = Path(run_or_file)
+        if not path.exists() and path.suffix != ".safetensors":
+            path = find_run(str(run_or_file), Path(runs)).path
+        return cls(load_model(path), device=device, precision=precision)
+
+    @property
+    def labels(self) -> Labels:
+        """The class names in the order of the network's outputs."""
+        return self.saved.labels
+
+    @property
+    def spec(self) -> InputSpec:
+        """What the network is fed."""
+        return self.saved.spec
+
+    @property
+    def model(self) -> ConvNet:
+        """The network itself."""
+        return self.saved.model
+
+    def predict(self, images: Source | Iterable[Source], top_k: int = 5, batch_size: int = 64) -> list[Prediction]:
+        """The `top_k` best classes of each image, in order.
+
+        Args:
+            images: a path, a folder (all images below it), a pattern such as ``photos/**/*.jpg``, the bytes of a file,
+                an array ([H, W], [H, W, C], or a stack [N, H, W, C]), a Pillow image, or any iterable of these.
+            top_k: classes per image; fewer where the network has fewer.
+            batch_size: images passed at once.
+
+        An image that cannot be read gives a `Prediction` with its `error`; the others go on.
+        """
+        return list(self.iter_predict(images, top_k, batch_size))
+
+    def iter_predict(
+        self,
+        images: Source | Iterable[Source],
+        top_k: int = 5,
+        batch_size: int = 64,
+        workers: int | None = None,
+    ) -> Iterator[Prediction]:
+        """As `predict`, one by one and lazily: `images` is read only a few batches ahead.
+
+        Args:
+            images: see `predict`.
+            top_k: see `predict`.
+            batch_size: see `predict`.
+            workers: threads that decode; None for one per core.
+        """
+        if top_k < 1 or batch_size < 1:
+            raise ValueError(f"top_k = {top_k}, batch_size = {batch_size}: both must be at least 1")
+        pool = ThreadPoolExecutor(workers or usable_cores(), thread_name_prefix="striate-decode")
+        try:
+            waiting: deque[tuple[str, Future[np.ndarray | str]]] = deque()
+            named = ((name, pool.submit(self._pixels, source)) for name, source in expand(images))
+            waiting.extend(islice(named, _AHEAD * batch_size))
+            while waiting:
+                chunk = [waiting.popleft() for _ in range(min(batch_size, len(waiting)))]
+                results = [(name, future.result()) for name, future in chunk]
+                waiting.extend(islice(named, _AHEAD * batch_size - len(waiting)))  # decoded while the network computes
+                yield from self._ranked(results, top_k)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _pixels(self, source: Any) -> np.ndarray | str:
+        """One image as the network's pixels [C, H, W], or why it cannot be read."""
+        if isinstance(source, _Unusable):
+            return source.reason
+        try:
+            return fit(decode(source), self.spec)
+        except UnreadableImageError as error:
+            return error.reason
+        except DataError as error:  # a channel count that does not convert
+            return error.message
+
+    def _ranked(self, results: list[tuple[str, np.ndarray | str]], top_k: int) -> Iterator[Prediction]:
+        readable = [pixels for _, pixels in results if not isinstance(pixels, str)]
+        rows = iter(self._answers(np.stack(readable), top_k) if readable else ())
+        for name, pixels in results:
+            if isinstance(pixels, str):
+                yield Prediction(path=name, labels=(), error=pixels)
+            else:
+                yield Prediction(path=name, labels=next(rows))
+
+    def _answers(self, pixels: np.ndarray, top_k: int) -> list[tuple[RankedLabel, ...]]:
+        """The ranked labels of each image of [B, C, H, W] stored pixels."""
+        layout = torch.channels_last if self._channels_last else torch.contiguous_format
+        stored = torch.from_numpy(pixels).to(self.device).contiguous(memory_format=layout)
+        with torch.inference_mode():
+            logits = forward(self.model, normalise(stored, self.spec), self.precision).cpu()
+            chances, classes = ranked(probabilities(logits), top_k)
+        names = self.labels.names
+        return [
+            tuple(RankedLabel(names[number], chance) for number, chance in zip(*row, strict=True))
+            for row in zip(classes.tolist(), chances.tolist(), strict=True)
+        ]
+
+
+class _Unusable:
+    """Stands for a source that is no image, with the reason."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+
+
+def expand(images: Any) -> Iterator[tuple[str, Any]]:
+    """Every single image that `images` stands for, lazily: (the name that people see, what `decode` takes).
+
+    A folder or pattern without any image comes as one entry that `decode` is not asked about, but that has an error.
+
+    Raises:
+        TypeError: something that is no image, path or iterable.
+    """
+    number = count()
+    yield from _expand(images, lambda: f"image[{next(number)}]")
+
+
+def _expand(images: Any, next_name: Callable[[], str]) -> Iterator[tuple[str, Any]]:
+    if isinstance(images, (str, os.PathLike)):
+        yield from _paths(os.fspath(images))
+    elif isinstance(images, (bytes, bytearray, memoryview)):
+        yield next_name(), bytes(images)
+    elif isinstance(images, np.ndarray):
+        for image in images if images.ndim == 4 else [images]:
+            yield next_name(), image
+    elif hasattr(images, "getbands"):  # a Pillow image; asking for the class would load Pillow
+        yield getattr(images, "filename", "") or next_name(), images
+    elif hasattr(images, "read"):
+        yield getattr(images, "name", None) or next_name(), images.read()
+    elif isinstance(images, Iterable) and not isinstance(images, torch.Tensor):
+        for one in images:
+            yield from _expand(one, next_name)
+    else:
+        kind = type(images).__name__
+        raise TypeError(f"cannot predict on a {kind}: give a path, bytes, a NumPy array or a Pillow image")
+
+
+def _paths(text: str) -> Iterator[tuple[str, Any]]:
+    if os.path.isdir(text):
+        yield from _all_or(_images_below(text), text, "a folder without images")
+    elif glob.has_magic(text) and not os.path.exists(text):
+        found = (path for path in sorted(glob.glob(text, recursive=True)) if not os.path.isdir(path))
+        yield from _all_or(found, text, "no file matches")
+    else:
+        yield text, text
+
+
+def _all_or(paths: Iterable[str], text: str, reason: str) -> Iterator[tuple[str, Any]]:
+    found = False
+    for path in paths:
+        found = True
+        yield path, path
+    if not found:
+        yield text, _Unusable(reason)
+
+
+def _images_below(folder: str) -> Iterator[str]:
+    """The files with an image's ending, in the order of their names, folder by folder; hidden ones do not exist."""
+    for root, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES:
+                yield os.path.join(root, name)
