@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from functools import lru_cache
-
-import torch
+from typing import TYPE_CHECKING
 
 from striate.spec import InputSpec
+
+if TYPE_CHECKING:
+    import torch  # at run time inside the functions: whoever only looks at data does not load it
 
 
 def normalise(pixels: torch.Tensor, spec: InputSpec) -> torch.Tensor:
@@ -15,6 +17,8 @@ def normalise(pixels: torch.Tensor, spec: InputSpec) -> torch.Tensor:
     Whole numbers are stored pixels of `spec.bits` bits; floating-point numbers already are parts of the full range.
     The memory layout (channels first or last) is kept; the argument is never changed.
     """
+    import torch
+
     scale, offset = _factors(spec, pixels.dtype.is_floating_point, pixels.device)
     result = pixels.to(torch.float32, copy=True)
     if pixels.shape[1] > 1 and result.is_contiguous(memory_format=torch.channels_last):
@@ -35,6 +39,8 @@ def denormalise(images: torch.Tensor, spec: InputSpec) -> torch.Tensor:
 @lru_cache(maxsize=32)
 def _factors(spec: InputSpec, floating: bool, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """float32 [C or 1] twice: the line ``scale * pixel + offset``."""
+    import torch
+
     full = 1.0 if floating else float(2**spec.bits - 1)
     mean = torch.tensor(spec.mean, dtype=torch.float64)
     std = torch.tensor(spec.std, dtype=torch.float64)

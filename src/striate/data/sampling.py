@@ -7,35 +7,27 @@ import numpy as np
 from striate.data.draws import permutation
 
 
-def shuffled_order(positions: np.ndarray, seed: int, epoch: int) -> np.ndarray:
-    """int64 [n]: every one of `positions` once."""
-    return positions[permutation(len(positions), seed, epoch)]
+def balanced_order(targets: np.ndarray, seed: int, epoch: int) -> np.ndarray:
+    """int64: the images of an epoch that shows every class equally often, `balanced_quota` times, in random order.
 
-
-def balanced_order(positions: np.ndarray, targets: np.ndarray, length: int, seed: int, epoch: int) -> np.ndarray:
-    """int64: as many images of each class, n / classes rounded each; about as many in all as there are `positions`.
-
-    Within a class images take turns: none is shown a time more than another may be. The k-th showing of an image in one
-    epoch (k from 0) is given as ``position + k * length``, `length` being that of the split, so that each showing has
-    draws of its own.
+    Within a class images take turns: none is shown a second time before all were. The k-th showing of an image in one
+    epoch (k from 0) is given as ``index + k * n``, so that each showing has draws of its own.
 
     Args:
-        positions: int64 [n], the readable images' places in the split.
-        targets: int64 [length], classes of the whole split.
+        targets: int64 [n], the classes of the split's images.
     """
-    classes = np.unique(targets[positions])
-    quota = balanced_quota(positions, targets)
+    quota = balanced_quota(targets)
     parts = []
-    for label in classes:
-        members = positions[targets[positions] == label]
+    for label in np.unique(targets):
+        members = np.flatnonzero(targets == label)
         turns, rest = divmod(quota, len(members))
-        parts.extend(members + turn * length for turn in range(turns))
+        parts.extend(members + turn * len(targets) for turn in range(turns))
         chosen = permutation(len(members), seed, epoch, f"balance/{label}")[:rest]
-        parts.append(members[chosen] + turns * length)
-    order = np.concatenate(parts) if parts else positions
+        parts.append(members[chosen] + turns * len(targets))
+    order = np.concatenate(parts)
     return order[permutation(len(order), seed, epoch)]
 
 
-def balanced_quota(positions: np.ndarray, targets: np.ndarray) -> int:
-    """How often `balanced_order` shows each class."""
-    return max(1, round(len(positions) / max(1, len(np.unique(targets[positions])))))
+def balanced_quota(targets: np.ndarray) -> int:
+    """How often `balanced_order` shows each class: with about as many images in all as the split has."""
+    return max(1, round(len(targets) / len(np.unique(targets))))

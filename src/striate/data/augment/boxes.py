@@ -55,8 +55,8 @@ def scale_jitter_boxes(sizes: np.ndarray, size: tuple[int, int], jitter: tuple[i
     """The boxes that a resize of the short side to a whole number from `jitter`, then a random crop of `size`, keep.
 
     Simonyan & Zisserman 2014, sec. 3.1; He et al. 2015, sec. 3.4 (256 to 480, crops of 224). The aspect ratio is
-    kept, up to the rounding of the long side. With one number, such as (256, 256), it is AlexNet's: 33 x 33 places for a 224 crop of a 256 x 256 image.
-    The range starts at the larger side of `size` or above (`check_augment` sees to that).
+    kept, up to the rounding of the long side. With one number, such as (256, 256), it is AlexNet's: 33 x 33 places for
+    a 224 crop of a 256 x 256 image. The range starts at the larger side of `size` or above (see `check_augment`).
     """
     short = draws.integers("jitter/side", *jitter)
     # as if the whole image were resized to whole pixels and then cropped at whole pixels

@@ -109,7 +109,7 @@ def lighting_offsets(strength: float, draws: Draws) -> np.ndarray:
 def add_noise(images: torch.Tensor, strength: float, draws: Draws) -> torch.Tensor:
     """Independent Gaussian noise on float [B, C, H, W] in 0..1, of standard deviation `strength`; clipped to 0..1."""
     noise = draws.normal_field("noise", images[0].numel(), images.device).view(images.shape)
-    return (images + noise * strength).clamp_(0.0, 1.0)
+    return noise.mul_(strength).add_(images).clamp_(0.0, 1.0)
 
 
 def _factor(draws: Draws, name: str, strength: float | None, size: int) -> np.ndarray:

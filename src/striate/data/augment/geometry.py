@@ -63,13 +63,26 @@ def distorts(options: AugmentOptions) -> bool:
     return any((options.rotate, options.zoom, options.shear, options.translate, options.elastic))
 
 
-def distort(images: torch.Tensor, options: AugmentOptions, draws: Draws) -> torch.Tensor:
-    """Rotate, zoom, shear, translate and elastically deform float [B, C, H, W] in one bilinear resampling."""
-    grid = affine_grid(*affine_maps(images.shape, options, draws), images)
+def distort(
+    images: torch.Tensor, options: AugmentOptions, draws: Draws, boxes: np.ndarray | None = None
+) -> torch.Tensor:
+    """Crop, rotate, zoom, shear, translate and elastically deform float [B, C, H, W] in one bilinear resampling.
+
+    Args:
+        boxes: float [B, 4] (top, left, height, width in pixels): the part of each image that is enlarged to the whole.
+    """
+    size = np.array([images.shape[3], images.shape[2]], dtype=np.float64)
+    maps, moves = affine_maps(images.shape, options, draws)
+    enlarged = np.ones((len(images), 2))
+    if boxes is not None:  # what is bent is the crop; beyond its border the image goes on
+        enlarged = boxes[:, [3, 2]] / size
+        moves = moves * enlarged + boxes[:, [1, 0]] + boxes[:, [3, 2]] / 2 - size / 2
+        maps = maps * enlarged[:, :, None]
+    grid = affine_grid(maps, moves, images)
     if options.elastic:
-        height, width = images.shape[2:]
-        field = displacements(draws, (height, width), options.elastic_sigma or 4.0, images.device)
-        grid = grid + field * torch.tensor([2 * options.elastic / width, 2 * options.elastic / height]).to(field)
+        field = displacements(draws, (images.shape[2], images.shape[3]), options.elastic_sigma or 4.0, images.device)
+        alpha = torch.from_numpy((2 * options.elastic * enlarged / size).astype(np.float32)).to(images.device)
+        grid += field * alpha[:, None, None, :]
     return functional.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 

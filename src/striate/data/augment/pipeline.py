@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from striate.data.augment.colour import add_noise, channel_means, recolour, recolours
@@ -15,18 +16,26 @@ from striate.spec import InputSpec
 
 
 def augment(
-    pixels: torch.Tensor, spec: InputSpec, options: AugmentOptions, draws: Draws, *, channels_last: bool = False
+    pixels: torch.Tensor,
+    spec: InputSpec,
+    options: AugmentOptions,
+    draws: Draws,
+    *,
+    boxes: np.ndarray | None = None,
+    channels_last: bool = False,
 ) -> torch.Tensor:
     """Stored pixels [B, C, H, W] to distorted network input, float32 of the same shape, on the same device.
 
-    `options` are resolved (see `resolve_augment`); None counts as off. Boxes and mixing are not done here.
+    Args:
+        options: resolved (see `resolve_augment`); None counts as off. Mixing is not done here.
+        boxes: float [B, 4] (top, left, height, width in pixels) still to be cut out; None where `Images.take` did.
     """
     if options.shift:
         pixels = shift(pixels, draws.integers("shift", -options.shift, options.shift, 2))
     if options.flip:
         pixels = flip(pixels, draws.uniform("flip")[:, 0] < options.flip)
-    if distorts(options) or recolours(options) or options.noise:
-        images = normalise(_distorted(pixels, spec, options, draws), spec)
+    if boxes is not None or distorts(options) or recolours(options) or options.noise:
+        images = normalise(_distorted(pixels, spec, options, draws, boxes), spec)
     else:
         if channels_last:  # a quarter of the work before the pixels become floating-point numbers
             pixels = pixels.contiguous(memory_format=torch.channels_last)
@@ -61,12 +70,14 @@ def check_augment(options: AugmentOptions, spec: InputSpec) -> None:
         )
 
 
-def _distorted(pixels: torch.Tensor, spec: InputSpec, options: AugmentOptions, draws: Draws) -> torch.Tensor:
+def _distorted(
+    pixels: torch.Tensor, spec: InputSpec, options: AugmentOptions, draws: Draws, boxes: np.ndarray | None
+) -> torch.Tensor:
     """float32 [B, C, H, W] in 0..1: what needs resampling or arithmetic on pixels."""
     full = float(2**spec.bits - 1)
     images = pixels.to(torch.float32).mul_(1.0 / full)
-    if distorts(options):
-        images = distort(images, options, draws)
+    if boxes is not None or distorts(options):
+        images = distort(images, options, draws, boxes)
     if recolours(options):
         images = recolour(images, channel_means(pixels) / full, options, draws)
     if options.noise:
