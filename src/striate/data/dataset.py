@@ -25,6 +25,7 @@ class LeftOut:
     label: str | None = None
     digest: bytes | None = None  # None where the content could not even be read
     group: str | None = None
+    target: int | None = None  # the position of `label` among the data's own labels
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,6 +45,11 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.targets)
+
+    @property
+    def unreadable_targets(self) -> list[int]:
+        """The class of each unreadable image."""
+        return [one.target for one in self.unreadable if one.target is not None]
 
     def class_counts(self, classes: int) -> np.ndarray:
         """int64 [classes]: readable images of each class."""

@@ -29,16 +29,13 @@ ItemT = TypeVar("ItemT")
 _USUAL_INPUT = 224  # side for which photos are prepared while they are first read, where none is asked for
 
 
-def load_data(
-    options: DataOptions | str, *, progress: Progress | None = None, fold: tuple[int, int] | None = None
-) -> Dataset:
+def load_data(options: DataOptions | str, *, progress: Progress | None = None) -> Dataset:
     """A data set, read, checked and split.
 
     Args:
         options: what to load and how to split it; text stands for ``DataOptions(data=text)``: a named set, a folder,
             IDX or CIFAR files, a CSV or Parquet table.
         progress: where it is said how far the reading is.
-        fold: (k, n) holds out the k-th (from 0) of n folds of everything but the test set, for cross-validation.
 
     Raises:
         UnknownNameError: no named set and no path; the nearest names are given.
@@ -53,8 +50,8 @@ def load_data(
     if not len(found.targets):
         raise DataError(f"{options.data} holds no images")
     if found.files is not None:
-        return _Photos(found, options, progress, fold).dataset()
-    return _array_dataset(found, options, fold)
+        return _Photos(found, options, progress).dataset()
+    return _array_dataset(found, options)
 
 
 def find_source(options: DataOptions, progress: Progress) -> Found:
@@ -115,9 +112,10 @@ def _set_name(folder: Path) -> str:
 class _Sides:
     """The rule that divides what the source gives as training images, and the words for it."""
 
-    def __init__(self, found: Found, options: DataOptions, fold: tuple[int, int] | None) -> None:
+    def __init__(self, found: Found, options: DataOptions) -> None:
         self.seed, self.exact = options.split_seed, found.fixed
         self.notes: list[str] = []
+        fold = _fold(options.fold)
         given = set(np.unique(found.given).tolist())
         self.official_test = "test" in given
         self.merge_val = fold is not None and "val" in given
@@ -138,16 +136,14 @@ class _Sides:
         if fold is not None:
             self._set_fold(*fold)
         if self.val[1] > self.val[0]:
-            share = f"fold {fold[0] + 1} of {fold[1]}" if fold else f"{val:.0%}".replace("%", " %")
+            share = f"fold {fold[0]} of {fold[1]}" if fold else f"{100 * val:g} %"
             how = "by group and content hash" if found.groups else "by content hash"
             self.notes.append(f"val is {share} of the training images, {how}, split seed {self.seed}")
 
     def _set_fold(self, number: int, folds: int) -> None:
-        if not 0 <= number < folds or folds < 2:
-            raise UsageError(f"fold {number} of {folds} does not exist")
         if self.test[1] > self.test[0]:
             raise UsageError("folds and test_fraction do not go together", "give a test split, or leave it out")
-        self.val = (number / folds, (number + 1) / folds)
+        self.val = ((number - 1) / folds, number / folds)
 
     def of(
         self, given: np.ndarray, digests: np.ndarray, targets: np.ndarray, groups: Sequence[str | None] | None
@@ -175,6 +171,16 @@ class _Sides:
         return str(by_number(unit_numbers(unit, self.seed), self.val, self.test)[0])
 
 
+def _fold(text: str | None) -> tuple[int, int] | None:
+    """ "2/5" as (2, 5)."""
+    if text is None:
+        return None
+    part, _, count = text.partition("/")
+    if not (part.isdecimal() and count.isdecimal() and 1 <= int(part) <= int(count) and int(count) >= 2):
+        raise UsageError(f"data.fold = {text!r}: expected I/K with I from 1 to K, such as 2/5")
+    return int(part), int(count)
+
+
 def _limited(
     sides: np.ndarray, digests: np.ndarray, targets: np.ndarray, options: DataOptions, notes: list[str]
 ) -> np.ndarray:
@@ -196,6 +202,7 @@ def _beyond_limit(found: Found, rows: np.ndarray, digests: np.ndarray) -> tuple[
             reason="beyond the limit",
             split="train",
             label=found.class_names[found.targets[row]],
+            target=int(found.targets[row]),
             digest=digests[row].tobytes(),
             group=found.groups[row] if found.groups is not None else None,
         )
@@ -228,10 +235,10 @@ def _missing_in_val(splits: dict[str, Split], labels: Labels) -> list[str]:
 # data sets in arrays --------------------------------------------------------------------------------------------------
 
 
-def _array_dataset(found: Found, options: DataOptions, fold: tuple[int, int] | None) -> Dataset:
+def _array_dataset(found: Found, options: DataOptions) -> Dataset:
     assert found.pixels is not None
     digests = array_digests(found.pixels)
-    rule = _Sides(found, options, fold)
+    rule = _Sides(found, options)
     notes = [*found.notes, *rule.notes]
     sides = _limited(rule.of(found.given, digests, found.targets, None), digests, found.targets, options, notes)
     splits: dict[str, Split] = {}
@@ -276,13 +283,13 @@ def _rows(pixels: np.ndarray, rows: np.ndarray) -> np.ndarray:
 class _Photos:
     """A data set of image files: one pass over all of them, then the splits."""
 
-    def __init__(self, found: Found, options: DataOptions, progress: Progress, fold: tuple[int, int] | None) -> None:
+    def __init__(self, found: Found, options: DataOptions, progress: Progress) -> None:
         assert found.files is not None
         self.found, self.options, self.files = found, options, found.files
         self.store = PhotoStore(options.cache_memory * 2**20, options.workers)
         side = canvas_side(options.input_size or _USUAL_INPUT)
         self.infos = scan(found.files, found.paths, self.store, side, progress)
-        self.rule = _Sides(found, options, fold)
+        self.rule = _Sides(found, options)
         self.notes = [*found.notes, *self.rule.notes]
         self.errors = self._errors()
 
@@ -360,8 +367,9 @@ class _Photos:
             if error is not None:
                 group = found.groups[row] if found.groups is not None else None
                 split = self.rule.of_unreadable(str(found.given[row]), info.digest, group)
-                label = found.class_names[found.targets[row]]
-                result.append(LeftOut(found.paths[row], error, split, label, info.digest, group))
+                target = int(found.targets[row])
+                label = found.class_names[target]
+                result.append(LeftOut(found.paths[row], error, split, label, info.digest, group, target))
         return tuple(result)
 
     def _channels(self, infos: list[FileInfo]) -> int:
