@@ -32,14 +32,15 @@ from harness import (
     write_result,
 )
 
-# Augmentation, weight average, dropout and schedule on; states are written within epochs as often as can be.
+# Augmentation, weight average, dropout and schedule on; a state is written every 0.3 seconds.
 COMMON = ["digits", "--preset", "digits", "--rotate", "10", "--elastic", "20", "--mixup", "0.2", "--ema", "0.98"]
-COMMON += ["--schedule", "cosine", "--save-minutes", "0.001", "--batch-size", "16", "--seed", "3"]
+COMMON += ["--schedule", "cosine", "--save-minutes", "0.005", "--batch-size", "16", "--seed", "3"]
 NETWORKS = {
     "lenet5": ["--model", "lenet5", "--dropout", "0.2", "--epochs", "8"],
     "resnet20": ["--model", "resnet20", "--dropout", "0.1", "--stochastic-depth", "0.2", "--epochs", "2"],
 }
 MOST_KILLS = 6  # of one run; after that it may finish
+NOTHING_TO_RESUME = ("before the run folder", "before the first state")
 # Figures of the clock differ from run to run and are no part of the promise.
 CLOCK = ("second", "wait", "time", "date")
 
@@ -87,7 +88,7 @@ def undisturbed(name: str, scratch: Path) -> dict[str, Any]:
 def startup_seconds(folder: Path, whole: float) -> float:
     """About how long a process is busy before its first step: kills before that would test little."""
     phases = read_json(folder / "environment.json").get("phases", {})
-    return min(whole / 2, sum(phases.get(name, 0.0) for name in ("import", "load")))
+    return min(whole / 2, sum(phases.get(name, 0.0) for name in ("import", "load", "prepare")))
 
 
 def killed_run(name: str, folder: Path, reference: dict[str, Any], chance: random.Random) -> dict[str, Any]:
@@ -108,7 +109,7 @@ def killed_run(name: str, folder: Path, reference: dict[str, Any], chance: rando
                 "error": f"exit {done.returncode}: {tail(done.err)}",
             }
         kills.append({"after_seconds": round(wait, 3), **state_of(folder)})
-        if kills[-1]["at"] == "before the run folder":  # nothing there to resume: one begins again
+        if kills[-1]["at"] in NOTHING_TO_RESUME:  # one begins again
             shutil.rmtree(folder, ignore_errors=True)
             command = first_command(name, folder)
         else:
@@ -135,7 +136,7 @@ def state_of(folder: Path) -> dict[str, Any]:
     if not (folder / "recipe.toml").exists():
         return {"at": "before the run folder"}
     epochs = sum('"kind": "epoch"' in line or '"kind":"epoch"' in line for line in metrics_lines(folder))
-    unfinished = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.suffix in (".part", ".tmp"))
+    unfinished = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if ".part" in path.name)
     if (folder / "evaluation.json").exists():
         at = "after the evaluation"
     elif not any((folder / "resume").glob("*")):
@@ -146,19 +147,18 @@ def state_of(folder: Path) -> dict[str, Any]:
 
 
 def fingerprint(folder: Path) -> dict[str, str]:
-    """sha256 of what must be equal: the model's tensors, the resume state's values, the epochs' figures."""
+    """sha256 of what must be equal: the model's tensors, the last state's values, the epochs' figures."""
+    figures = {str(number): json.loads(line) for number, line in enumerate(metrics_lines(folder))}
     return {
         "weights": digest(leaves(read_tensors(folder / "model.safetensors"))),
-        "resume": digest(
-            leaf
-            for path in sorted((folder / "resume").rglob("*"))
-            if path.is_file()
-            for leaf in leaves(read_tensors(path), path.name)
-        ),
-        "metrics": digest(
-            leaf for number, line in enumerate(metrics_lines(folder)) for leaf in leaves(json.loads(line), str(number))
-        ),
+        "resume": digest(leaves(read_tensors(last_state(folder / "resume")))),
+        "metrics": digest(leaves(figures)),
     }
+
+
+def last_state(folder: Path) -> Path:
+    """The file of the newest resume state; older ones beside it depend on when they were written."""
+    return folder / read_json(folder / "latest.json")["file"]
 
 
 def metrics_lines(folder: Path) -> list[str]:
@@ -173,17 +173,11 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_tensors(path: Path) -> Any:
-    """The tensors and plain values of a file, whatever its format; the bytes where it is none we know."""
+    """The tensors and plain values of a model file or a resume state."""
     import torch
     from safetensors.torch import load_file
 
-    if path.suffix == ".safetensors":
-        return load_file(path)
-    if path.suffix in (".pt", ".pth"):
-        return torch.load(path, map_location="cpu", weights_only=True)
-    if path.suffix == ".json":
-        return read_json(path)
-    return path.read_bytes()
+    return load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
 
 
 def leaves(value: Any, name: str = "") -> Iterator[tuple[str, bytes]]:
