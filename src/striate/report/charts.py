@@ -59,11 +59,12 @@ def line_chart(
     *,
     x_label: str = "epoch",
     form: Callable[[float], str] = number,
-    log: bool | None = False,
+    log: bool | None = None,
     share: bool = False,
     band: tuple[str, str] | None = None,
     mark: tuple[float, str] | None = None,
     note: str = "",
+    keys: bool = True,
 ) -> Markup:
     """Lines over a common axis, as a figure with its legend.
 
@@ -77,6 +78,7 @@ def line_chart(
         band: names of two lines whose distance is shaded.
         mark: (x, words) of a vertical line.
         note: a few words under the title.
+        keys: whether the legend stands with the chart.
     """
     drawn = [Series(one.name, thinned(one.points), one.colour, one.faint, one.dashed) for one in series if one.points]
     if not drawn:
@@ -102,7 +104,7 @@ def line_chart(
     if mark and x_axis.low <= mark[0] <= x_axis.high:
         parts.append(_mark(mark, x_axis, high=not share))
     described = "; ".join(f"{one.name} ends at {form(one.points[-1][1])}" for one in drawn if not one.faint)
-    return figure(title, svg("".join(parts), title, described), legend(drawn, band), note)
+    return figure(title, svg("".join(parts), title, described), legend(drawn, band) if keys else "", note)
 
 
 def figure(title: str, drawing: Markup, below: Markup | str = "", note: str = "") -> Markup:

@@ -176,11 +176,13 @@ def _curves(records: Sequence[Record], names: Sequence[str]) -> list[Any]:
         return percent(value, 1)
 
     charts = [
-        line_chart("Validation accuracy (top-1)", lines("val", "top1"), form=share, log=False, share=True),
-        line_chart("Validation accuracy over time", timed, x_label="seconds", form=share, log=False, share=True),
-        line_chart("Validation loss", lines("val", "loss")),
-        line_chart("Training loss", lines("train_loss")),
-        line_chart("Learning rate", lines("lr"), log=False),
+        line_chart("Validation accuracy (top-1)", lines("val", "top1"), form=share, log=False, share=True, keys=False),
+        line_chart(
+            "Validation accuracy over time", timed, x_label="seconds", form=share, log=False, share=True, keys=False
+        ),
+        line_chart("Validation loss", lines("val", "loss"), keys=False),
+        line_chart("Training loss", lines("train_loss"), keys=False),
+        line_chart("Learning rate", lines("lr"), log=False, keys=False),
     ]
     return [chart for chart in charts if chart]
 

@@ -39,7 +39,7 @@ def top_confusions(matrix: np.ndarray, names: Sequence[str], most: int = 15) -> 
     order = flat[np.argsort(-wrong.reshape(-1)[flat], kind="stable")][:most]
     found = []
     for place in order.tolist():
-        truth, predicted = divmod(place, len(wrong))
+        truth, predicted = divmod(int(place), len(wrong))
         count = int(wrong[truth, predicted])
         found.append(Confusion(names[truth], names[predicted], count, count / max(int(totals[truth]), 1)))
     return found
@@ -160,7 +160,7 @@ def _hover(blocks: np.ndarray, shares: np.ndarray, names: Sequence[str], block: 
     )
     parts = []
     for place in order.tolist():
-        row, column = divmod(place, len(wrong))
+        row, column = divmod(int(place), len(wrong))
         words = _cell_words(
             _span(names, row, block), _span(names, column, block), int(wrong[row, column]), float(shares[row, column])
         )

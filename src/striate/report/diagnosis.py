@@ -61,7 +61,7 @@ def findings_of(evidence: Evidence) -> list[Finding]:
     if any(finding.title == "Training diverged" for finding in found):
         # the weights are ruined: what the other curves suggest about the length of training would mislead
         found = [finding for finding in found if not finding.title.startswith(MUTED_BY_DIVERGENCE)]
-    if evidence.epochs and all(finding.level == "good" for finding in found):
+    if len(evidence.epochs) >= 3 and all(finding.level == "good" for finding in found):
         found.append(Finding("good", "Nothing stands out", _all_clear(evidence), _all_clear_figures(evidence)))
     return sorted(found, key=lambda finding: LEVELS.index(finding.level))
 

@@ -144,6 +144,8 @@ def underfitting(evidence: Evidence) -> Iterator[Finding]:
     fitted, held_out = _train_top1(evidence), _held_out_top1(evidence)
     if fitted is None or held_out is None or fitted >= LOW or fitted - held_out > GAP:
         return
+    if not evidence.scores and len(evidence.epochs) < 5:
+        return  # a run that has hardly begun
     measured = "as they are" if evidence.train.get("top1") is not None else "as augmented"
     if measured == "as augmented" and held_out >= LOW:
         return  # the augmentation made them hard, not the network weak

@@ -131,7 +131,9 @@ def data(record: Record, counts: Counts | None) -> dict[str, Any] | None:
     """Counts by class and split, what was left out, samples as the network sees them."""
     samples = _samples(record)
     if counts is None:
-        return {"splits": [], "sprite": samples} if samples else None
+        return (
+            {"splits": [], "sprite": samples, "seen": seen_size(record), "rows": [], "omitted": ()} if samples else None
+        )
     most = max((int(one.max()) for one in counts.splits.values() if len(one)), default=1)
     rows = []
     if len(counts.classes) <= CLASS_ROWS:
@@ -208,6 +210,8 @@ def curves(record: Record) -> list[Any]:
         lines = [Series("steps", steps, colour, faint=True)] if key == "grad_norm" else []
         lines.append(Series("", steps if key == "lr" and steps else whole, colour))
         log = _in_steps([value for _, value in whole]) if key == "lr" else None
+        if len(steps) + len(whole) < 2:
+            continue
         charts.append(line_chart(title, lines, log=log))
     return [chart for chart in charts if chart]
 
@@ -283,8 +287,8 @@ def images(record: Record) -> list[dict[str, Any]]:
     """The surest mistakes and the surest right answers."""
     found = []
     for name, title, words in (
-        ("worst", "Worst", "wrong, and most sure of it"),
-        ("best", "Best", "right, and most sure of it"),
+        ("worst", "Worst", "wrong and most sure of it: what was said, how surely, what it is"),
+        ("best", "Best", "right and most sure of it"),
     ):
         pictures, rows = record.pictures.get(name), record.pictures.get(f"{name}_rows")
         if pictures is None or rows is None or record.predictions is None or not len(rows):

@@ -1,0 +1,41 @@
+"""`striate report`: the page of a run, or of several runs side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from striate.cli.common import json_flag, print_json, say, striate_command
+
+
+@striate_command("report")
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...")
+@click.option("--output", "-o", type=click.Path(dir_okay=False, path_type=Path), help="Where the page goes.")
+@click.option(
+    "--runs", "folder", type=click.Path(path_type=Path), default=Path("runs"), help="Folder of the run folders [runs]"
+)
+@json_flag
+def command(runs: tuple[str, ...], output: Path | None, folder: Path, as_json: bool) -> None:
+    """Write the report of a run again, or compare several runs.
+
+    One RUN: its report.html. Several: one page with their curves overlaid, their scores, and the options that differ
+    (comparison.html in the folder of the runs). RUN is a run folder, its name (or how it begins), or `latest`.
+
+    \b
+    Examples:
+      striate report latest
+      striate report runs/20250101-*-digits -o digits.html
+    """
+    from striate.report import write_comparison, write_report
+    from striate.runfolder import find_run
+
+    found = [find_run(run, folder).path for run in runs]
+    if len(found) == 1:
+        path = write_report(found[0], output)
+    else:
+        path = write_comparison(found, output or folder / "comparison.html")
+    if as_json:
+        print_json({"report": str(path)})
+    else:
+        say(str(path))
