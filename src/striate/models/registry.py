@@ -13,7 +13,7 @@ from striate.spec import InputSpec, ModelEntry
 
 LECUN_1998 = "LeCun, Bottou, Bengio & Haffner 1998, Proc. IEEE 86(11)"
 HE_2015 = "He, Zhang, Ren & Sun 2015, arXiv:1512.03385"
-OURS = "none: of our own"
+OURS = "no paper: networks of our own"
 
 # Sec. II.A: background -0.1, ink 1.175, so that mean and variance are about 0 and 1; stored pixels have ink at the top.
 _LENET_INPUT = InputSpec(size=(32, 32), channels=1, mean=(0.1 / 1.275,), std=(1 / 1.275,), resize="pad")
@@ -41,7 +41,7 @@ def _resnet(
         classes=1000,
         paper=HE_2015,
         year=2015,
-        title=f"ResNet-{2 * sum(depths) + 2} with shortcuts of option {shortcut}",
+        title=f"ResNet-{2 * sum(depths) + 2}, option {shortcut}",
         params=params,
         macs=macs,
         aliases=aliases,
@@ -59,7 +59,7 @@ def _cifar_resnet(depth: int, params: int, macs: int, paper_params: float, error
         classes=10,
         paper=f"{HE_2015}, sec. 4.2",
         year=2015,
-        title=f"ResNet-{depth} for CIFAR, option A",
+        title=f"ResNet-{depth}, option A",
         params=params,
         macs=macs,
         aliases=(f"resnet{depth}",),
@@ -67,8 +67,9 @@ def _cifar_resnet(depth: int, params: int, macs: int, paper_params: float, error
     )
 
 
-_TEN_CROP_TOP1 = "ImageNet val top-1, 10-crop"
-_TEN_CROP_TOP5 = "ImageNet val top-5, 10-crop"
+# All of them with ten crops: tables 2 and 3.
+_TOP1 = "ImageNet top-1"
+_TOP5 = "ImageNet top-5"
 
 _TABLE: tuple[ModelEntry, ...] = (
     ModelEntry(
@@ -95,7 +96,7 @@ _TABLE: tuple[ModelEntry, ...] = (
         classes=10,
         paper=LECUN_1998,
         year=1998,
-        title="LeNet-5 as commonly built: dense C3, ReLU, max pooling, softmax",
+        title="LeNet-5 as commonly built: ReLU, max, softmax",
         params=61_706,
         macs=416_520,
         min_size=16,
@@ -106,30 +107,32 @@ _TABLE: tuple[ModelEntry, ...] = (
     _cifar_resnet(44, 658_586, 97_174_144, 0.66e6, 7.17),
     _cifar_resnet(56, 853_018, 125_485_696, 0.85e6, 6.97),
     _cifar_resnet(110, 1_727_962, 252_887_680, 1.7e6, 6.43),
-    _resnet("resnet18", (2, 2, 2, 2), "B", 11_689_512, 1_814_073_344, {}, "resnet18_b"),
-    _resnet("resnet18_a", (2, 2, 2, 2), "A", 11_515_688, 1_794_805_760, {_TEN_CROP_TOP1: 27.88}),
-    _resnet("resnet34_a", (3, 4, 6, 3), "A", 21_623_848, 3_644_493_824, {_TEN_CROP_TOP1: 25.03, _TEN_CROP_TOP5: 7.76}),
+    _resnet("resnet18", (2, 2, 2, 2), "B", 11_689_512, 1_814_073_344, {}),
+    _resnet("resnet18_a", (2, 2, 2, 2), "A", 11_515_688, 1_794_805_760, {_TOP1: 27.88}),
+    _resnet("resnet34_a", (3, 4, 6, 3), "A", 21_623_848, 3_644_493_824, {_TOP1: 25.03, _TOP5: 7.76}),
     _resnet(
         "resnet34_b",
         (3, 4, 6, 3),
         "B",
         21_797_672,
         3_663_761_408,
-        {_TEN_CROP_TOP1: 24.52, _TEN_CROP_TOP5: 7.46},
+        {_TOP1: 24.52, _TOP5: 7.46},
         "resnet34",
     ),
-    _resnet("resnet34_c", (3, 4, 6, 3), "C", 22_716_840, 3_830_747_136, {_TEN_CROP_TOP1: 24.19, _TEN_CROP_TOP5: 7.40}),
+    _resnet("resnet34_c", (3, 4, 6, 3), "C", 22_716_840, 3_830_747_136, {_TOP1: 24.19, _TOP5: 7.40}),
     ModelEntry(
         name="compact_s",
         family="compact",
         build=_COMPACT,
-        config={"stem": 16, "widths": (32, 64), "grid": 2},
+        config={"stem": 16, "stem_pool": True, "widths": (32, 64)},
         input=_MNIST_INPUT,
         classes=10,
         paper=OURS,
         year=2026,
         title="small, for grey images of 8 to 32 pixels",
-        min_size=4,
+        params=70_330,
+        macs=2_703_232,
+        min_size=8,
     ),
     ModelEntry(
         name="compact_m",
@@ -141,6 +144,8 @@ _TABLE: tuple[ModelEntry, ...] = (
         paper=OURS,
         year=2026,
         title="medium, for images of 16 to 64 pixels",
+        params=574_890,
+        macs=69_305_600,
         min_size=8,
     ),
     ModelEntry(
@@ -153,6 +158,8 @@ _TABLE: tuple[ModelEntry, ...] = (
         paper=OURS,
         year=2026,
         title="large, for colour images of 32 to 64 pixels",
+        params=1_978_026,
+        macs=151_882_240,
         min_size=8,
     ),
 )

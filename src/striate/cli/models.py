@@ -1,0 +1,91 @@
+"""`striate models`: the architectures, from the registry alone, without loading torch."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatch
+from typing import Any
+
+import click
+
+from striate.cli.common import json_flag, print_json, say, striate_command
+from striate.errors import UnknownNameError
+from striate.spec import ModelEntry
+
+
+@striate_command("models")
+@click.argument("pattern", required=False)
+@json_flag
+def command(pattern: str | None, as_json: bool) -> None:
+    """List the architectures: paper, parameters, multiply-accumulates of one image, published errors.
+
+    PATTERN keeps those whose name, alias or family contains it, or matches it where it has wildcards (resnet*).
+    """
+    from striate.models.registry import entries
+
+    chosen = [entry for entry in entries() if pattern is None or _matches(entry, pattern)]
+    if not chosen:
+        known = [name for entry in entries() for name in (entry.name, entry.family, *entry.aliases)]
+        raise UnknownNameError("model", str(pattern), set(known))
+    if as_json:
+        print_json({"models": [row_of(entry) for entry in chosen]})
+        return
+    for line in table_of(chosen):
+        say(line)
+
+
+def row_of(entry: ModelEntry) -> dict[str, Any]:
+    """What `--json` prints of an architecture; `input` is [channels, height, width]."""
+    return {
+        "name": entry.name,
+        "family": entry.family,
+        "paper": entry.paper,
+        "year": entry.year,
+        "input": [entry.input.channels, *entry.input.size],
+        "params": entry.params,
+        "macs": entry.macs,
+        "aliases": list(entry.aliases),
+        "title": entry.title,
+        "published": dict(entry.published),
+    }
+
+
+def table_of(chosen: list[ModelEntry]) -> list[str]:
+    """A line of headings, then one line for each architecture and one for each paper at its first occurrence."""
+    name_width = max(len(entry.name) for entry in chosen)
+    also_width = max(len(", ".join(entry.aliases)) for entry in chosen)
+    lines = [f"{'name':{name_width}}  {'input':>9}  {'params':>10}  {'MACs':>7}  {'also':{also_width}}  what"]
+    paper = None
+    for entry in chosen:
+        if entry.paper != paper:
+            paper = entry.paper
+            lines += ["", entry.paper]
+        size = "x".join(str(side) for side in (entry.input.channels, *entry.input.size))
+        also = ", ".join(entry.aliases)
+        lines.append(
+            f"{entry.name:{name_width}}  {size:>9}  {entry.params:>10,}  {short(entry.macs):>7}  {also:{also_width}}  "
+            f"{entry.title}{_published(entry)}"
+        )
+    return [line.rstrip() for line in lines]
+
+
+def short(count: int) -> str:
+    """A count with three significant digits and its unit: 417 k, 40.6 M, 1.81 G."""
+    for factor, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if count >= factor:
+            return f"{count / factor:.3g}{unit}"
+    return str(count)
+
+
+def _published(entry: ModelEntry) -> str:
+    """The first of the paper's errors, in a few words; `--json` has them all."""
+    for what, error in entry.published.get("errors", {}).items():
+        return f": {error:g} % error, {what}"
+    return ""
+
+
+def _matches(entry: ModelEntry, pattern: str) -> bool:
+    wanted = pattern.lower()
+    names = (entry.name, entry.family, *entry.aliases)
+    if any(mark in wanted for mark in "*?["):
+        return any(fnmatch(name, wanted) for name in names)
+    return any(wanted in name for name in names)
