@@ -16,7 +16,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -76,11 +76,13 @@ def run_process(
     command: Sequence[str],
     *,
     timeout: float | None = None,
+    clock_from: Callable[[], bool] | None = None,
     keep_path: bool = False,
     cwd: Path | None = None,
 ) -> Finished:
     """Run `command` to its end, or until `timeout` seconds, when its whole process group gets SIGKILL.
 
+    With `clock_from` those seconds count from the moment at which it first says True, not from the start.
     `keep_path` leaves PYTHONPATH in place, so that a source tree that is not installed can be measured.
     """
     hidden = TUNING if keep_path else (*TUNING, "PYTHONPATH")
@@ -97,7 +99,7 @@ def run_process(
             cwd=cwd,
             start_new_session=True,
         )
-        usage = _reap(process, timeout)
+        usage = _reap(process, timeout, clock_from)
         seconds = time.perf_counter() - start
         texts = []
         for file in (out, err):
@@ -115,16 +117,24 @@ def run_process(
     )
 
 
-def _reap(process: subprocess.Popen, timeout: float | None) -> Any:
+def _reap(process: subprocess.Popen, timeout: float | None, clock_from: Callable[[], bool] | None) -> Any:
     """Wait for the process and return its resource usage, which `Popen.wait` would throw away; end it in time."""
 
     def kill() -> None:
         with contextlib.suppress(ProcessLookupError):  # it has just ended by itself
             os.killpg(process.pid, signal.SIGKILL)
 
-    timer = threading.Timer(timeout if timeout is not None else threading.TIMEOUT_MAX, kill)
-    timer.daemon = True
-    timer.start()
+    ended = threading.Event()
+
+    def watch() -> None:
+        while clock_from is not None and not clock_from():
+            if ended.wait(0.005):
+                return
+        if not ended.wait(timeout):
+            kill()
+
+    if timeout is not None:
+        threading.Thread(target=watch, daemon=True).start()
     try:
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
@@ -132,7 +142,7 @@ def _reap(process: subprocess.Popen, timeout: float | None) -> Any:
         kill()
         raise
     finally:
-        timer.cancel()
+        ended.set()
     return usage
 
 

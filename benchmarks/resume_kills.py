@@ -15,7 +15,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ NETWORKS = {
     "lenet5": ["--model", "lenet5", "--dropout", "0.2", "--epochs", "8"],
     "resnet20": ["--model", "resnet20", "--dropout", "0.1", "--stochastic-depth", "0.2", "--epochs", "2"],
 }
+KILLED_AT_WORK = 0.75  # part of the kills timed from a process's first state on; the others from its start
 MOST_KILLS = 6  # of one run; after that it may finish
 NOTHING_TO_RESUME = ("before the run folder", "before the first state")
 # Figures of the clock differ from run to run and are no part of the promise.
@@ -69,7 +70,7 @@ def main() -> None:
 
 def undisturbed(name: str, scratch: Path) -> dict[str, Any]:
     """The run to compare with, made twice: if it does not repeat itself, comparing killed ones would mean nothing."""
-    seconds, startups, fingerprints = [], [], []
+    seconds, training, fingerprints = [], [], []
     for attempt in ("first", "second"):
         folder = scratch / f"{name}-{attempt}"
         done = launch(first_command(name, folder))
@@ -77,18 +78,12 @@ def undisturbed(name: str, scratch: Path) -> dict[str, Any]:
             sys.exit(f"error: {name}, undisturbed, ended with {done.returncode}:\n{tail(done.err)}")
         say(f"{name}, undisturbed, {attempt} time: {done.seconds:.1f} s")
         seconds.append(round(done.seconds, 3))
-        startups.append(round(startup_seconds(folder, done.seconds), 3))
+        training.append(read_json(folder / "environment.json")["phases"]["train"])
         fingerprints.append(fingerprint(folder))
         shutil.rmtree(folder)
     if fingerprints[0] != fingerprints[1]:
         sys.exit(f"error: {name} does not repeat itself even undisturbed: {differing(*fingerprints)}")
-    return {"seconds": min(seconds), "startup_seconds": min(startups), "sha256": fingerprints[0]}
-
-
-def startup_seconds(folder: Path, whole: float) -> float:
-    """About how long a process is busy before its first step: kills before that would test little."""
-    phases = read_json(folder / "environment.json").get("phases", {})
-    return min(whole / 2, sum(phases.get(name, 0.0) for name in ("import", "load", "prepare")))
+    return {"seconds": min(seconds), "training_seconds": round(min(training), 3), "sha256": fingerprints[0]}
 
 
 def killed_run(name: str, folder: Path, reference: dict[str, Any], chance: random.Random) -> dict[str, Any]:
@@ -96,8 +91,12 @@ def killed_run(name: str, folder: Path, reference: dict[str, Any], chance: rando
     kills: list[dict[str, Any]] = []
     command = first_command(name, folder)
     while True:
-        wait = chance.uniform(0.7 * reference["startup_seconds"], 1.05 * reference["seconds"])
-        done = launch(command, kill_after=wait if len(kills) < MOST_KILLS else None)
+        at_work = chance.random() < KILLED_AT_WORK
+        wait = chance.uniform(0.0, reference["training_seconds" if at_work else "seconds"])
+        if len(kills) < MOST_KILLS:
+            done = launch(command, kill_after=wait, clock_from=new_state(folder) if at_work else None)
+        else:
+            done = launch(command)
         if done.returncode == 0:
             break
         if done.returncode != -signal.SIGKILL:
@@ -108,7 +107,8 @@ def killed_run(name: str, folder: Path, reference: dict[str, Any], chance: rando
                 "figures": False,
                 "error": f"exit {done.returncode}: {tail(done.err)}",
             }
-        kills.append({"after_seconds": round(wait, 3), **state_of(folder)})
+        counted = "its first state" if at_work else "the start"
+        kills.append({"seconds": round(wait, 3), "counted_from": counted, **state_of(folder)})
         if kills[-1]["at"] in NOTHING_TO_RESUME:  # one begins again
             shutil.rmtree(folder, ignore_errors=True)
             command = first_command(name, folder)
@@ -126,9 +126,25 @@ def first_command(name: str, folder: Path) -> list[str]:
     return [*striate_command(), "train", *COMMON, *NETWORKS[name], "--run-dir", str(folder), "--json"]
 
 
-def launch(command: list[str], kill_after: float | None = None) -> Finished:
+def launch(
+    command: list[str], kill_after: float | None = None, clock_from: Callable[[], bool] | None = None
+) -> Finished:
     """Run a command; with `kill_after`, its process group gets SIGKILL when so many seconds have gone by."""
-    return run_process(command, timeout=kill_after, keep_path=True)
+    return run_process(command, timeout=kill_after, clock_from=clock_from, keep_path=True)
+
+
+def new_state(folder: Path) -> Callable[[], bool]:
+    """A function that says whether a resume state was written since this call: the process is then at work."""
+    pointer = folder / "resume" / "latest.json"
+
+    def written() -> int:
+        try:
+            return pointer.stat().st_mtime_ns
+        except FileNotFoundError:
+            return 0
+
+    before = written()
+    return lambda: written() != before
 
 
 def state_of(folder: Path) -> dict[str, Any]:
