@@ -122,9 +122,10 @@ def read_row(run: RunFolder) -> Row:
     try:
         options = _plain_options(run)
         evaluation = run.read_evaluation()
+        environment = run.read_environment()
         epochs = [row for row in run.read_metrics() if row.get("kind") == "epoch"]
     except StriateError:
-        options, evaluation, epochs = {}, {}, []
+        options, evaluation, environment, epochs = {}, {}, {}, []
     splits = evaluation.get("splits") or {}
     val = (splits.get("val") or {}).get("top1")
     if val is None:
@@ -138,7 +139,7 @@ def read_row(run: RunFolder) -> Row:
         epochs=len({row.get("epoch") for row in epochs}),
         val_top1=val,
         test_top1=(splits.get("test") or {}).get("top1"),
-        seconds=sum(row.get("seconds") or 0.0 for row in epochs),
+        seconds=environment.get("training_seconds") or sum(row.get("seconds") or 0.0 for row in epochs),
         bytes=sum(one.st_size for one in files),
         finished=run.finished,
         changed=max((one.st_mtime for one in files), default=0.0),
@@ -218,12 +219,13 @@ def _report_pruning(doomed: Sequence[Row], removed: Sequence[Row], yes: bool, as
     for row in shown:
         say(f"{'removed' if yes else 'would remove'} {row.path}  {_figures(row)}")
     total = sum(row.bytes for row in shown)
+    count = f"{len(shown)} run{'s' if len(shown) != 1 else ''}"
     if not shown:
         say("nothing to remove")
     elif yes:
-        say(f"{len(shown)} runs removed, {_size(total)} freed")
+        say(f"removed {count}, {_size(total)} freed")
     else:
-        say(f"{len(shown)} runs, {_size(total)}; add --yes to remove them")
+        say(f"{count}, {_size(total)}; add --yes to remove")
 
 
 def _show(rows: Sequence[Row], folder: Path, as_json: bool) -> None:

@@ -13,7 +13,7 @@ from striate.report.figures import digits_for, finite, median, number, percent, 
 from striate.report.options_table import flattened, written
 from striate.report.page import write_page
 from striate.report.record import Record, epoch_values, read_record
-from striate.report.technical import parameters, phases
+from striate.report.technical import parameters, training_seconds
 
 COLOURS = 8  # line colours of the style sheet; from the ninth run on they come again, dashed
 NOT_SETTINGS = frozenset(("training.run_dir", "training.runs", "training.report", "data.data_root"))
@@ -77,7 +77,7 @@ def differing_options(records: Sequence[Record]) -> list[tuple[str, list[str]]]:
 def _row(record: Record, name: str, place: int) -> dict[str, Any]:
     splits = record.evaluation.get("splits") or {}
     rate = median([value for _, value in epoch_values(record.epochs, "images_per_second")])
-    spent = phases(record).get("train") or sum(value for _, value in epoch_values(record.epochs, "seconds"))
+    spent = training_seconds(record)
     return {
         "name": name,
         "colour": _colour(place),

@@ -136,7 +136,7 @@ def percent(share: float | None, digits: int = 1) -> str:
 
 def points(difference: float, digits: int = 1) -> str:
     """A difference of two shares: 0.0123 as "1.2 points"."""
-    return f"{100 * difference:.{digits}f} points"
+    return f"{100 * difference:.{digits}f} points".replace("-", "−")
 
 
 def digits_for(n: int) -> int:

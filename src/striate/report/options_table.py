@@ -23,7 +23,7 @@ def option_groups(values: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
         row = {
             "key": key,
             "value": written(value if key in flat else default),
-            "default": "decided from data and network" if default is None else written(default),
+            "default": written(default),
             "help": option.help if option else "",
         }
         if option is None or (key in flat and default is not None and value != default):
@@ -33,11 +33,15 @@ def option_groups(values: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
         else:
             rest.append(row)
     groups = [
-        ("Different from the default", changed, True),
-        ("Given, or decided for these data and this network", decided, True),
-        ("Left at the default", rest, False),
+        ("Different from the default", changed, True, True),
+        ("Given, or decided for these data and this network", decided, True, False),
+        ("Left at the default", rest, False, False),
     ]
-    return [{"title": title, "rows": rows, "open": shown} for title, rows, shown in groups if rows]
+    return [
+        {"title": title, "rows": rows, "open": shown, "defaults": defaults}
+        for title, rows, shown, defaults in groups
+        if rows
+    ]
 
 
 def flattened(values: dict[str, dict[str, Any]]) -> Flat:

@@ -23,7 +23,7 @@ from striate.report.figures import (
 )
 from striate.report.pictures import make_sprite
 from striate.report.record import Counts, Record, epoch_values
-from striate.report.technical import bar_width, parameters, phases, seen_size
+from striate.report.technical import bar_width, parameters, seen_size, training_seconds
 
 SPLIT_WORDS = {"train": "training", "val": "validation", "test": "test"}
 CLASS_ROWS = 30  # up to this many classes the data section lists each
@@ -104,7 +104,7 @@ def _unfinished_words(record: Record) -> str:
 def _facts(record: Record) -> list[tuple[str, str]]:
     scores, evaluation = record.scores, record.evaluation
     rate = median([value for _, value in epoch_values(record.epochs, "images_per_second")])
-    spent = phases(record).get("train") or sum(value for _, value in epoch_values(record.epochs, "seconds"))
+    spent = training_seconds(record)
     facts = []
     if scores.get("top5") is not None:
         facts.append(("top-5", percent(scores["top5"], digits_for(int(scores["n"])))))
@@ -228,7 +228,8 @@ def _by_epoch(record: Record, key: str) -> list[tuple[float, float]]:
 
 def _in_steps(rates: list[float]) -> bool:
     """A rate that falls by factors, which only a logarithmic axis tells apart."""
-    return len(set(rates)) <= 8 and len(rates) > 1 and min(rates) > 0 and max(rates) / min(rates) >= 50
+    few = 1 < len(set(rates)) <= len(rates) // 2
+    return few and min(rates) > 0 and max(rates) / min(rates) >= 50
 
 
 def mistakes(record: Record) -> dict[str, Any] | None:

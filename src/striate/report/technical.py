@@ -9,12 +9,25 @@ from striate.report.charts import Series, line_chart, stacked_bar
 from striate.report.figures import finite, median, percent, seconds, size, thousands
 from striate.report.options_table import option_groups
 from striate.report.pictures import filter_sprite
-from striate.report.record import Record, epoch_values
+from striate.report.record import Record, Tensor, epoch_values
+
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
 def parameters(record: Record) -> int:
     """As evaluated; for an unfinished run as stored."""
-    return int(record.evaluation.get("params") or 0) or sum(tensor.count for tensor in record.tensors)
+    return int(record.evaluation.get("params") or 0) or sum(tensor.count for tensor in _weights(record))
+
+
+def training_seconds(record: Record) -> float:
+    """Seconds of training alone."""
+    whole = finite(record.environment.get("training_seconds")) or phases(record).get("train")
+    return whole or sum(value for _, value in epoch_values(record.epochs, "seconds"))
+
+
+def _weights(record: Record) -> list[Tensor]:
+    """The stored tensors but for the running figures of batch normalisation, which are no parameters."""
+    return [tensor for tensor in record.tensors if not tensor.name.endswith(STATISTICS)]
 
 
 def phases(record: Record) -> dict[str, float]:
@@ -76,7 +89,7 @@ def network(record: Record) -> dict[str, Any] | None:
         if spec.get(name)
     ]
     parts: Counter[str] = Counter()
-    for tensor in record.tensors:
+    for tensor in _weights(record):
         parts[_part(tensor.name)] += tensor.count
     most = max(parts.values(), default=1)
     filters = filter_sprite(record.filters) if record.filters is not None else None
