@@ -38,7 +38,7 @@ Silent = Progress
 
 
 class Console(Progress):
-    """Bars where standard error is a terminal or a notebook, plain lines elsewhere; nothing for tasks under a second."""
+    """Bars where standard error is a terminal or a notebook, plain lines elsewhere, and those for long tasks only."""
 
     def __init__(self, *, plain: bool | None = None) -> None:
         from rich.console import Console as RichConsole

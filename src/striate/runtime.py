@@ -37,7 +37,8 @@ def tune_allocator() -> bool:
 
     mallopt = ctypes.CDLL(None).mallopt
     settings = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_TOP_PAD, 256 * 2**20))
-    return all([mallopt(name, value) == 1 for name, value in settings])
+    accepted = [mallopt(name, value) == 1 for name, value in settings]  # a list: every one is tried
+    return all(accepted)
 
 
 def set_threads(count: int | None) -> int:

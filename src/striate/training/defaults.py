@@ -67,9 +67,11 @@ def resolve(options: TrainOptions, dataset: Dataset, *, given: ConvNet | None = 
         options.augment, channels=spec.channels, size=spec.size, kind=dataset.kind, digits=kind == "digits"
     )
     name = options.optimizer.optimizer or row["optimizer"]
-    batch_size = min(_first(options.optimizer.batch_size, row["batch_size"]), max(8, len(train_split) // 16))
+    # at least sixteen steps an epoch where the images are few
+    few = 2 ** max(3, (len(train_split) // 16).bit_length() - 1)
+    batch_size = options.optimizer.batch_size or min(row["batch_size"], few)
     optimizer = replace(
-        options.optimizer, optimizer=name, batch_size=options.optimizer.batch_size or batch_size,
+        options.optimizer, optimizer=name, batch_size=batch_size,
         lr=_first(options.optimizer.lr, _rate(name, row, batch_size)),
         momentum=_first(options.optimizer.momentum, 0.9 if name == "sgd" else 0.0),
         nesterov=_first(options.optimizer.nesterov, name == "sgd"),

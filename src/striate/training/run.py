@@ -187,7 +187,8 @@ def validate(session: Session, network: torch.nn.Module) -> dict[str, Any] | Non
         return None
     logits, targets, _ = logits_of(network, session.validation, precision=session.precision)
     loss = float(session.model.loss(logits.to(session.device), targets.to(session.device)))
-    unreadable = session.dataset.splits["val"].unreadable_targets
+    names = session.dataset.labels.names
+    unreadable = [names.index(one.label) for one in session.dataset.splits["val"].unreadable if one.label in names]
     scores = score(logits, targets, session.dataset.labels, loss=loss, unreadable=unreadable)
     return {"top1": scores.top1, "top5": scores.top5, "loss": loss, "balanced_accuracy": scores.balanced_accuracy}
 
