@@ -18,10 +18,12 @@ from striate.spec import InputSpec, Labels
 LABELS = Labels(("ant", "bee", "cat", "dog", "eel", "fox", "gnu"))
 
 
-def saved_model(path: Path, name: str = "resnet20", channels: int = 3, labels: Labels = LABELS) -> SavedModel:
+def saved_model(
+    path: Path, name: str = "resnet20", channels: int = 3, labels: Labels = LABELS, **variations: object
+) -> SavedModel:
     """A network with random weights and batch-norm statistics that are not those of the start, written to `path`."""
     torch.manual_seed(5)
-    model = create_model(name, classes=len(labels), in_channels=channels, input_size=32)
+    model = create_model(name, classes=len(labels), in_channels=channels, input_size=32, **variations)
     model.train()
     with torch.no_grad():
         for _ in range(3):
@@ -71,7 +73,7 @@ def world() -> SimpleNamespace:
 def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A colour network of seven classes."""
     path = tmp_path_factory.mktemp("model") / "model.safetensors"
-    saved_model(path)
+    saved_model(path, n=1)
     return path
 
 

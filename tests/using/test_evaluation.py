@@ -30,9 +30,9 @@ def slow(saved, split):
     return logits, functional.cross_entropy(logits, torch.from_numpy(split.targets), reduction="none")
 
 
-@pytest.mark.parametrize("batch_size", [1, 7, 23, 100])
+@pytest.mark.parametrize("batch_size", [1, 4, 100])
 def test_equals_a_slow_evaluation_whatever_the_batch_size(world, saved, batch_size):
-    split = world.tensor_split(23)
+    split = world.tensor_split(13)
     logits, losses = slow(saved, split)
     chances = functional.softmax(logits.double(), dim=1).numpy()
     result = evaluate(saved, split, batch_size=batch_size, device="cpu")
@@ -53,7 +53,7 @@ def test_equals_a_slow_evaluation_whatever_the_batch_size(world, saved, batch_si
             [one["probability"] for one in row["top"]], chances[index, order[index, :5]], atol=3e-6
         )
     scores = result.scores
-    assert scores.n == 23
+    assert scores.n == 13
     assert scores.top1 == np.mean(order[:, 0] == split.targets)
     assert scores.top5 == np.mean((order[:, :5] == split.targets[:, None]).any(axis=1))
     assert scores.loss == pytest.approx(float(losses.mean()), abs=1e-5)

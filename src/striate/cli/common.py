@@ -203,7 +203,12 @@ def prepare_torch() -> None:
 
 def print_json(value: Any) -> None:
     """Print one JSON object; what JSON does not have (NaN, infinity) becomes null."""
-    click.echo(json.dumps(_plain(value), ensure_ascii=False))
+    text = json.dumps(_plain(value), ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # a file name that is no valid Unicode can only be written escaped
+        text = json.dumps(_plain(value))
+    click.echo(text)
 
 
 def say(text: str = "") -> None:

@@ -1,0 +1,133 @@
+"""`striate predict`: images to ranked classes."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import click
+
+from striate.cli.common import json_flag, options_from, prepare_torch, print_json, say, striate_command
+from striate.options import TrainOptions
+
+if TYPE_CHECKING:
+    from striate.spec import Prediction
+
+# how the files of the formats that people pipe begin; anything else on standard input is taken for paths
+_IMAGE_START = re.compile(
+    rb"\xff\xd8\xff|\x89PNG|GIF8|BM|RIFF....WEBP|II[*+]\x00|MM\x00[*+]|\x93NUMPY|P[1-7]\s"
+    rb"|....ftyp|\x00\x00\x00\x0cjP  |\x00\x00\x01\x00",
+    re.DOTALL,
+)
+_BLOCK = 64  # lines that are lined up with one another
+
+
+@striate_command("predict")
+@click.argument("run")
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
+@click.option("--top-k", type=click.IntRange(min=1), default=5, show_default=True, help="Classes shown per image.")
+@click.option("--batch-size", type=click.IntRange(min=1), default=64, show_default=True, help="Images passed at once.")
+@options_from(
+    TrainOptions, sections=("runtime",), leave_out=("channels_last", "compile", "deterministic"), recipe=False
+)
+@click.option("--runs", default="runs", show_default=True, metavar="FOLDER", help="Folder that holds the run folders.")
+@json_flag
+def command(
+    run: str, images: tuple[str, ...], top_k: int, batch_size: int, options: TrainOptions, runs: str, as_json: bool
+) -> None:
+    """Rank the classes of each IMAGE with the network of RUN.
+
+    RUN is a run folder, its name, `latest`, or a model file. IMAGE is a file, a folder, a pattern in quotes such as
+    'photos/**/*.jpg', or - for standard input: paths, one a line, or the bytes of one image. An image that cannot be
+    read is named, the others go on, and the exit code is 1.
+
+    \b
+    Examples:
+      striate predict latest cat.jpg
+      striate predict runs/photos holiday/ --top-k 1 --json
+      find . -name '*.png' | striate predict model.safetensors -
+    """
+    prepare_torch()
+    from striate.prediction import Classifier
+    from striate.runtime import set_threads
+
+    set_threads(options.runtime.threads)
+    precision = "fp32" if options.runtime.precision == "auto" else options.runtime.precision
+    classifier = Classifier.load(run, device=options.runtime.device, precision=precision, runs=runs)
+    counts = {"unreadable": 0}
+    predictions = _counted(classifier.iter_predict(_sources(images), top_k, batch_size), counts)
+    if as_json:
+        print_json({"predictions": [one.to_dict() for one in predictions]})
+    else:
+        _show(predictions)
+    if counts["unreadable"]:
+        sys.exit(1)
+
+
+def _sources(images: tuple[str, ...]) -> Iterator[Any]:
+    for image in images:
+        if image == "-":
+            yield from _from_stdin(sys.stdin.buffer)
+        else:
+            yield image
+
+
+def _from_stdin(stream: BinaryIO) -> Iterator[Any]:
+    """The one image, or the paths line by line as they come."""
+    start = stream.read(1)
+    if not start:
+        return
+    # a pipe may hand over its bytes one by one: the first line or sixteen bytes decide
+    while len(start) < 16 and not start.endswith(b"\n") and (more := stream.read(1)):
+        start += more
+    if _IMAGE_START.match(start):
+        yield start + stream.read()
+        return
+    first = start if start.endswith(b"\n") else start + stream.readline()
+    for line in first.splitlines():
+        yield from _path_of(line)
+    for line in stream:
+        yield from _path_of(line)
+
+
+def _path_of(line: bytes) -> Iterator[str]:
+    text = os.fsdecode(line.rstrip(b"\r\n"))
+    if text:
+        yield text
+
+
+def _counted(predictions: Iterator[Prediction], counts: dict[str, int]) -> Iterator[Prediction]:
+    for one in predictions:
+        counts["unreadable"] += one.error is not None
+        yield one
+
+
+def _show(predictions: Iterator[Prediction]) -> None:
+    """One line per image, a block at a time, so that they line up and still appear while the rest is computed."""
+    block: list[Prediction] = []
+    for one in predictions:
+        block.append(one)
+        if len(block) == _BLOCK:
+            _show_block(block)
+            block = []
+    _show_block(block)
+
+
+def _show_block(block: list[Prediction]) -> None:
+    paths = [click.format_filename(one.path) for one in block]
+    widths = [
+        max((len(one.labels[place].label) for one in block if place < len(one.labels)), default=0)
+        for place in range(max((len(one.labels) for one in block), default=0))
+    ]
+    longest = max(map(len, paths), default=0)
+    for path, one in zip(paths, block, strict=True):
+        if one.error is not None:
+            say(f"{path:<{longest}}  error: {one.error}")
+            continue
+        ranks = (
+            f"{rank.label:<{width}} {rank.probability:6.1%}" for rank, width in zip(one.labels, widths, strict=True)
+        )
+        say(f"{path:<{longest}}  {'   '.join(ranks)}")
