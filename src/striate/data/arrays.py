@@ -10,7 +10,7 @@ The declared rules, the same for NPY files, TIFF, IDX and arrays handed over in 
 
 from __future__ import annotations
 
-import io
+import ast
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from striate.errors import DataError
 PIXEL_LIMIT = 2**27
 """Images of more pixels (134 million) are refused as possible decompression bombs."""
 
+_NPY_HEADER = 10_000  # bytes; NumPy reads no longer ones either
 _LUMA = np.array([19595, 38470, 7471], np.uint32)  # 0.299, 0.587, 0.114 in units of 2**-16
 
 
@@ -85,22 +86,23 @@ def read_npy(data: bytes) -> np.ndarray:
     Raises:
         NotPixelsError: damaged, truncated, or not pixels.
     """
-    stream = io.BytesIO(data)
     try:
-        version = np.lib.format.read_magic(stream)
-        header = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}.get(version[0])
-        if header is None:
-            raise NotPixelsError(f"NPY version {version[0]} is not supported")
-        shape, _, dtype = header(stream)
-    except (ValueError, EOFError) as error:
-        if isinstance(error, NotPixelsError):
-            raise
+        long = data[6] >= 2  # the header's length has four bytes from format version 2 on
+        start = 12 if long else 10
+        end = start + int.from_bytes(data[8:start], "little")
+        if end - start > _NPY_HEADER:
+            raise ValueError("a header of that length is no header")
+        header = ast.literal_eval(data[start:end].decode("utf-8" if data[6] >= 3 else "latin-1").strip())
+        dtype, shape = np.dtype(header["descr"]), tuple(int(side) for side in header["shape"])
+        size = int(np.prod(shape, dtype=object))
+    except Exception as error:  # whatever damaged bytes lead to
         raise NotPixelsError("damaged: the NPY header cannot be read") from error
     if dtype.hasobject:
         raise NotPixelsError("an array of Python objects, which could run code when read")
-    if len(data) - stream.tell() < int(np.prod(shape, dtype=object)) * dtype.itemsize:
+    if min(shape, default=0) < 0 or len(data) - end < size * dtype.itemsize:
         raise NotPixelsError("truncated: the image data end too early")
-    return as_image(np.load(io.BytesIO(data), allow_pickle=False))
+    values = np.frombuffer(data, dtype, size, end)
+    return as_image(values.reshape(shape, order="F" if header.get("fortran_order") else "C"))
 
 
 def to_channels(pixels: np.ndarray, channels: int) -> np.ndarray:

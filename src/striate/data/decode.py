@@ -16,10 +16,12 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import logging
 import threading
 import warnings
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +32,7 @@ from PIL import Image, ImageMode, ImageOps
 from striate.data.arrays import NotPixelsError, as_image, check_size, read_npy, to_channels
 from striate.data.fit import fit as fit
 from striate.data.fit import resample
-from striate.data.tiff import TiffPixels, read_tiff
+from striate.data.tiff import TiffPixels, read_tiff, silence_libtiff
 from striate.errors import UnreadableImageError
 
 _COMMON_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "PPM")
@@ -113,6 +115,8 @@ def decode_bytes(data: bytes, name: str, short_side: int | None = None) -> Decod
             page = read_tiff(data)
             if page is not None:
                 return _from_tiff(page, short_side)
+        if data[:8] == b"\x89PNG\r\n\x1a\n":
+            _check_png(data)
         with _QUIET, _open(data) as image:
             return _from_pillow(image, short_side)
     except NotPixelsError as error:
@@ -127,6 +131,7 @@ def _open(data: bytes) -> Image.Image:
             return Image.open(io.BytesIO(data), formats=_COMMON_FORMATS)
         except Image.UnidentifiedImageError:
             Image.init()
+            silence_libtiff()
             return Image.open(io.BytesIO(data), formats=[name for name in _OTHER_FORMATS if name in Image.OPEN])
     except Image.UnidentifiedImageError as error:
         raise NotPixelsError(_what_it_is(data)) from error
@@ -284,11 +289,32 @@ def _what_it_is(data: bytes) -> str:
         return "an SVG drawing: export it as PNG"
     if lower.startswith((b"<!doctype html", b"<html")):
         return "not an image but a web page (a failed download?)"
-    if all(byte >= 32 or byte in b"\t\r\n\f" for byte in data[:512]):
+    if all(byte >= 32 or byte in b"\t\r\n\f" for byte in data[:512]) and _is_utf8(data[:512]):
         return "not an image but text"
     if data[:2] == b"\xff\xd8" or data[:4] == b"\x89PNG" or data[:3] == b"GIF":
         return "truncated or damaged: the header cannot be read"
     return "not an image in a supported format"
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(data)  # the cut may fall inside a character
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _check_png(data: bytes) -> None:
+    """Compare the checksums of a PNG's image data, which Pillow leaves unread: damage would pass as other pixels."""
+    at = 8
+    while at + 8 <= len(data):
+        length, name = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
+        end = at + 8 + length
+        if end + 4 > len(data):
+            return  # truncated: Pillow says so
+        if name == b"IDAT" and zlib.crc32(data[at + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
+            raise NotPixelsError("damaged: a checksum of the PNG's image data is wrong")
+        at = end + 4
 
 
 class _Quiet:

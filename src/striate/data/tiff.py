@@ -9,10 +9,12 @@ floating-point predictor.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
 import zlib
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from PIL import Image
@@ -164,6 +166,17 @@ class _Layout:
         return together.view(self.dtype.newbyteorder(">")).reshape(shape)
 
 
+@lru_cache(maxsize=1)
+def silence_libtiff() -> None:
+    """Stop libtiff from writing to standard error what Pillow raises as well; best effort, where its symbol shows."""
+    import ctypes
+
+    with contextlib.suppress(Exception):
+        set_handler = ctypes.CDLL(Image.core.__file__).TIFFSetErrorHandler
+        set_handler.argtypes, set_handler.restype = [ctypes.c_void_p], ctypes.c_void_p
+        set_handler(None)
+
+
 def _through_libtiff(packed: bytes, compression: int, height: int, row_bytes: int) -> bytes:
     """Decompress one block by wrapping it as a grey 8-bit TIFF of `row_bytes` by `height` for Pillow's libtiff."""
     fields = [
@@ -182,6 +195,7 @@ def _through_libtiff(packed: bytes, compression: int, height: int, row_bytes: in
     for tag, kind, value in fields:
         value = head if tag == 273 else value
         directory += struct.pack("<HHI", tag, kind, 1) + struct.pack("<I" if kind == 4 else "<Hxx", value)
+    silence_libtiff()
     file = b"II*\0" + struct.pack("<I", 8) + directory + b"\0\0\0\0" + packed
     try:
         with Image.open(io.BytesIO(file), formats=("TIFF",)) as image:
