@@ -106,13 +106,15 @@ def test_momentum_by_hand():  # M092: constant gradient 1, rate 0.1, momentum 0.
     for _ in range(4):
         model.weight.grad = torch.ones_like(model.weight)
         optimizer.step()
-        positions.append(round(float(model.weight), 6))
+        positions.append(round(float(model.weight.detach()), 6))
     assert positions == [-0.1, -0.29, -0.561, -0.9049]
     for _ in range(400):
-        before = float(model.weight)
+        before = float(model.weight.detach())
         model.weight.grad = torch.ones_like(model.weight)
         optimizer.step()
-    assert before - float(model.weight) == pytest.approx(1.0, rel=1e-3)  # the limit step: rate / (1 - momentum)
+    assert before - float(model.weight.detach()) == pytest.approx(
+        1.0, rel=1e-3
+    )  # the limit step: rate / (1 - momentum)
 
 
 def test_momentum_carries_across_a_plateau():  # M093: displacement up to 10 times plain SGD's for momentum 0.9
@@ -124,7 +126,7 @@ def test_momentum_carries_across_a_plateau():  # M093: displacement up to 10 tim
         for _ in range(200):
             model.weight.grad = torch.full_like(model.weight, 1e-3)
             optimizer.step()
-        moved[momentum] = abs(float(model.weight))
+        moved[momentum] = abs(float(model.weight.detach()))
     assert 9 < moved[0.9] / moved[0.0] <= 10
 
 

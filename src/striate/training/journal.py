@@ -86,7 +86,7 @@ def check_same_data(run: RunFolder, dataset: Dataset) -> None:
     """
     if not run.manifest.is_file():
         raise DataError(f"{run.path} has no data.parquet to compare the data with", "start a new run")
-    columns = ["path", "hash", "label", "split"]
+    columns = ["path", "hash", "label", "split", "reason"]
     before, now = (_rows(table, columns) for table in (pq.read_table(run.manifest), dataset.manifest()))
     if before != now:
         gone, added = len(before - now), len(now - before)

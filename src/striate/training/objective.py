@@ -12,7 +12,12 @@ from striate.models import ConvNet, Outputs
 
 
 def batch_loss(
-    model: ConvNet, outputs: torch.Tensor | Outputs, batch: Batch, *, class_weights: torch.Tensor | None, label_smoothing: float
+    model: ConvNet,
+    outputs: torch.Tensor | Outputs,
+    batch: Batch,
+    *,
+    class_weights: torch.Tensor | None,
+    label_smoothing: float,
 ) -> torch.Tensor:
     """The mean loss of a batch; a mixed image (mixup, cutmix) counts towards both of its classes by its weight."""
     settings: dict[str, Any] = {"weight": class_weights, "label_smoothing": label_smoothing}

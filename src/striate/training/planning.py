@@ -15,7 +15,7 @@ import torch
 
 from striate.errors import TrainingError, UsageError
 from striate.inference import logits_of
-from striate.options import TrainOptions
+from striate.options import ScheduleOptions
 from striate.progress import Progress
 from striate.runtime import kept_random_state
 from striate.training.epoch import _forward_backward, _step
@@ -129,8 +129,8 @@ def range_test(session: Session, progress: Progress) -> float:
     return rate
 
 
-def plan_for_budget(session: Session, seconds: float, progress: Progress) -> TrainOptions:
-    """The options with epochs (and, below one epoch, steps) that fit `seconds` of training and validation.
+def plan_for_budget(session: Session, seconds: float, progress: Progress) -> ScheduleOptions:
+    """The schedule with epochs (and, below one epoch, steps) that fit `seconds` of training and validation.
 
     Times a few steps and a few validation batches on a copy of the network; a twentieth is kept in reserve.
     """
@@ -147,7 +147,7 @@ def plan_for_budget(session: Session, seconds: float, progress: Progress) -> Tra
         schedule = replace(schedule, steps_per_epoch=steps)
         what = f"{steps} of {session.batches.steps_per_epoch} steps: less than one epoch"
     progress.say(f"budget {seconds:.0f} s: {what}")
-    return replace(session.options, schedule=schedule)
+    return schedule
 
 
 def _seconds_per_batch(trial: Session) -> float:

@@ -28,7 +28,7 @@ from striate.training import journal
 from striate.training.defaults import check_feasible, resolve, resolve_runtime
 from striate.training.epoch import train_epoch
 from striate.training.pictures import save_pictures
-from striate.training.planning import fit_batch, parse_duration, plan_for_budget, range_test
+from striate.training.planning import RANGE_TEST_RATES, fit_batch, parse_duration, plan_for_budget, range_test
 from striate.training.session import EVALUATION_BATCH, Session, lengthen_schedule, open_session
 from striate.training.start import build_model, start_weights
 from striate.training.state import gather_state, restore_state
@@ -64,9 +64,9 @@ def train(
         model = build_model(options, spec, dataset.labels) if model is None else model
         options = resolve_runtime(options, model)
         run = journal.create_run(options, dataset)
-        session = open_session(options, spec, dataset, run, model)
+        session = open_session(_provisional(options), spec, dataset, run, model)
         start_weights(session, progress)
-        session = _measure_once(session, progress)
+        session = _measure_once(options, session, progress)
         facts = environment(session.device) | {"precision": session.precision, "phases": watch.phases}
         journal.write_start(run, session.options, dataset, facts)
         save_state(run.resume, gather_state(session))
@@ -252,18 +252,23 @@ def _evaluation_record(session: Session, saved: SavedModel, scores: dict[str, Sc
     }
 
 
-def _measure_once(session: Session, progress: Progress) -> Session:
+def _provisional(options: TrainOptions) -> TrainOptions:
+    """`options` with some rate where it is yet to be measured."""
+    rate = options.optimizer.lr if options.optimizer.lr != "auto" else RANGE_TEST_RATES[0]
+    return replace(options, optimizer=replace(options.optimizer, lr=rate))
+
+
+def _measure_once(options: TrainOptions, session: Session, progress: Progress) -> Session:
     """Measure what is left to measuring (a batch that fits, `--lr auto`, `--budget`) and open the session with it."""
-    options = session.options
     if session.device.type != "cpu":
         parts = fit_batch(session, progress)
         options = replace(options, optimizer=replace(options.optimizer, micro_batches=parts))
+        session = replace(session, micro_batches=parts)
     if options.optimizer.lr == "auto":
-        probe = replace(session, micro_batches=options.optimizer.micro_batches)
-        options = replace(options, optimizer=replace(options.optimizer, lr=range_test(probe, progress)))
+        options = replace(options, optimizer=replace(options.optimizer, lr=range_test(session, progress)))
     if options.training.budget is not None:
         seconds = parse_duration(options.training.budget)
-        options = replace(options, schedule=plan_for_budget(session, seconds, progress).schedule)
+        options = replace(options, schedule=plan_for_budget(session, seconds, progress))
     if options == session.options:
         return session
     return open_session(options, session.spec, session.dataset, session.run, session.model)

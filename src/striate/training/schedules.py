@@ -87,8 +87,10 @@ def _ticking(
         # final_div_factor counts from the first rate, which is the peak / 25
         last = 1 / (options.final_lr / ONECYCLE_START) if options.final_lr else 1e4
         peaks = [group["lr"] for group in optimizer.param_groups]
+        steps = max(total, 2)
+        rise = min(1.0, max(options.rise, 2 / steps))  # torch divides by the length of the rise minus one
         return torch_schedulers.OneCycleLR(
-            optimizer, peaks, total_steps=max(total, 2), pct_start=options.rise, cycle_momentum=False,
+            optimizer, peaks, total_steps=steps, pct_start=rise, cycle_momentum=False,
             div_factor=1 / ONECYCLE_START, final_div_factor=last,
         )  # fmt: skip
     if not warmup_ticks:

@@ -6,7 +6,7 @@ import torch
 
 from striate.checkpoint import load_model
 from striate.errors import ModelError
-from striate.layers import initialise
+from striate.layers.initialise import initialise
 from striate.models import ConvNet, create_model
 from striate.options import TrainOptions
 from striate.progress import Progress

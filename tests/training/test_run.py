@@ -1,0 +1,297 @@
+"""The story end to end on real digits: what a run leaves, which weights it keeps, and what stops it."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from striate.checkpoint import load_model
+from striate.data import load_data
+from striate.errors import DataError, ModelError, TrainingError, UsageError
+from striate.models import create_model
+from striate.options import DataOptions
+from striate.runfolder import RunFolder
+from striate.training import repeat, resume, train
+from striate.training.planning import parse_duration
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(RunFolder(run).model)
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_run_leaves_every_file_of_its_folder(quick, heard):
+    result = train(quick(schedule={"epochs": 3}), progress=heard)
+    run = RunFolder(result.run)
+    assert run.finished
+    epochs = [row for row in run.read_metrics() if row["kind"] == "epoch"]
+    assert [row["epoch"] for row in epochs] == [1, 2, 3]
+    assert all(math.isfinite(row["train_loss"]) and row["images_per_second"] > 0 for row in epochs)
+    evaluation = run.read_evaluation()
+    assert evaluation["splits"]["val"]["top1"] == result.val.top1
+    manifest = pq.read_table(run.manifest)
+    assert sorted(set(manifest["split"].to_pylist()) - {None}) >= ["train", "val"]
+    assert len(pq.read_table(run.predictions)) == result.val.n
+    with np.load(run.pictures) as pictures:
+        assert pictures["augmented"].shape[1:] == (8, 8, 1)
+    facts = run.read_environment()
+    assert {"load", "train", "evaluate"} <= set(facts["phases"])
+    saved = load_model(run.model)
+    assert saved.labels.names == tuple("0123456789")
+    assert saved.scores["val"]["top1"] == result.val.top1
+    assert json.dumps(result.to_dict())
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(quick):
+    changes = {"augment": {"preset": "digits"}, "model": {"dropout": 0.2}}
+    first, second = train(quick("a", **changes)), train(quick("b", **changes))
+    assert same(weights(first.run), weights(second.run))
+    other = train(quick("c", **changes, training={"seed": 1}))
+    assert not same(weights(first.run), weights(other.run))
+
+
+def test_the_recipe_of_a_run_repeats_it(quick, tmp_path):
+    first = train(quick("a", augment={"preset": "auto"}))
+    options = RunFolder(first.run).read_recipe()
+    again = train(replace(options, training=replace(options.training, run_dir=str(tmp_path / "b"))))
+    assert same(weights(first.run), weights(again.run))
+
+
+def test_the_kept_weights_are_those_of_the_best_epoch(quick):
+    result = train(quick(schedule={"epochs": 4}, optimizer={"lr": 0.2}, training={"snapshots": 1}))
+    run = RunFolder(result.run)
+    rows = [row for row in run.read_metrics() if row["kind"] == "epoch"]
+    best = max(rows, key=lambda row: (row["val"]["top1"], -row["val"]["loss"]))
+    assert result.best_epoch == best["epoch"]
+    assert result.val.top1 == pytest.approx(best["val"]["top1"])
+    assert same(weights(result.run), load_file(run.snapshots / f"epoch-{best['epoch']:04d}.safetensors"))
+
+
+def test_early_stopping_ends_the_run_and_keeps_the_best(quick, heard):  # M077
+    constant = {"schedule": "constant", "epochs": 30}
+    result = train(
+        quick(schedule=constant, optimizer={"lr": 1e-9, "momentum": 0.0}, training={"early_stopping": 2}),
+        progress=heard,
+    )
+    assert result.epochs < 30
+    assert result.epochs - result.best_epoch == 2
+    assert any("stopped early" in line for line in heard.lines)
+
+
+def test_the_average_is_scored_beside_the_raw_weights(quick):
+    result = train(quick(training={"ema": 0.9}, schedule={"epochs": 3}))
+    rows = [row for row in RunFolder(result.run).read_metrics() if row["kind"] == "epoch"]
+    assert all({"val", "val_ema"} <= set(row) for row in rows)
+    best = max(max(row[key]["top1"] for key in ("val", "val_ema")) for row in rows)
+    assert result.val.top1 == pytest.approx(best)
+
+
+def test_resuming_in_the_middle_of_an_epoch_changes_no_bit(quick):
+    changes = {
+        "augment": {"preset": "digits", "mixup": 0.2},
+        "model": {"dropout": 0.3},
+        "training": {"ema": 0.9, "save_minutes": 1e-6},
+        "schedule": {"epochs": 2},
+    }
+    whole = train(quick("whole", **changes))
+    stopped = quick("stopped", **changes)
+
+    class PowerCut(BaseException):
+        pass
+
+    from striate.training import run as story
+
+    saves = 0
+    original = story.save_state
+
+    def save_and_stop(*arguments, **settings):
+        nonlocal saves
+        original(*arguments, **settings)
+        saves += 1
+        if saves == 4:  # within the first epoch
+            raise PowerCut
+
+    story.save_state = save_and_stop
+    try:
+        with pytest.raises(PowerCut):
+            train(stopped)
+    finally:
+        story.save_state = original
+    run = RunFolder(Path(stopped.training.run_dir))
+    assert not run.finished
+    resumed = resume(run)
+    assert same(weights(whole.run), weights(resumed.run))
+    drop = ("seconds", "images_per_second", "data_wait_share")
+    figures = [
+        [{k: v for k, v in row.items() if k not in drop} for row in RunFolder(one.run).read_metrics()]
+        for one in (whole, resumed)
+    ]
+    assert figures[0] == figures[1]
+
+
+def test_a_finished_run_trains_on_to_more_epochs(quick, heard):
+    first = train(quick(schedule={"epochs": 2, "schedule": "constant"}))
+    more = resume(first.run, epochs=4, progress=heard)
+    assert more.epochs == 4
+    assert [row["epoch"] for row in RunFolder(more.run).read_metrics()] == [1, 2, 3, 4]
+    whole = train(quick("whole", schedule={"epochs": 4, "schedule": "constant"}))
+    assert same(weights(more.run), weights(whole.run))
+    with pytest.raises(UsageError, match="4 epochs already"):
+        resume(first.run, epochs=3)
+
+
+def test_resuming_a_finished_run_changes_nothing(quick):
+    result = train(quick())
+    before = weights(result.run)
+    assert resume(result.run).val == result.val
+    assert same(before, weights(result.run))
+
+
+def test_other_data_are_refused_when_resuming(quick):
+    result = train(quick())
+    fewer = load_data(DataOptions(data="digits", limit=200))
+    with pytest.raises(DataError, match="the data changed"):
+        resume(result.run, dataset=fewer)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(quick):
+    with pytest.raises(TrainingError, match=r"epoch \d+, step \d+") as raised:
+        train(quick(optimizer={"lr": 1e30}, schedule={"schedule": "constant"}, model={"normalization": "none"}))
+    assert "--lr" in raised.value.hint
+
+
+def test_a_run_folder_is_not_overwritten(quick):
+    train(quick())
+    with pytest.raises(UsageError, match="is a run already") as raised:
+        train(quick())
+    assert "--resume" in raised.value.hint
+
+
+@pytest.mark.parametrize("accumulate", [2, 3])
+def test_accumulated_batches_make_the_steps_of_larger_ones(quick, accumulate):
+    result = train(quick(optimizer={"batch_size": 32, "accumulate": accumulate}, schedule={"epochs": 1}))
+    row = RunFolder(result.run).read_metrics()[-1]
+    batches = len(load_data(DataOptions(data="digits", limit=320)).splits["train"]) // 32
+    assert row["step"] == math.ceil(batches / accumulate)
+
+
+def test_a_batch_that_does_not_fit_is_computed_in_parts(quick, heard):
+    class Narrow(torch.nn.Module):
+        """Passes at most 20 images at once, as a full memory would."""
+
+        def forward(self, images):
+            if len(images) > 20 and torch.is_grad_enabled():
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return images
+
+    from striate.training import planning
+    from striate.training.defaults import resolve, resolve_runtime
+    from striate.training.journal import create_run
+    from striate.training.session import open_session
+
+    options = quick(model={"normalization": "none"})
+    dataset = load_data(options.data)
+    options, spec = resolve(options, dataset)
+    model = create_model("compact_s", in_channels=1, input_size=8, normalization="none")
+    options = resolve_runtime(options, model)
+    model.stem = torch.nn.Sequential(Narrow(), model.stem)
+    session = open_session(options, spec, dataset, create_run(options, dataset), model)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    assert planning.fit_batch(session, heard) == 4  # 64 images in parts of 16
+    assert "4 parts" in heard.warnings[0]
+    assert same(before, model.state_dict())
+
+
+def test_the_range_test_finds_a_rate_that_trains_and_writes_it_down(quick, heard):
+    result = train(quick(optimizer={"lr": "auto"}), progress=heard)
+    rate = RunFolder(result.run).read_recipe().optimizer.lr
+    assert 1e-4 < rate < 5
+    assert any("range test" in line for line in heard.lines)
+    assert result.val.top1 > 0.3
+
+
+def test_a_budget_plans_the_epochs_and_the_plan_is_kept(quick, heard):
+    result = train(quick(training={"budget": "3s"}), progress=heard)
+    options = RunFolder(result.run).read_recipe()
+    assert options.training.budget is None
+    assert result.epochs == options.schedule.epochs
+    assert result.seconds < 6
+    assert any("budget 3 s" in line for line in heard.lines)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("10m", 600), ("1.5h", 5400), ("2h30m", 9000), ("45", 45)])
+def test_durations(text, seconds):
+    assert parse_duration(text) == seconds
+
+
+def test_a_duration_that_is_none_is_refused():
+    with pytest.raises(UsageError, match="not a duration"):
+        parse_duration("soon")
+
+
+def test_seeds_repeat_and_report_mean_and_spread(quick):
+    result = repeat(quick(training={"seeds": 2}, schedule={"epochs": 1}))
+    assert [one.run.name for one in result.runs] == ["1", "2"]
+    top1 = result.summary()["val"]["top1"]
+    assert top1["min"] <= top1["mean"] <= top1["max"]
+    values = [one.val.top1 for one in result.runs]
+    assert top1["mean"] == pytest.approx(sum(values) / 2)
+    assert top1["sd"] == pytest.approx(abs(values[0] - values[1]) / math.sqrt(2))
+
+
+def test_folds_validate_every_image_once(quick):
+    result = repeat(quick(data={"limit": None}, training={"folds": 3}, schedule={"epochs": 1, "steps_per_epoch": 3}))
+    seen = []
+    for one in result.runs:
+        table = pq.read_table(RunFolder(one.run).manifest)
+        seen += [h for h, s in zip(table["path"].to_pylist(), table["split"].to_pylist(), strict=True) if s == "val"]
+    assert sorted(seen) == sorted(pq.read_table(RunFolder(result.runs[0].run).manifest)["path"].to_pylist())
+
+
+def test_weights_of_another_run_start_this_one(quick, heard):
+    first = train(quick("a"))
+    still = {"lr": 1e-12, "momentum": 0.0}
+    second = train(quick("b", model={"from": str(first.run)}, optimizer=still, schedule={"epochs": 1}), progress=heard)
+    assert any(line.startswith("copied") for line in heard.lines)
+    ours, theirs = weights(second.run), weights(first.run)
+    for name in (name for name in ours if "running" not in name and "num_batches" not in name):
+        torch.testing.assert_close(ours[name], theirs[name])
+
+
+def test_weights_that_fit_nothing_are_refused(quick):
+    first = train(quick("a"))
+    with pytest.raises(ModelError, match="no weight"):
+        train(quick("b", model={"from": str(first.run), "model": "lenet5_dense"}))
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"optimizer": {"optimizer": "adamw"}},
+        {"optimizer": {"optimizer": "rmsprop", "lr": 1e-3}},
+        {"optimizer": {"clip_norm": 0.5}},
+        {"regularize": {"l1": 1e-4, "label_smoothing": 0.1, "class_weights": "balanced", "sampling": "balanced"}},
+        {"augment": {"preset": "small", "mixup": 0.4, "cutmix": 1.0}},
+        {"runtime": {"precision": "bf16", "channels_last": True}},
+        {"model": {"init": "lsuv"}},
+        {"model": {"init": "xavier", "activation": "elu", "normalization": "group", "pooling": "average"}},
+        {"schedule": {"schedule": "plateau", "warmup": 0.5}},
+        {"training": {"best_by": "loss", "evaluate_every": 2, "log_every": 1}},
+    ],
+    ids=str,
+)
+def test_every_switch_trains(quick, sections):
+    result = train(quick(**sections))
+    assert math.isfinite(result.val.loss)
+    assert result.epochs == 2
