@@ -29,8 +29,8 @@ def noise(height: int, width: int, channels: int = 3, seed: int = 0, dtype: type
 
 
 def smooth(height: int, width: int, seed: int = 0) -> np.ndarray:
-    """[height, width, 3] uint8 with the large shapes of a photo, different for every seed."""
-    small = np.random.default_rng(seed).integers(0, 256, (5, 5, 3), np.uint8)
+    """[height, width, 3] uint8 with large and small shapes, different for every seed."""
+    small = np.random.default_rng(seed).integers(0, 256, (11, 11, 3), np.uint8)
     return np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC))
 
 
