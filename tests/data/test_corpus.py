@@ -352,12 +352,11 @@ def test_links_are_followed_and_loops_are_not(tmp_path):
     assert [(one.path, one.reason) for one in dataset.left_out] == [("dog/gone.png", "file not found")]
 
 
-@pytest.mark.skipif(
-    os.name == "nt" or not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything"
-)
 def test_files_and_folders_without_permission(tmp_path):
     put(tmp_path, *many("cat"), *many("dog"))
     (tmp_path / "dog" / "3.png").chmod(0)
+    if os.access(tmp_path / "dog" / "3.png", os.R_OK):
+        pytest.skip("this user may read everything")
     dataset = load_data(str(tmp_path))
     assert [(one.path, one.reason) for one in dataset.left_out] == [("dog/3.png", "permission denied")]
     (tmp_path / "dog").chmod(0)
