@@ -1,0 +1,64 @@
+"""Processes really killed with SIGKILL, at moments drawn at random: the weights end the same to the bit.
+
+Two kills here; twenty, with their result file, by `benchmarks/resume_kills.py`.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from striate.runfolder import RunFolder
+
+TRAIN = [
+    "train", "digits", "--limit", "400", "--epochs", "8", "--model", "compact_s", "--batch-size", "32",
+    "--dropout", "0.2", "--ema", "0.9", "--schedule", "cosine", "--mixup", "0.2", "--threads", "1",
+    "--save-minutes", "0.002", "--no-report",
+]  # fmt: skip
+
+
+def start(*arguments: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", "striate", *arguments]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
+
+
+def finish(process: subprocess.Popen) -> None:
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors.decode()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX")
+def test_a_killed_run_ends_with_the_same_bits(tmp_path: Path):
+    whole, killed = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "killed")
+    finish(start(*TRAIN, "--run-dir", str(whole.path)))
+    chance = random.Random(0)
+    process = start(*TRAIN, "--run-dir", str(killed.path))
+    for _ in range(2):
+        deadline = time.monotonic() + 60
+        seen = _newest(killed)
+        while _newest(killed) == seen and process.poll() is None:
+            assert time.monotonic() < deadline, "no state was written in a minute"
+            time.sleep(0.005)
+        time.sleep(chance.uniform(0, 0.3))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        process = start("train", "--resume", str(killed.path))
+    finish(process)
+    expected, got = load_file(whole.model), load_file(killed.model)
+    assert expected.keys() == got.keys()
+    assert all(torch.equal(expected[name], got[name]) for name in expected)
+    assert killed.read_evaluation()["splits"] == whole.read_evaluation()["splits"]
+
+
+def _newest(run: RunFolder) -> float:
+    pointer = run.resume / "latest.json"
+    return pointer.stat().st_mtime_ns if pointer.exists() else 0.0
