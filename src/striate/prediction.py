@@ -56,7 +56,7 @@ class Classifier:
         self.saved = saved
         self.device = pick_device(device)
         self.precision = resolve_precision(precision, self.device)
-        self._channels_last = place(saved.model, self.device)
+        place(saved.model, self.device)
 
     @classmethod
     def load(
@@ -152,7 +152,7 @@ class Classifier:
 
     def _answers(self, pixels: np.ndarray, top_k: int) -> list[tuple[RankedLabel, ...]]:
         """The ranked labels of each image of [B, C, H, W] stored pixels."""
-        layout = torch.channels_last if self._channels_last else torch.contiguous_format
+        layout = torch.channels_last
         stored = torch.from_numpy(pixels).to(self.device).contiguous(memory_format=layout)
         with torch.inference_mode():
             logits = forward(self.model, normalise(stored, self.spec), self.precision).cpu()

@@ -204,7 +204,7 @@ def test_a_batch_that_does_not_fit_is_computed_in_parts(quick, heard):
     dataset = load_data(options.data)
     options, spec = resolve(options, dataset)
     model = create_model("compact_s", in_channels=1, input_size=8, normalization="none")
-    options = resolve_runtime(options, model)
+    options = resolve_runtime(options)
     model.stem = torch.nn.Sequential(Narrow(), model.stem)
     session = open_session(options, spec, dataset, create_run(options, dataset), model)
     before = {name: value.clone() for name, value in model.state_dict().items()}

@@ -46,11 +46,11 @@ def evaluate(
     """
     on = pick_device(device)
     precision = resolve_precision(precision, on)
-    channels_last = place(saved.model, on)
+    place(saved.model, on)
     splits = [split] if not isinstance(split, Sequence) else list(split)
     logits, targets, paths = [torch.zeros(0, len(saved.labels))], [torch.zeros(0, dtype=torch.int64)], []
     for one in splits:
-        batches = EvaluationBatches(one, saved.spec, batch_size=batch_size, device=on, channels_last=channels_last)
+        batches = EvaluationBatches(one, saved.spec, batch_size=batch_size, device=on, channels_last=True)
         answers, classes, indices = logits_of(saved.model, batches, precision=precision, progress=progress)
         if len(indices):
             logits.append(answers)

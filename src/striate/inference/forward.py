@@ -13,9 +13,6 @@ from torch import nn
 from striate.progress import Progress, Silent
 from striate.runtime import autocast
 
-# Networks of fewer weights than this lose more by reordering channels on a processor than their convolutions gain.
-_SMALL_NETWORK = 20_000
-
 
 class LabelledImages(Protocol):
     """What a batch must have to be passed through a network."""
@@ -70,13 +67,9 @@ def forward(model: nn.Module, images: torch.Tensor, precision: str) -> torch.Ten
         return model(images).float()
 
 
-def place(model: nn.Module, device: torch.device) -> bool:
-    """Move a network to `device` in the memory layout that is quickest there; returns whether it is channels-last."""
-    small = sum(parameter.numel() for parameter in model.parameters()) < _SMALL_NETWORK
-    channels_last = not (small and device.type == "cpu")
-    layout = torch.channels_last if channels_last else torch.contiguous_format
-    model.to(device).to(memory_format=layout)  # type: ignore[call-overload]
-    return channels_last
+def place(model: nn.Module, device: torch.device) -> None:
+    """Move a network to `device` in the memory layout that is quickest for convolutions, channels last."""
+    model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def _joined(parts: list[torch.Tensor]) -> torch.Tensor:

@@ -319,9 +319,7 @@ class RuntimeOptions:
         "arithmetic of the network; auto takes bf16 where the processor has it in hardware and it pays",
         choices=("auto", "fp32", "bf16", "fp16"),
     )
-    channels_last: bool | None = option(
-        None, "memory layout NHWC [measured default: on, but for one-channel nets of a few thousand weights]"
-    )
+    channels_last: bool | None = option(None, "memory layout NHWC [measured default: on]")
     compile: bool = option(False, "torch.compile the network: pays on long runs only")
     threads: int | None = option(None, "processor threads [all cores]", at_least=1)
     deterministic: bool = option(True, "on a GPU, choose kernels that repeat exactly")

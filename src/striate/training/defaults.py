@@ -21,19 +21,18 @@ from striate.spec import InputSpec, ModelEntry
 # from which the epochs follow.
 DEFAULTS: dict[str, dict[str, Any]] = {
     "digits": {  # small grey images: digits, MNIST and their like
-        "model": "compact_s", "seen": 250_000, "epochs": (4, 60), "optimizer": "sgd", "lr": 0.1, "batch_size": 256,
-        "weight_decay": 5e-4, "label_smoothing": 0.0, "schedule": "onecycle", "ema": 0.0, "dropout": None,
+        "model": "compact_s", "seen": 250_000, "epochs": (4, 60), "optimizer": "sgd", "lr": 0.3, "batch_size": 128,
+        "weight_decay": 5e-4, "label_smoothing": 0.0, "schedule": "onecycle", "ema": 0.0,
     },
     "small": {  # small colour images: CIFAR and its like
         "model": "compact_l", "seen": 600_000, "epochs": (8, 60), "optimizer": "sgd", "lr": 0.2, "batch_size": 256,
-        "weight_decay": 5e-4, "label_smoothing": 0.1, "schedule": "onecycle", "ema": 0.0, "dropout": None,
+        "weight_decay": 5e-4, "label_smoothing": 0.1, "schedule": "onecycle", "ema": 0.0,
     },
     "photos": {
         "model": "resnet18", "seen": 60_000, "epochs": (10, 60), "optimizer": "sgd", "lr": 0.05, "batch_size": 64,
-        "weight_decay": 5e-4, "label_smoothing": 0.1, "schedule": "onecycle", "ema": 0.0, "dropout": None,
+        "weight_decay": 5e-4, "label_smoothing": 0.1, "schedule": "onecycle", "ema": 0.0,
     },
 }  # fmt: skip
-SMALL_NETWORK = 20_000  # weights below which a processor gains nothing from bf16 and NHWC
 ADAPTIVE_RATES = {"adamw": 2e-3, "rmsprop": 1e-3}  # peak rates where the optimiser scales each weight by itself
 
 
@@ -138,8 +137,12 @@ def _first(*values: Any) -> Any:
     return next((value for value in values if value is not None), None)
 
 
-def resolve_runtime(options: TrainOptions, model: ConvNet) -> TrainOptions:
-    """Device, precision, layout and threads as they will be, for this machine and this network.
+def resolve_runtime(options: TrainOptions) -> TrainOptions:
+    """Device, precision, layout and threads as they will be on this machine.
+
+    Measured on two cores with AMX, images/s of a training step, fp32 and NCHW → bf16 and NHWC: LeNet-5 20,000 → 27,000,
+    compact_s 6,600 → 19,000, ResNet-20 740 (NHWC) → 1,280, ResNet-18 27 (NHWC) → 69; compact_s on 8x8 pixels, the
+    smallest there is, 20,500 → 23,300.
 
     Raises:
         UsageError: a device that is not here, or a precision it does not have.
@@ -147,10 +150,7 @@ def resolve_runtime(options: TrainOptions, model: ConvNet) -> TrainOptions:
     runtime = options.runtime
     device = pick_device(runtime.device)
     precision = resolve_precision(runtime.precision, device)
-    small = sum(parameter.numel() for parameter in model.parameters()) < SMALL_NETWORK
-    if runtime.precision == "auto" and small and device.type == "cpu":
-        precision = "fp32"
-    channels_last = _first(runtime.channels_last, not (small and device.type == "cpu"))
+    channels_last = _first(runtime.channels_last, True)
     threads = runtime.threads or usable_cores()
     resolved = replace(runtime, device=str(device), precision=precision, channels_last=channels_last, threads=threads)
     return replace(options, runtime=resolved)

@@ -62,7 +62,7 @@ def train(
     with watch.phase("prepare"):
         seed_everything(options.training.seed, deterministic=options.runtime.deterministic)
         model = build_model(options, spec, dataset.labels) if model is None else model
-        options = resolve_runtime(options, model)
+        options = resolve_runtime(options)
         run = journal.create_run(options, dataset)
         session = open_session(_provisional(options), spec, dataset, run, model)
         start_weights(session, progress)
