@@ -47,8 +47,23 @@ def set_threads(count: int | None) -> int:
 
     count = count or usable_cores()
     torch.set_num_threads(count)
-    torch.set_flush_denormal(True)
     return count
+
+
+@contextmanager
+def denormals_flushed() -> Iterator[None]:
+    """Numbers too small for the normal range count as zero inside, which spares the processor their slow handling.
+
+    The processor's setting is put back afterwards: other code of the same process may need such numbers.
+    """
+    import torch
+
+    flushed_before = float(torch.tensor(1e-40) * 1.0) == 0.0
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(flushed_before)
 
 
 def usable_cores() -> int:

@@ -22,7 +22,7 @@ from striate.models import ConvNet
 from striate.options import TrainOptions, write_recipe
 from striate.progress import Progress, Silent
 from striate.runfolder import RunFolder
-from striate.runtime import environment, seed_everything
+from striate.runtime import denormals_flushed, environment, seed_everything
 from striate.spec import RunResult, Scores
 from striate.training import journal
 from striate.training.defaults import check_feasible, resolve, resolve_runtime
@@ -111,7 +111,7 @@ def resume(
 
 
 def _train_and_finish(session: Session, watch: journal.Stopwatch, progress: Progress) -> RunResult:
-    with watch.phase("train"):
+    with watch.phase("train"), denormals_flushed():
         _train_epochs(session, progress)
     with watch.phase("evaluate"):
         scores = _finish(session, progress)
