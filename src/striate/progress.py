@@ -49,11 +49,9 @@ class Console(Progress):
 
     @contextmanager
     def task(self, title: str, total: int | None = None) -> Iterator[Task]:
-        """A bar, or in plain output a line every ten seconds and one at the end."""
+        """A bar, or in plain output a line every ten seconds."""
         if self._plain:
-            task = _PlainTask(title, total)
-            yield task
-            task.finish()
+            yield _PlainTask(title, total)
             return
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as RichProgress
@@ -80,10 +78,6 @@ class _PlainTask(Task):
         self._done += count
         self._note = self._note if note is None else note
         if time.monotonic() - self._shown > 10:
-            self._show()
-
-    def finish(self) -> None:
-        if time.monotonic() - self._start > 1:
             self._show()
 
     def _show(self) -> None:

@@ -196,7 +196,7 @@ def test_a_batch_that_does_not_fit_is_computed_in_parts(quick, heard):
             return images
 
     from striate.training import planning
-    from striate.training.defaults import resolve, resolve_runtime
+    from striate.training.defaults import resolve, resolve_rate, resolve_runtime
     from striate.training.journal import create_run
     from striate.training.session import open_session
 
@@ -204,7 +204,7 @@ def test_a_batch_that_does_not_fit_is_computed_in_parts(quick, heard):
     dataset = load_data(options.data)
     options, spec = resolve(options, dataset)
     model = create_model("compact_s", in_channels=1, input_size=8, normalization="none")
-    options = resolve_runtime(options)
+    options = resolve_runtime(resolve_rate(options, dataset, model))
     model.stem = torch.nn.Sequential(Narrow(), model.stem)
     session = open_session(options, spec, dataset, create_run(options, dataset), model)
     before = {name: value.clone() for name, value in model.state_dict().items()}

@@ -49,7 +49,6 @@ class TrainingBatches:
     Args:
         augment: resolved options (see `resolve_augment`); None counts as off.
         sampling: "shuffle" shows every image once per epoch; "balanced" every class equally often.
-        workers: not read: photos bring the threads that decode them with their data set.
         channels_last: memory layout of the images.
 
     An epoch leaves out its last, incomplete batch; a split smaller than one batch is one batch.
@@ -69,7 +68,6 @@ class TrainingBatches:
         seed: int,
         device: torch.device,
         sampling: str = "shuffle",
-        workers: int = 0,
         channels_last: bool = False,
     ) -> None:
         check_augment(augment, spec)

@@ -152,6 +152,11 @@ def read_record(run: Path) -> Record:
     )
 
 
+BEYOND_LIMIT = (
+    "beyond the limit"  # the manifest's word for images that `--limit` leaves aside: nothing is wrong with them
+)
+
+
 def count_manifest(manifest: pyarrow.Table, labels: Sequence[str] = ()) -> Counts:
     """Images per split and class, what was left out, and content that a split shares with the training set.
 
@@ -170,7 +175,7 @@ def count_manifest(manifest: pyarrow.Table, labels: Sequence[str] = ()) -> Count
         rows = used & (split_codes == code) & (label_codes >= 0)
         if rows.any():
             counts[split] = np.bincount(place[label_codes[rows]], minlength=len(known))
-    rows = [] if used.all() else manifest.filter(~used).to_pylist()
+    rows = [] if used.all() else [row for row in manifest.filter(~used).to_pylist() if row["reason"] != BEYOND_LIMIT]
     omitted = tuple(Omitted(str(row.get("path")), str(row["reason"]), str(row.get("split") or "")) for row in rows)
     return Counts(tuple(known), counts, omitted, _shared(manifest, splits, split_codes, used))
 

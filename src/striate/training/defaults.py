@@ -10,12 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from striate.data import Dataset, channel_statistics, resolve_augment
 from striate.errors import UsageError
 from striate.models import ConvNet, find_entry
 from striate.options import TrainOptions
 from striate.runtime import pick_device, resolve_precision, usable_cores
-from striate.spec import InputSpec, ModelEntry
+from striate.spec import InputSpec, Labels, ModelEntry
 
 # kind of images -> network, then (section, option) -> value. "seen" is the number of training images shown in all,
 # from which the epochs follow.
@@ -33,6 +35,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "weight_decay": 5e-4, "label_smoothing": 0.1, "schedule": "onecycle", "ema": 0.0,
     },
 }  # fmt: skip
+DIGIT_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 ADAPTIVE_RATES = {"adamw": 2e-3, "rmsprop": 1e-3}  # peak rates where the optimiser scales each weight by itself
 
 
@@ -42,6 +45,11 @@ def kind_of(dataset: Dataset) -> str:
     if side <= 40 and dataset.channels == 1:
         return "digits"
     return "small" if side <= 96 else "photos"
+
+
+def are_characters(labels: Labels) -> bool:
+    """Whether the classes are digits or letters, whose mirror images are not of their class."""
+    return all(len(name) == 1 or name.isdecimal() or name.lower() in DIGIT_WORDS for name in labels.names)
 
 
 def resolve(options: TrainOptions, dataset: Dataset, *, given: ConvNet | None = None) -> tuple[TrainOptions, InputSpec]:
@@ -62,8 +70,9 @@ def resolve(options: TrainOptions, dataset: Dataset, *, given: ConvNet | None = 
         input_size=spec.size[0], channels=spec.channels, resize=spec.resize,
         crop_fraction=spec.crop_fraction, interpolation=spec.interpolation, mean=spec.mean, std=spec.std,
     )  # fmt: skip
+    like = "photos" if kind == "photos" else "tensor"  # a folder of small images is augmented as an array of them
     augment = resolve_augment(
-        options.augment, channels=spec.channels, size=spec.size, kind=dataset.kind, digits=kind == "digits"
+        options.augment, channels=spec.channels, size=spec.size, kind=like, digits=are_characters(dataset.labels)
     )
     name = options.optimizer.optimizer or row["optimizer"]
     # at least sixteen steps an epoch where the images are few
@@ -71,7 +80,6 @@ def resolve(options: TrainOptions, dataset: Dataset, *, given: ConvNet | None = 
     batch_size = options.optimizer.batch_size or min(row["batch_size"], few)
     optimizer = replace(
         options.optimizer, optimizer=name, batch_size=batch_size,
-        lr=_first(options.optimizer.lr, _rate(name, row, batch_size)),
         momentum=_first(options.optimizer.momentum, 0.9 if name == "sgd" else 0.0),
         nesterov=_first(options.optimizer.nesterov, name == "sgd"),
     )  # fmt: skip
@@ -99,14 +107,14 @@ def input_spec(options: TrainOptions, dataset: Dataset, entry: ModelEntry) -> In
     channels = given.channels or dataset.channels
     if given.input_size:
         size = (given.input_size, given.input_size)
-    elif dataset.kind == "tensor" and dataset.native_size and min(dataset.native_size) >= entry.min_size:
+    elif kind_of(dataset) != "photos" and dataset.native_size and min(dataset.native_size) >= entry.min_size:
         size = dataset.native_size
     else:
         size = entry.input.size
     spec = InputSpec(
         size=size, channels=channels, mean=(0.5,), std=(0.5,), bits=dataset.bits,
         resize=given.resize or _resize_rule(dataset, size),  # type: ignore[arg-type]
-        crop_fraction=given.crop_fraction or (0.875 if dataset.kind == "photos" else 1.0),
+        crop_fraction=given.crop_fraction or (0.875 if kind_of(dataset) == "photos" else 1.0),
         interpolation=given.interpolation or "bilinear",
     )  # fmt: skip
     mean, std = given.mean, given.std
@@ -118,23 +126,32 @@ def input_spec(options: TrainOptions, dataset: Dataset, entry: ModelEntry) -> In
 
 def _resize_rule(dataset: Dataset, size: tuple[int, int]) -> str:
     """Crop photos; pad images a little smaller than the input, as LeNet-5 does with MNIST; squash other small ones."""
-    if dataset.kind == "photos":
+    if kind_of(dataset) == "photos":
         return "crop"
     native = dataset.native_size or size
     slightly_smaller = all(0.75 * want <= have <= want for have, want in zip(native, size, strict=True))
     return "pad" if slightly_smaller else "squash"
 
 
-def _rate(optimizer: str, row: dict[str, Any], batch_size: int) -> float:
-    """The peak rate for this batch: linear in the batch for SGD (Goyal et al. 2017), fixed for adaptive optimisers."""
-    if optimizer in ADAPTIVE_RATES:
-        return ADAPTIVE_RATES[optimizer]
-    return row["lr"] * min(1.0, batch_size / row["batch_size"])
-
-
 def _first(*values: Any) -> Any:
     """The first value that is not None."""
     return next((value for value in values if value is not None), None)
+
+
+def resolve_rate(options: TrainOptions, dataset: Dataset, model: ConvNet) -> TrainOptions:
+    """The peak learning rate for this batch and network, where none was given.
+
+    Linear in the batch for SGD (Goyal et al. 2017, sec. 2.1), and a third for networks without normalisation: LeNet-5 on
+    MNIST reaches 99.1 % in three epochs at 0.1, 97.9 % at 0.2. Adaptive optimisers scale each weight by themselves.
+    """
+    if options.optimizer.lr is not None:
+        return options
+    row, batch_size = DEFAULTS[kind_of(dataset)], options.optimizer.batch_size or 1
+    rate = ADAPTIVE_RATES.get(options.optimizer.optimizer or "")
+    if rate is None:
+        normalised = any(isinstance(module, nn.BatchNorm2d | nn.GroupNorm) for module in model.modules())
+        rate = row["lr"] * min(1.0, batch_size / row["batch_size"]) * (1.0 if normalised else 1 / 3)
+    return replace(options, optimizer=replace(options.optimizer, lr=rate))
 
 
 def resolve_runtime(options: TrainOptions) -> TrainOptions:

@@ -25,7 +25,7 @@ from striate.runfolder import RunFolder
 from striate.runtime import denormals_flushed, environment, seed_everything
 from striate.spec import RunResult, Scores
 from striate.training import journal
-from striate.training.defaults import check_feasible, resolve, resolve_runtime
+from striate.training.defaults import check_feasible, resolve, resolve_rate, resolve_runtime
 from striate.training.epoch import train_epoch
 from striate.training.pictures import save_pictures
 from striate.training.planning import RANGE_TEST_RATES, fit_batch, parse_duration, plan_for_budget, range_test
@@ -62,7 +62,7 @@ def train(
     with watch.phase("prepare"):
         seed_everything(options.training.seed, deterministic=options.runtime.deterministic)
         model = build_model(options, spec, dataset.labels) if model is None else model
-        options = resolve_runtime(options)
+        options = resolve_runtime(resolve_rate(options, dataset, model))
         run = journal.create_run(options, dataset)
         session = open_session(_provisional(options), spec, dataset, run, model)
         start_weights(session, progress)
@@ -187,8 +187,7 @@ def validate(session: Session, network: torch.nn.Module) -> dict[str, Any] | Non
         return None
     logits, targets, _ = logits_of(network, session.validation, precision=session.precision)
     loss = float(session.model.loss(logits.to(session.device), targets.to(session.device)))
-    names = session.dataset.labels.names
-    unreadable = [names.index(one.label) for one in session.dataset.splits["val"].unreadable if one.label in names]
+    unreadable = session.dataset.splits["val"].unreadable_targets
     scores = score(logits, targets, session.dataset.labels, loss=loss, unreadable=unreadable)
     return {"top1": scores.top1, "top5": scores.top5, "loss": loss, "balanced_accuracy": scores.balanced_accuracy}
 
@@ -299,5 +298,5 @@ def _epoch_line(row: dict[str, Any], epochs: int) -> str:
     for key, name in (("val", "val"), ("val_ema", "averaged")):
         if key in row:
             parts.append(f"{name} top1 {row[key]['top1']:.2%} loss {row[key]['loss']:.4f}")
-    parts.append(f"{row['images_per_second']:,.0f} images/s")
+    parts.append(f"{row['seconds']:.1f} s  {row['images_per_second']:,.0f} images/s")
     return "  ".join(parts) + ("  *" if row.get("best") else "")

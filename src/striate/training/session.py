@@ -72,7 +72,7 @@ def open_session(options: TrainOptions, spec: InputSpec, dataset: Dataset, run: 
     assert options.optimizer.batch_size is not None
     batches = TrainingBatches(
         dataset.splits["train"], spec, options.augment, batch_size=options.optimizer.batch_size,
-        seed=options.training.seed, sampling=options.regularize.sampling, workers=options.data.workers or 0, **placing,
+        seed=options.training.seed, sampling=options.regularize.sampling, **placing,
     )  # fmt: skip
     validation = None
     if "val" in dataset.splits and len(dataset.splits["val"]):
