@@ -1,4 +1,4 @@
-"""Facts of regularisation and optimisation that need no training run: M071, M072, M075, M095, M105, M108, M111, M112."""
+"""Facts of regularisation and optimisation that need no training: M071, M072, M075, M105, M108, M111, M112."""
 
 from __future__ import annotations
 

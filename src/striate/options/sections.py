@@ -69,7 +69,7 @@ class DataOptions:
 class ModelOptions:
     """Which network, and the variations it allows."""
 
-    model: str | None = option(None, "a registered name (see `striate models`) or FILE.py:CLASS [chosen by image size]")
+    model: str | None = option(None, "a registered name (see `striate models`) [chosen by image size]")
     from_: str = option("scratch", "start from: scratch, a run folder or a model file")
     activation: str | None = option(
         None,

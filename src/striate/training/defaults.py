@@ -141,8 +141,8 @@ def _first(*values: Any) -> Any:
 def resolve_rate(options: TrainOptions, dataset: Dataset, model: ConvNet) -> TrainOptions:
     """The peak learning rate for this batch and network, where none was given.
 
-    Linear in the batch for SGD (Goyal et al. 2017, sec. 2.1), and a third for networks without normalisation: LeNet-5 on
-    MNIST reaches 99.1 % in three epochs at 0.1, 97.9 % at 0.2. Adaptive optimisers scale each weight by themselves.
+    Linear in the batch for SGD (Goyal et al. 2017, sec. 2.1), and a third for networks without normalisation: LeNet-5
+    on MNIST reaches 99.1 % in three epochs at 0.1, 97.9 % at 0.2. Adaptive optimisers scale each weight by themselves.
     """
     if options.optimizer.lr is not None:
         return options
