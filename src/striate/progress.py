@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 
 class Task:
@@ -44,7 +45,9 @@ class Console(Progress):
         from rich.console import Console as RichConsole
 
         self._console = RichConsole(stderr=True, highlight=False)
-        interactive = self._console.is_terminal or self._console.is_jupyter
+        # bars in a notebook are widgets, which are a package of their own
+        notebook = self._console.is_jupyter and find_spec("ipywidgets") is not None
+        interactive = notebook or (self._console.is_terminal and not self._console.is_jupyter)
         self._plain = not interactive if plain is None else plain
 
     @contextmanager
