@@ -107,7 +107,7 @@ def input_spec(options: TrainOptions, dataset: Dataset, entry: ModelEntry) -> In
     channels = given.channels or dataset.channels
     if given.input_size:
         size = (given.input_size, given.input_size)
-    elif kind_of(dataset) != "photos" and dataset.native_size and min(dataset.native_size) >= entry.min_size:
+    elif kind_of(dataset) != "photos" and dataset.native_size and _takes_native(dataset.native_size, entry):
         size = dataset.native_size
     else:
         size = entry.input.size
@@ -129,8 +129,17 @@ def _resize_rule(dataset: Dataset, size: tuple[int, int]) -> str:
     if kind_of(dataset) == "photos":
         return "crop"
     native = dataset.native_size or size
-    slightly_smaller = all(0.75 * want <= have <= want for have, want in zip(native, size, strict=True))
-    return "pad" if slightly_smaller else "squash"
+    return "pad" if _slightly_smaller(native, size) else "squash"
+
+
+def _takes_native(native: tuple[int, int], entry: ModelEntry) -> bool:
+    """Whether a network sees small images as they are: unless its paper pads them (LeNet-5), or they are too small."""
+    padded = entry.input.resize == "pad" and _slightly_smaller(native, entry.input.size)
+    return min(native) >= entry.min_size and not padded
+
+
+def _slightly_smaller(native: tuple[int, int], size: tuple[int, int]) -> bool:
+    return all(0.75 * want <= have <= want for have, want in zip(native, size, strict=True))
 
 
 def _first(*values: Any) -> Any:
@@ -157,9 +166,7 @@ def resolve_rate(options: TrainOptions, dataset: Dataset, model: ConvNet) -> Tra
 def resolve_runtime(options: TrainOptions) -> TrainOptions:
     """Device, precision, layout and threads as they will be on this machine.
 
-    Measured on two cores with AMX, images/s of a training step, fp32 and NCHW → bf16 and NHWC: LeNet-5 20,000 → 27,000,
-    compact_s 6,600 → 19,000, ResNet-20 740 (NHWC) → 1,280, ResNet-18 27 (NHWC) → 69; compact_s on 8x8 pixels, the
-    smallest there is, 20,500 → 23,300.
+    bf16 and NHWC won for every network measured, down to compact_s on 8x8 pixels (`benchmarks/precision_layout.py`).
 
     Raises:
         UsageError: a device that is not here, or a precision it does not have.
