@@ -100,6 +100,5 @@ def test_one_class_is_refused():
 
 
 def test_seeds_and_folds_exclude_each_other():
-    both = merged(TrainOptions(), {"training": {"seeds": 2, "folds": 2}})
     with pytest.raises(UsageError, match="combined"):
-        check_feasible(both, arrays(28, 1))
+        merged(TrainOptions(), {"training": {"seeds": 2, "folds": 2}})

@@ -307,6 +307,10 @@ class TrainingOptions:
 
     def __post_init__(self) -> None:
         check_options(self, "training")
+        if self.folds > 1 and self.seeds > 1:
+            raise UsageError(
+                "training.folds and training.seeds cannot be combined", "repeat the folds with another seed"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

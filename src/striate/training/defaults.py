@@ -195,5 +195,3 @@ def check_feasible(options: TrainOptions, dataset: Dataset) -> None:
         raise UsageError(f"{dataset.name} has {len(dataset.labels)} class", "classification needs at least two")
     if "train" not in dataset.splits or not len(dataset.splits["train"]):
         raise UsageError(f"{dataset.name} has no readable training images", "`striate check` shows why")
-    if options.training.folds > 1 and options.training.seeds > 1:
-        raise UsageError("--folds and --seeds cannot be combined", "repeat --folds with another --seed instead")
