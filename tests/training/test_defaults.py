@@ -96,7 +96,7 @@ def test_networks_without_normalisation_get_a_smaller_rate():
 
 def test_one_class_is_refused():
     with pytest.raises(UsageError, match="1 class"):
-        check_feasible(TrainOptions(), arrays(28, 1, ("only",)))
+        check_feasible(arrays(28, 1, ("only",)))
 
 
 def test_seeds_and_folds_exclude_each_other():

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from striate.checkpoint import load_model
 from striate.data import load_data
-from striate.errors import DataError, ModelError, TrainingError, UsageError
+from striate.errors import DataError, MissingExtraError, ModelError, TrainingError, UsageError
 from striate.models import create_model
 from striate.options import DataOptions
 from striate.runfolder import RunFolder
@@ -238,6 +238,24 @@ def test_durations(text, seconds):
 def test_a_duration_that_is_none_is_refused():
     with pytest.raises(UsageError, match="not a duration"):
         parse_duration("soon")
+
+
+def test_tensorboard_is_refused_before_anything_is_written_where_it_is_missing(quick, tmp_path, monkeypatch):
+    monkeypatch.setattr("striate.training.journal.find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match="tensorboard") as raised:
+        train(quick(training={"tensorboard": True}))
+    assert "striate[track]" in raised.value.hint
+    assert not (tmp_path / "run").exists()
+
+
+def test_tensorboard_events_hold_the_figures_of_every_epoch(quick):
+    pytest.importorskip("tensorboard", reason="the extra `track` is not installed")
+    result = train(quick(training={"tensorboard": True}))
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(result.run / "tensorboard")).Reload()
+    rows = RunFolder(result.run).read_metrics()
+    assert [event.value for event in events.Scalars("val/top1")] == pytest.approx([row["val"]["top1"] for row in rows])
 
 
 def test_seeds_repeat_and_report_mean_and_spread(quick):

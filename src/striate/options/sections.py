@@ -303,6 +303,7 @@ class TrainingOptions:
     log_every: int = option(0, "write a metrics line every so many steps, 0 for epochs only", at_least=0)
     runs: str = option("runs", "folder that holds the run folders")
     run_dir: str | None = option(None, "this run's own folder [runs/<date-time>-<model>-<data>]")
+    tensorboard: bool = option(False, "also write TensorBoard events, to the run folder's tensorboard/")
     report: bool = option(True, "write report.html at the end")
 
     def __post_init__(self) -> None:

@@ -185,7 +185,7 @@ def _absolute(path: str | None) -> str | None:
     return str(Path(path).expanduser().resolve()) if path is not None and Path(path).expanduser().exists() else path
 
 
-def check_feasible(options: TrainOptions, dataset: Dataset) -> None:
+def check_feasible(dataset: Dataset) -> None:
     """Refuse what cannot work before anything is written.
 
     Raises:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import pyarrow.parquet as pq
 
 from striate.checkpoint import write_atomically
 from striate.data import Dataset
-from striate.errors import DataError, UsageError
+from striate.errors import DataError, MissingExtraError, UsageError
 from striate.options import TrainOptions, write_recipe
 from striate.runfolder import RunFolder, is_run
 
@@ -67,6 +68,33 @@ def append_metrics(run: RunFolder, row: dict[str, Any]) -> None:
     """One more line of metrics.jsonl."""
     with run.metrics.open("a", encoding="utf-8") as file:
         file.write(json.dumps(row) + "\n")
+
+
+def require_tensorboard() -> None:
+    """Refuse `--tensorboard` before anything is written where it cannot be had.
+
+    Raises:
+        MissingExtraError: TensorBoard is not installed.
+    """
+    if find_spec("tensorboard") is None:
+        raise MissingExtraError("--tensorboard", "tensorboard", "track")
+
+
+def open_events(run: RunFolder, step: int) -> Any:
+    """A writer of TensorBoard events for the run, which drops events after `step` as `rewind_metrics` does."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(run.path / "tensorboard"), purge_step=step)
+
+
+def add_events(events: Any, row: dict[str, Any]) -> None:
+    """The numbers of a metrics line as TensorBoard scalars, `val/top1` and so on."""
+    flat = {key: value for key, value in row.items() if isinstance(value, float)}
+    for name in ("val", "val_ema"):
+        flat |= {f"{name}/{key}": value for key, value in row.get(name, {}).items() if value is not None}
+    for key, value in flat.items():
+        events.add_scalar(key, value, row["step"])
+    events.flush()
 
 
 def rewind_metrics(run: RunFolder, epoch: int, step: int) -> None:

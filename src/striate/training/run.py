@@ -53,11 +53,13 @@ def train(
     """
     watch = journal.Stopwatch()
     watch.phases["import"] = journal.process_seconds() or 0.0
+    if options.training.tensorboard:
+        journal.require_tensorboard()
     with watch.phase("load"):
         dataset = dataset if dataset is not None else load_data(options.data, progress=progress)
         for note in dataset.notes:
             progress.say(note)
-        check_feasible(options, dataset)
+        check_feasible(dataset)
         options, spec = resolve(options, dataset, given=model)
     with watch.phase("prepare"):
         seed_everything(options.training.seed, deterministic=options.runtime.deterministic)
@@ -137,6 +139,7 @@ def _train_epochs(session: Session, progress: Progress) -> None:
     def log(row: dict[str, Any]) -> None:
         journal.append_metrics(run, {"kind": "step", "epoch": position.epoch + 1, "step": position.step, **row})
 
+    events = journal.open_events(run, position.step) if options.training.tensorboard else None
     images = session.batches_per_epoch * (options.optimizer.batch_size or 1)
     while position.epoch < epochs and not position.stopped_early:
         title = f"epoch {position.epoch + 1}/{epochs}"
@@ -149,6 +152,8 @@ def _train_epochs(session: Session, progress: Progress) -> None:
             row |= _validate_and_keep_best(session)
         session.schedule.after_epoch(_quality(row.get("val"), "top1")[0])
         journal.append_metrics(run, row)
+        if events is not None:
+            journal.add_events(events, row)
         progress.say(_epoch_line(row, epochs))
         snapshots = options.training.snapshots
         if snapshots and position.epoch % snapshots == 0:
