@@ -208,11 +208,20 @@ def provenance(script: str) -> dict[str, Any]:
     """The head of every result file: what ran, when, on what."""
     return {
         "script": script,
-        "arguments": sys.argv[1:],
+        "arguments": [_without_folders(word) for word in sys.argv[1:]],
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "revision": source_revision(),
         "machine": machine(),
     }
+
+
+def _without_folders(word: str) -> str:
+    """An argument as others may read it: a path, also after `NAME=`, by its last part (an interpreter: its last three)."""
+    name, equals, path = word.rpartition("=")
+    if not Path(path).is_absolute():
+        return word
+    kept = 3 if Path(path).parent.name == "bin" else 1
+    return name + equals + "/".join(Path(path).parts[-kept:])
 
 
 def write_result(path: Path, result: Mapping[str, Any]) -> None:
