@@ -216,7 +216,7 @@ def provenance(script: str) -> dict[str, Any]:
 
 
 def _without_folders(word: str) -> str:
-    """An argument as others may read it: a path, also after `NAME=`, by its last part (an interpreter: its last three)."""
+    """An argument as others may read it: a path, also after `NAME=`, by its last part (interpreters: three)."""
     name, equals, path = word.rpartition("=")
     if not Path(path).is_absolute():
         return word
