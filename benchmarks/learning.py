@@ -38,9 +38,11 @@ class Experiment:
     settings: tuple[str, ...] = ()
 
 
+# chosen on the validation images of seed 0, among four settings
+_LENET5 = ("--epochs", "20", "--ema", "0.99", "--weight-decay", "1e-3", "--label-smoothing", "0.1")
 EXPERIMENTS = {
     "digits": Experiment("digits"),
-    "lenet5": Experiment("mnist", ("--model", "lenet5", "--preset", "none")),
+    "lenet5": Experiment("mnist", ("--model", "lenet5", "--preset", "none", *_LENET5)),
     "lenet5-distorted": Experiment("mnist", ("--recipe", "lenet5-distorted")),
     "lenet5-1998": Experiment("mnist", ("--recipe", "lenet5-1998")),
     "cifar-fast": Experiment("cifar10", ("--recipe", "cifar-fast")),
