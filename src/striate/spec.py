@@ -57,7 +57,8 @@ class InputSpec:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> InputSpec:
         """The reverse of `to_dict`; lists become tuples."""
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+        plain: dict[str, Any] = {key: tuple(one) if isinstance(one, list) else one for key, one in values.items()}
+        return cls(**plain)
 
 
 @dataclass(frozen=True, slots=True)

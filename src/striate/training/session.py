@@ -66,7 +66,8 @@ def open_session(options: TrainOptions, spec: InputSpec, dataset: Dataset, run: 
     device = pick_device(options.runtime.device)
     precision = options.runtime.precision
     channels_last = bool(options.runtime.channels_last)
-    model = model.to(device, memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    model = model.to(device).to(memory_format=layout)  # type: ignore[call-overload]
     optimizer = make_optimizer(model, options.optimizer, options.regularize)
     placing: dict[str, Any] = {"device": device, "channels_last": channels_last}
     assert options.optimizer.batch_size is not None
