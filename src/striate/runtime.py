@@ -23,6 +23,27 @@ if TYPE_CHECKING:
 
 # glibc's mallopt parameters, from malloc.h
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
+_is_command = False  # see `mark_command`
+
+
+def mark_command() -> None:
+    """This process is a command that begins now: its start is part of the time that people wait."""
+    global _is_command
+    _is_command = True
+
+
+def seconds_of_start() -> float | None:
+    """Seconds since this process started, once and for a command only (Linux): the imports, which no stopwatch sees."""
+    global _is_command
+    if not _is_command:
+        return None
+    _is_command = False
+    try:
+        stat = Path("/proc/self/stat").read_text(encoding="ascii")
+        started = float(stat.rsplit(")", 1)[1].split()[19]) / os.sysconf("SC_CLK_TCK")
+        return float(Path("/proc/uptime").read_text(encoding="ascii").split()[0]) - started
+    except (OSError, ValueError, IndexError, AttributeError):
+        return None
 
 
 def tune_allocator() -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,14 +12,16 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from striate.checkpoint import load_model
-from striate.data import load_data
+from striate.data import Dataset, Split, TensorImages, load_data
 from striate.errors import DataError, MissingExtraError, ModelError, TrainingError, UsageError
 from striate.models import create_model
 from striate.options import DataOptions
 from striate.runfolder import RunFolder
+from striate.spec import Labels
 from striate.training import repeat, resume, train
 from striate.training.planning import parse_duration
 
@@ -151,6 +154,37 @@ def test_a_finished_run_trains_on_to_more_epochs(quick, heard):
         resume(first.run, epochs=3)
 
 
+@pytest.mark.parametrize("schedule", ["step", "exponential", "onecycle", "cosine"])
+def test_training_on_follows_the_longer_schedule(quick, schedule):
+    chosen = {"schedule": schedule, "step_epochs": 1.0, "gamma": 0.5}
+    first = train(quick(schedule={"epochs": 2, **chosen}))
+    more = resume(first.run, epochs=4)
+    whole = train(quick("whole", schedule={"epochs": 4, **chosen}))
+    rates = [[row["lr"] for row in RunFolder(one.run).read_metrics()][2:] for one in (more, whole)]
+    assert rates[0] == pytest.approx(rates[1], rel=1e-5)
+
+
+def test_training_on_that_is_stopped_at_once_goes_on_as_if_it_was_not(quick, monkeypatch):
+    first = train(quick(schedule={"epochs": 2, "schedule": "onecycle"}))
+    undisturbed = train(quick("other", schedule={"epochs": 2, "schedule": "onecycle"}))
+    expected = resume(undisturbed.run, epochs=4)
+
+    class PowerCut(BaseException):
+        pass
+
+    def stop(*arguments, **settings):
+        raise PowerCut
+
+    from striate.training import run as story
+
+    for name in ("save_state", "_train_epochs"):  # before and after the longer plan is saved
+        with monkeypatch.context() as patch:
+            patch.setattr(story, name, stop)
+            with pytest.raises(PowerCut):
+                resume(first.run, epochs=4)
+    assert same(weights(resume(first.run).run), weights(expected.run))
+
+
 def test_resuming_a_finished_run_changes_nothing(quick):
     result = train(quick())
     before = weights(result.run)
@@ -169,6 +203,88 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(quick):
     with pytest.raises(TrainingError, match=r"epoch \d+, step \d+") as raised:
         train(quick(optimizer={"lr": 1e30}, schedule={"schedule": "constant"}, model={"normalization": "none"}))
     assert "--lr" in raised.value.hint
+
+
+def test_images_that_are_not_square_keep_their_shape(quick, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (120, 1, 8, 12), dtype=np.uint8)
+    splits = {
+        name: Split(name, np.arange(count) % 3, [f"{name}[{i}]" for i in range(count)], TensorImages(pixels[:count]))
+        for name, count in (("train", 120), ("val", 30))
+    }
+    dataset = Dataset(name="oblong", labels=Labels(("a", "b", "c")), splits=splits, native_size=(8, 12))
+    result = train(quick(data={"limit": None}, schedule={"epochs": 1}), dataset=dataset)
+    assert load_model(result.run).spec.size == (8, 12)
+    again = resume(result.run, epochs=2, dataset=dataset)
+    assert load_model(again.run).spec.size == (8, 12)
+    with pytest.raises(UsageError, match="in memory"):  # a set made by hand is not mistaken for another one
+        resume(result.run)
+
+
+def test_a_loaded_data_set_is_recorded_as_what_it_was_loaded_from(quick):
+    dataset = load_data(DataOptions(data="digits", limit=200))
+    result = train(quick(data={"data": "mnist"}), dataset=dataset)
+    recorded = RunFolder(result.run).read_recipe().data
+    assert (recorded.data, recorded.limit) == ("digits", 200)
+
+
+def test_a_named_set_stays_one_beside_a_folder_of_its_name(quick, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "digits").mkdir()
+    result = train(quick(schedule={"epochs": 1}))
+    assert RunFolder(result.run).read_recipe().data.data == "digits"
+
+
+def test_the_start_is_recorded_as_a_path(quick, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    first = train(quick("first"))
+    second = train(quick("second", model={"from": "first"}, schedule={"epochs": 1}))
+    assert RunFolder(second.run).read_recipe().model.from_ == str(first.run.resolve())
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file names are bytes on POSIX only")
+def test_file_names_that_are_not_text_do_not_stop_a_run(quick, tmp_path):
+    generator = np.random.default_rng(0)
+    for label in ("cat", "dog"):
+        folder = tmp_path / "pets" / label
+        folder.mkdir(parents=True)
+        for index in range(12):
+            name = os.fsdecode(b"\xff%d.png" % index)
+            Image.fromarray(generator.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(folder / name)
+    result = train(quick(data={"data": str(tmp_path / "pets"), "limit": None}, schedule={"epochs": 1}))
+    assert any("\\" in path for path in pq.read_table(RunFolder(result.run).manifest)["path"].to_pylist())
+    assert resume(result.run, epochs=2).epochs == 2
+
+
+def test_a_network_for_other_classes_is_refused_before_anything_is_written(quick, tmp_path):
+    with pytest.raises(ModelError, match="1000 classes"):
+        train(quick(), model=create_model("resnet18"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_network_made_elsewhere_is_trained(quick):
+    model = create_model("compact_s", in_channels=1, input_size=8, stem=8)
+    result = train(quick(), model=model)
+    assert load_model(result.run).model.architecture.config["stem"] == 8
+
+
+def test_a_failed_start_leaves_no_empty_folder(quick, tmp_path):
+    with pytest.raises(UsageError, match="warmup"):
+        train(quick(schedule={"schedule": "cosine", "warmup": 9.0}))
+    with pytest.raises(UsageError, match="duration"):
+        train(quick(training={"budget": "soon"}))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_plateau_is_not_lowered_by_epochs_that_were_not_validated(quick):
+    plateau = {"schedule": "plateau", "patience": 2, "epochs": 6}
+    result = train(quick(schedule=plateau, training={"evaluate_every": 6}))
+    rates = {row["lr"] for row in RunFolder(result.run).read_metrics()}
+    assert len(rates) == 1
+
+
+def test_the_last_epoch_is_kept_where_that_is_asked_for(quick):
+    result = train(quick(training={"best_by": "last"}, optimizer={"lr": 0.5}, schedule={"epochs": 4}))
+    assert result.best_epoch == 4
 
 
 def test_a_run_folder_is_not_overwritten(quick):

@@ -85,6 +85,11 @@ def test_warmup_rises_linearly_and_then_the_schedule_begins():
     assert seen[warm:] == pytest.approx([PEAK * (1 + math.cos(math.pi * t / rest)) / 2 for t in range(rest)], rel=1e-6)
 
 
+def test_the_floor_of_a_cosine_does_not_depend_on_the_warmup():
+    seen = rates(options("cosine", warmup=2.0, final_lr=0.1, epochs=40))
+    assert seen[-1] == pytest.approx(0.1 * PEAK, rel=0.02)
+
+
 def test_plateau_divides_by_ten_when_validation_stalls():  # M096
     qualities = [0.1, 0.2, 0.2, 0.2, 0.2, 0.3, 0.3, 0.3]
     seen = rates(options("plateau", patience=1), qualities)

@@ -69,7 +69,7 @@ def described(error: BaseException) -> tuple[str, str | None, int]:
     if isinstance(error, OSError) and error.errno is not None:
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{(error.strerror or str(error)).lower()}", _HINTS.get(error.errno), 1
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+    if isinstance(error, MemoryError) or "out of memory" in str(error).lower() or "allocate memory" in str(error):
         return "not enough memory", "try a smaller --batch-size or --input-size, or another --device", 1
     text = " ".join(str(error).split())
     return f"unexpected {type(error).__name__}: {text}", "run again with --debug to see where it happened", 1

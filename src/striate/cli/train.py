@@ -37,7 +37,9 @@ def command(data: str | None, resume: str | None, options: TrainOptions, as_json
       striate train --resume latest
     """
     from striate import api
+    from striate.runtime import mark_command
 
+    mark_command()
     started = time.time() - 1  # file times are coarser than the clock
     progress = progress_of()
     try:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from striate.data.images import Images
+from striate.options.sections import DataOptions
 from striate.spec import Labels
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ class Dataset:
     native_size: tuple[int, int] | None = None  # height, width where all images share them
     kind: str = "tensor"  # "tensor": all in one array; "photos": files
     notes: tuple[str, ...] = ()  # decisions taken, in plain words
+    options: DataOptions | None = None  # what it was loaded by; None where it was made by hand
     beyond_limit: tuple[LeftOut, ...] = ()  # training images that `limit` does not use
 
     def manifest(self) -> pyarrow.Table:
@@ -88,10 +90,21 @@ class Dataset:
             values = (one.path, one.digest.hex() if one.digest else None, one.label, one.group, one.split, one.reason)
             for name, value in zip(_MANIFEST, values, strict=True):
                 columns[name].append(value)
-        return pyarrow.table({name: pyarrow.array(values, pyarrow.string()) for name, values in columns.items()})
+        return pyarrow.table(
+            {name: pyarrow.array(_valid(values), pyarrow.string()) for name, values in columns.items()}
+        )
 
 
 _MANIFEST = ("path", "hash", "label", "group", "split", "reason")
+
+
+def printable(text: str) -> str:
+    """`text` as valid Unicode: the undecodable bytes of a file name become backslash escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _valid(texts: list[str | None]) -> list[str | None]:
+    return [text if text is None or text.isascii() else printable(text) for text in texts]
 
 
 def _hex(digests: np.ndarray, count: int) -> list[str | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -49,9 +50,9 @@ def load_data(options: DataOptions | str, *, progress: Progress | None = None) -
     found = find_source(options, progress)
     if not len(found.targets):
         raise DataError(f"{options.data} holds no images")
-    if found.files is not None:
-        return _Photos(found, options, progress).dataset()
-    return _array_dataset(found, options)
+    photos = found.files is not None
+    dataset = _Photos(found, options, progress).dataset() if photos else _array_dataset(found, options)
+    return replace(dataset, options=options)
 
 
 def find_source(options: DataOptions, progress: Progress) -> Found:

@@ -13,6 +13,7 @@ import pyarrow as pa
 import torch
 
 from striate.checkpoint import write_atomically
+from striate.data.dataset import printable
 from striate.metrics import predicted, probabilities, ranked
 from striate.spec import Labels, Scores
 
@@ -105,11 +106,6 @@ def unreadable_table(rows: Sequence[tuple[str, str | None, str]]) -> pa.Table:
         "top": pa.nulls(count, SCHEMA.field("top").type),
     }
     return pa.table(columns, schema=SCHEMA)
-
-
-def printable(text: str) -> str:
-    """`text` as valid Unicode: the undecodable bytes of a file name become backslash escapes."""
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 SCHEMA = pa.schema(

@@ -54,6 +54,8 @@ def _text(name_or_file: str | Path) -> str:
     if path.suffix == ".toml" or path.is_file():
         try:
             return path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise UsageError(f"recipe {path} is not a text file: {error.reason}") from error
         except OSError as error:
             hint = f"give the path of a TOML file, or a shipped recipe: {', '.join(recipe_names())}"
             raise UsageError(f"cannot read recipe {path}: {error.strerror}", hint) from error

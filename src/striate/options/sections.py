@@ -268,9 +268,7 @@ class ScheduleOptions:
     power: float = option(1.0, "polynomial: exponent", above=0.0)
     patience: int = option(3, "plateau: epochs without improvement before a drop", at_least=0)
     rise: float = option(0.25, "onecycle: part of training in which the rate rises", above=0.0, at_most=0.9)
-    final_lr: float = option(
-        0.0, "cosine, polynomial, onecycle: last rate as part of the peak", at_least=0.0, at_most=1.0
-    )
+    final_lr: float = option(0.0, "cosine, onecycle: last rate as part of the peak", at_least=0.0, at_most=1.0)
 
     def __post_init__(self) -> None:
         check_options(self, "schedule")

@@ -13,9 +13,10 @@ from typing import Any
 from torch import nn
 
 from striate.data import Dataset, channel_statistics, resolve_augment
-from striate.errors import UsageError
+from striate.data.sources.named import canonical_name
+from striate.errors import ModelError, UsageError
 from striate.models import ConvNet, find_entry
-from striate.options import TrainOptions
+from striate.options import DataOptions, TrainOptions
 from striate.runtime import pick_device, resolve_precision, usable_cores
 from striate.spec import InputSpec, Labels, ModelEntry
 
@@ -36,6 +37,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 DIGIT_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+FEEDING = ("input_size", "channels", "resize", "crop_fraction", "interpolation", "mean", "std")
 ADAPTIVE_RATES = {"adamw": 2e-3, "rmsprop": 1e-3}  # peak rates where the optimiser scales each weight by itself
 
 
@@ -52,6 +54,13 @@ def are_characters(labels: Labels) -> bool:
     return all(len(name) == 1 or name.isdecimal() or name.lower() in DIGIT_WORDS for name in labels.names)
 
 
+def data_options(dataset: Dataset, asked: DataOptions) -> DataOptions:
+    """What repeats the loading of `dataset`, with what was asked about feeding the network."""
+    # a set made by hand cannot be loaded again: a name that `load_data` refuses, rather than another set's
+    base = dataset.options or replace(asked, data=f"(in memory) {dataset.name}")
+    return replace(base, **{name: value for name in FEEDING if (value := getattr(asked, name)) is not None})
+
+
 def resolve(options: TrainOptions, dataset: Dataset, *, given: ConvNet | None = None) -> tuple[TrainOptions, InputSpec]:
     """`options` with nothing left open, and what the network is fed; `given` is a network not built from the options.
 
@@ -64,10 +73,10 @@ def resolve(options: TrainOptions, dataset: Dataset, *, given: ConvNet | None = 
     name = given.architecture.name if given is not None else find_entry(options.model.model or row["model"]).name
     model = replace(options.model, model=name)
     entry = find_entry(name)
-    spec = input_spec(options, dataset, entry)
+    spec = input_spec(options, dataset, entry, given)
     data = replace(
         options.data, data=_absolute(options.data.data), data_root=_absolute(options.data.data_root),
-        input_size=spec.size[0], channels=spec.channels, resize=spec.resize,
+        input_size=spec.size[0] if spec.size[0] == spec.size[1] else None, channels=spec.channels, resize=spec.resize,
         crop_fraction=spec.crop_fraction, interpolation=spec.interpolation, mean=spec.mean, std=spec.std,
     )  # fmt: skip
     like = "photos" if kind == "photos" else "tensor"  # a folder of small images is augmented as an array of them
@@ -101,12 +110,14 @@ def resolve(options: TrainOptions, dataset: Dataset, *, given: ConvNet | None = 
     return resolved, spec
 
 
-def input_spec(options: TrainOptions, dataset: Dataset, entry: ModelEntry) -> InputSpec:
+def input_spec(options: TrainOptions, dataset: Dataset, entry: ModelEntry, network: ConvNet | None = None) -> InputSpec:
     """What the network is fed: sizes and resize rule from options, else images, else network; statistics measured."""
     given = options.data
-    channels = given.channels or dataset.channels
+    channels = given.channels or (network.architecture.in_channels if network is not None else dataset.channels)
     if given.input_size:
         size = (given.input_size, given.input_size)
+    elif network is not None:
+        size = network.architecture.input_size
     elif kind_of(dataset) != "photos" and dataset.native_size and _takes_native(dataset.native_size, entry):
         size = dataset.native_size
     else:
@@ -166,7 +177,8 @@ def resolve_rate(options: TrainOptions, dataset: Dataset, model: ConvNet) -> Tra
 def resolve_runtime(options: TrainOptions) -> TrainOptions:
     """Device, precision, layout and threads as they will be on this machine.
 
-    bf16 and NHWC won for every network measured, down to compact_s on 8x8 pixels (`benchmarks/precision_layout.py`).
+    Of the networks measured, bf16 and NHWC is the fastest for all but compact_s on 8x8 pixels, where fp32 is 7 % ahead
+    (`benchmarks/precision_layout.py`).
 
     Raises:
         UsageError: a device that is not here, or a precision it does not have.
@@ -182,15 +194,23 @@ def resolve_runtime(options: TrainOptions) -> TrainOptions:
 
 def _absolute(path: str | None) -> str | None:
     """A path that also means the same elsewhere; names of data sets stay as they are."""
-    return str(Path(path).expanduser().resolve()) if path is not None and Path(path).expanduser().exists() else path
+    if path is None or canonical_name(path) is not None or not Path(path).expanduser().exists():
+        return path
+    return str(Path(path).expanduser().resolve())
 
 
-def check_feasible(dataset: Dataset) -> None:
+def check_feasible(dataset: Dataset, given: ConvNet | None = None) -> None:
     """Refuse what cannot work before anything is written.
 
     Raises:
         UsageError: fewer than two classes, or a split without images.
+        ModelError: a network made elsewhere that is not made for these classes.
     """
+    if given is not None and given.architecture.classes != len(dataset.labels):
+        raise ModelError(
+            f"the network has {given.architecture.classes} classes, {dataset.name} has {len(dataset.labels)}",
+            f"create_model(..., classes={len(dataset.labels)})",
+        )
     if len(dataset.labels) < 2:
         raise UsageError(f"{dataset.name} has {len(dataset.labels)} class", "classification needs at least two")
     if "train" not in dataset.splits or not len(dataset.splits["train"]):

@@ -35,7 +35,7 @@ def train_epoch(
     options, position = session.options, session.position
     session.model.train()
     seen = _Sums(session.device, position.sums)
-    started = last_save = time.perf_counter()
+    started = counted = last_save = time.perf_counter()
     waited = session.batches.wait_seconds
     last_batch = session.batches_per_epoch - 1
     images_here = 0
@@ -58,11 +58,13 @@ def train_epoch(
             break
         if stepped and time.perf_counter() - last_save > 60 * options.training.save_minutes:
             position.sums = seen.values()
+            position.seconds += time.perf_counter() - counted
+            counted = time.perf_counter()
             save()
             last_save = time.perf_counter()
+    figures = seen.means()  # on a GPU this waits for the work to be done
     seconds = time.perf_counter() - started
-    position.seconds += seconds
-    figures = seen.means()
+    position.seconds += time.perf_counter() - counted
     if not math.isfinite(figures["train_loss"]):
         raise _not_finite(session, last_batch)
     figures["seconds"] = seconds
@@ -154,8 +156,9 @@ class _Sums:
         self._sums[2] += images
 
     def add_step(self, norm: Tensor) -> None:
-        self._sums[3] += norm
-        self._sums[4] += 1
+        finite = torch.isfinite(norm)  # a step that fp16 skips has no norm
+        self._sums[3] += torch.where(finite, norm, 0.0)
+        self._sums[4] += finite
 
     def values(self) -> dict[str, float]:
         return dict(zip(self.NAMES, self._sums.tolist(), strict=True))

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,6 +21,7 @@ from striate.data import Dataset
 from striate.errors import DataError, MissingExtraError, UsageError
 from striate.options import TrainOptions, write_recipe
 from striate.runfolder import RunFolder, is_run
+from striate.runtime import seconds_of_start
 
 
 def create_run(options: TrainOptions, dataset: Dataset) -> RunFolder:
@@ -46,6 +46,17 @@ def create_run(options: TrainOptions, dataset: Dataset) -> RunFolder:
             continue  # another run began within the same second
         return RunFolder(path)
     raise UsageError(f"there are a thousand runs named {name}", "name this one with --run-dir")
+
+
+@contextmanager
+def removed_if_nothing_comes_of_it(run: RunFolder) -> Iterator[None]:
+    """Take an empty run folder away again where what happens inside fails."""
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            run.path.rmdir()
+        raise
 
 
 def write_start(run: RunFolder, options: TrainOptions, dataset: Dataset, environment: dict[str, Any]) -> None:
@@ -117,15 +128,17 @@ def check_same_data(run: RunFolder, dataset: Dataset) -> None:
     columns = ["path", "hash", "label", "split", "reason"]
     before, now = (_rows(table, columns) for table in (pq.read_table(run.manifest), dataset.manifest()))
     if before != now:
-        gone, added = len(before - now), len(now - before)
+        gone, added = len(set(before) - set(now)), len(set(now) - set(before))
+        if not gone + added:
+            raise DataError(f"the images are in another order than when {run.name} began", "put the table's rows back")
         raise DataError(
             f"the data changed since {run.name} began: {gone} images gone or changed, {added} new or changed",
             "put them back, or start a new run",
         )
 
 
-def _rows(table: pa.Table, columns: list[str]) -> set[tuple[Any, ...]]:
-    return set(zip(*(table[column].to_pylist() for column in columns), strict=True))
+def _rows(table: pa.Table, columns: list[str]) -> list[tuple[Any, ...]]:
+    return list(zip(*(table[column].to_pylist() for column in columns), strict=True))
 
 
 class Stopwatch:
@@ -133,6 +146,15 @@ class Stopwatch:
 
     def __init__(self) -> None:
         self.phases: dict[str, float] = {}
+
+    @classmethod
+    def of_command(cls) -> Stopwatch:
+        """One that counts the time since the process started as phase `import`, for a command's first run."""
+        watch = cls()
+        seconds = seconds_of_start()
+        if seconds is not None:
+            watch.phases["import"] = seconds
+        return watch
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -142,13 +164,3 @@ class Stopwatch:
             yield
         finally:
             self.phases[name] = self.phases.get(name, 0.0) + time.perf_counter() - begun
-
-
-def process_seconds() -> float | None:
-    """Seconds since this process started (Linux), which holds the imports that no stopwatch here can see."""
-    try:
-        stat = Path("/proc/self/stat").read_text(encoding="ascii")
-        started = float(stat.rsplit(")", 1)[1].split()[19]) / os.sysconf("SC_CLK_TCK")
-        return float(Path("/proc/uptime").read_text(encoding="ascii").split()[0]) - started
-    except (OSError, ValueError, IndexError, AttributeError):
-        return None

@@ -25,17 +25,18 @@ from striate.runfolder import RunFolder
 from striate.runtime import denormals_flushed, environment, seed_everything
 from striate.spec import RunResult, Scores
 from striate.training import journal
-from striate.training.defaults import check_feasible, resolve, resolve_rate, resolve_runtime
+from striate.training.defaults import check_feasible, data_options, resolve, resolve_rate, resolve_runtime
 from striate.training.epoch import train_epoch
 from striate.training.pictures import save_pictures
 from striate.training.planning import RANGE_TEST_RATES, fit_batch, parse_duration, plan_for_budget, range_test
-from striate.training.session import EVALUATION_BATCH, Session, lengthen_schedule, open_session
-from striate.training.start import build_model, start_weights
+from striate.training.session import Session, evaluation_batch, lengthen_schedule, open_session
+from striate.training.start import build_model, locate_start, start_weights
 from striate.training.state import gather_state, restore_state
 
 SILENT = Silent()
 
 
+@denormals_flushed()
 def train(
     options: TrainOptions, *, dataset: Dataset | None = None, model: ConvNet | None = None, progress: Progress = SILENT
 ) -> RunResult:
@@ -51,24 +52,26 @@ def train(
         UsageError, DataError, ModelError: before anything is written.
         TrainingError: the loss is not finite.
     """
-    watch = journal.Stopwatch()
-    watch.phases["import"] = journal.process_seconds() or 0.0
+    watch = journal.Stopwatch.of_command()
     if options.training.tensorboard:
         journal.require_tensorboard()
     with watch.phase("load"):
         dataset = dataset if dataset is not None else load_data(options.data, progress=progress)
         for note in dataset.notes:
             progress.say(note)
-        check_feasible(dataset)
+        check_feasible(dataset, model)
+        options = locate_start(replace(options, data=data_options(dataset, options.data)))
         options, spec = resolve(options, dataset, given=model)
+        budget = parse_duration(options.training.budget) if options.training.budget is not None else None
     with watch.phase("prepare"):
         seed_everything(options.training.seed, deterministic=options.runtime.deterministic)
         model = build_model(options, spec, dataset.labels) if model is None else model
         options = resolve_runtime(resolve_rate(options, dataset, model))
         run = journal.create_run(options, dataset)
-        session = open_session(_provisional(options), spec, dataset, run, model)
-        start_weights(session, progress)
-        session = _measure_once(options, session, progress)
+        with journal.removed_if_nothing_comes_of_it(run):
+            session = open_session(_provisional(options), spec, dataset, run, model)
+            start_weights(session, progress)
+            session = _measure_once(options, session, budget, progress)
         facts = environment(session.device) | {"precision": session.precision, "phases": watch.phases}
         journal.write_start(run, session.options, dataset, facts)
         save_state(run.resume, gather_state(session))
@@ -76,6 +79,7 @@ def train(
     return _train_and_finish(session, watch, progress)
 
 
+@denormals_flushed()
 def resume(
     run: RunFolder | Path | str, *, epochs: int | None = None, dataset: Dataset | None = None,
     model: ConvNet | None = None, progress: Progress = SILENT,
@@ -95,17 +99,22 @@ def resume(
             progress.warn(warning)
         dataset = dataset if dataset is not None else load_data(options.data, progress=progress)
         journal.check_same_data(run, dataset)
-        longer = epochs is not None and epochs != options.schedule.epochs
-        if longer:
-            options = _train_on(options, epochs or 0, state, run)
+        if epochs is not None and epochs != options.schedule.epochs:
+            options = _train_on(options, epochs, state["epoch"], run)
         options, spec = resolve(options, dataset, given=model)
     seed_everything(options.training.seed, deterministic=options.runtime.deterministic)
     model = build_model(options, spec, dataset.labels) if model is None else model
     session = open_session(options, spec, dataset, run, model)
     restore_state(session, state)
-    if longer:
+    if state["planned_epochs"] != options.schedule.epochs:
         session.position.stopped_early = False
+        session.position.epochs_without_improvement = 0
         lengthen_schedule(session)
+        # the recipe first: killed between the two, the next try finds them to differ and lengthens again
+        write_recipe(
+            options, run.recipe, f"Every option of this run, resolved; trained on after epoch {state['epoch']}."
+        )
+        save_state(run.resume, gather_state(session))
     journal.rewind_metrics(run, session.position.epoch, session.position.step)
     done = session.position
     progress.say(f"resuming {run.name} after epoch {done.epoch} of {options.schedule.epochs}, batch {done.batch}")
@@ -113,12 +122,13 @@ def resume(
 
 
 def _train_and_finish(session: Session, watch: journal.Stopwatch, progress: Progress) -> RunResult:
-    with watch.phase("train"), denormals_flushed():
+    with watch.phase("train"):
         _train_epochs(session, progress)
     with watch.phase("evaluate"):
         scores = _finish(session, progress)
     facts = session.run.read_environment()
-    facts["phases"] = facts.get("phases", {}) | watch.phases
+    earlier = facts.get("phases", {})  # of the same run, before it was stopped
+    facts["phases"] = earlier | {name: earlier.get(name, 0.0) + one for name, one in watch.phases.items()}
     facts["training_seconds"] = session.position.seconds
     journal.write_environment(session.run, facts)
     assert session.options.model.model is not None
@@ -150,7 +160,7 @@ def _train_epochs(session: Session, progress: Progress) -> None:
         row = {"kind": "epoch", "epoch": position.epoch, "step": position.step, "lr": session.schedule.lr, **figures}
         if position.epoch == epochs or position.epoch % options.training.evaluate_every == 0:
             row |= _validate_and_keep_best(session)
-        session.schedule.after_epoch(_quality(row.get("val"), "top1")[0])
+        session.schedule.after_epoch(_quality(row["val"], "top1")[0] if "val" in row else None)
         journal.append_metrics(run, row)
         if events is not None:
             journal.add_events(events, row)
@@ -171,18 +181,22 @@ def _validate_and_keep_best(session: Session) -> dict[str, Any]:
     candidates: list[tuple[str, torch.nn.Module]] = [("raw", session.model)]
     if session.average is not None:
         candidates.append(("ema", session.average.module))
-    row: dict[str, Any] = {}
-    best = False
-    for name, network in candidates:
-        figures = validate(session, network)
-        row["val" if name == "raw" else "val_ema"] = figures
-        quality = list(_quality(figures, by))
-        # without validation images, or by wish, the last epoch is the best; of equals, the first
-        if position.best is None or by == "last" or figures is None or quality > position.best:
-            position.best, position.best_epoch, position.best_weights = quality, position.epoch, name
-            best = True
-            _save_weights(session, session.run.model, network, {"val": figures} if figures else {})
-    position.epochs_without_improvement = 0 if best else position.epochs_without_improvement + 1
+    figures = {name: validate(session, network) for name, network in candidates}
+    # of this epoch's two the better; the average where there are no validation images to tell
+    name, network = max(candidates, key=lambda one: _quality(figures[one[0]], by))
+    if figures[name] is None:
+        name, network = candidates[-1]
+    quality = list(_quality(figures[name], by))
+    # without validation images, or by wish, the last epoch is the best; of equals, the first
+    best = position.best is None or by == "last" or figures[name] is None or quality > position.best
+    if best:
+        position.best, position.best_epoch, position.best_weights = quality, position.epoch, name
+        _save_weights(session, session.run.model, network, {"val": figures[name]} if figures[name] else {})
+        position.epochs_without_improvement = 0
+    else:
+        position.epochs_without_improvement += position.epoch - position.validated_epoch
+    position.validated_epoch = position.epoch
+    row = {"val": figures["raw"], "val_ema": figures.get("ema")}
     return {key: value for key, value in row.items() if value is not None} | {"best": best}
 
 
@@ -222,8 +236,8 @@ def _finish(session: Session, progress: Progress) -> dict[str, Scores]:
         if split is None or not len(split) + len(split.unreadable):
             continue
         result = evaluate(
-            saved, split, batch_size=EVALUATION_BATCH, device=str(session.device), precision=session.precision,
-            progress=progress,
+            saved, split, batch_size=evaluation_batch(session.spec), device=str(session.device),
+            precision=session.precision, progress=progress,
         )  # fmt: skip
         scores[name] = result.scores
         tables.append(result.predictions.append_column("split", pa.array([name] * len(result.predictions))))
@@ -262,7 +276,7 @@ def _provisional(options: TrainOptions) -> TrainOptions:
     return replace(options, optimizer=replace(options.optimizer, lr=rate))
 
 
-def _measure_once(options: TrainOptions, session: Session, progress: Progress) -> Session:
+def _measure_once(options: TrainOptions, session: Session, budget: float | None, progress: Progress) -> Session:
     """Measure what is left to measuring (a batch that fits, `--lr auto`, `--budget`) and open the session with it."""
     if session.device.type != "cpu":
         parts = fit_batch(session, progress)
@@ -270,22 +284,18 @@ def _measure_once(options: TrainOptions, session: Session, progress: Progress) -
         session = replace(session, micro_batches=parts)
     if options.optimizer.lr == "auto":
         options = replace(options, optimizer=replace(options.optimizer, lr=range_test(session, progress)))
-    if options.training.budget is not None:
-        seconds = parse_duration(options.training.budget)
-        options = replace(options, schedule=plan_for_budget(session, seconds, progress))
+    if budget is not None:
+        options = replace(options, schedule=plan_for_budget(session, budget, progress))
     if options == session.options:
         return session
     return open_session(options, session.spec, session.dataset, session.run, session.model)
 
 
-def _train_on(options: TrainOptions, epochs: int, state: dict[str, Any], run: RunFolder) -> TrainOptions:
-    """The recipe of a run that goes on to `epochs`, written to its folder."""
-    done = state["epoch"]
+def _train_on(options: TrainOptions, epochs: int, done: int, run: RunFolder) -> TrainOptions:
+    """The options of a run that goes on to `epochs`."""
     if epochs <= done:
         raise UsageError(f"{run.name} has trained {done} epochs already", f"--epochs must be more than {done}")
-    options = replace(options, schedule=replace(options.schedule, epochs=epochs))
-    write_recipe(options, run.recipe, f"Every option of this run, resolved; trained on after epoch {done}.")
-    return options
+    return replace(options, schedule=replace(options.schedule, epochs=epochs))
 
 
 def _headline(session: Session) -> str:

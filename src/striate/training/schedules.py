@@ -46,11 +46,11 @@ class Schedule:
         if self._by_step:
             self._tick()
 
-    def after_epoch(self, quality: float) -> None:
-        """An epoch ended with the validation figure `quality`, of which more is better."""
+    def after_epoch(self, quality: float | None) -> None:
+        """An epoch ended with the validation figure `quality`, of which more is better; None: it was not validated."""
         if not self._by_step:
             self._tick()
-        if self._on_plateau is not None:
+        if self._on_plateau is not None and quality is not None:
             self._on_plateau.step(quality)
 
     def fast_forward(self, ticks: int) -> None:
@@ -119,7 +119,8 @@ def _after_warmup(
         case "exponential":
             return torch_schedulers.ExponentialLR(optimizer, gamma=options.gamma ** (1 / ticks_per_epoch))
         case "cosine":
-            floor = options.final_lr * max(group["lr"] for group in optimizer.param_groups)
+            # a warm-up has lowered the rate already; the peak stays in initial_lr
+            floor = options.final_lr * max(group.get("initial_lr", group["lr"]) for group in optimizer.param_groups)
             return torch_schedulers.CosineAnnealingLR(optimizer, T_max=rest, eta_min=floor)
         case other:
             raise UsageError(f"unknown schedule {other!r}")

@@ -24,7 +24,7 @@ from striate.training.optimizers import make_optimizer
 from striate.training.schedules import Schedule
 from striate.training.state import Position
 
-EVALUATION_BATCH = 500
+EVALUATION_PIXELS = 2**21  # of a validation batch: 500 images of 64 pixels a side, 41 of 224
 
 
 @dataclass
@@ -77,7 +77,7 @@ def open_session(options: TrainOptions, spec: InputSpec, dataset: Dataset, run: 
     )  # fmt: skip
     validation = None
     if "val" in dataset.splits and len(dataset.splits["val"]):
-        validation = EvaluationBatches(dataset.splits["val"], spec, batch_size=EVALUATION_BATCH, **placing)
+        validation = EvaluationBatches(dataset.splits["val"], spec, batch_size=evaluation_batch(spec), **placing)
     weights = None
     if options.regularize.class_weights == "balanced":
         weights = balanced_class_weights(dataset.splits["train"].targets, len(dataset.labels)).to(device)
@@ -93,13 +93,18 @@ def open_session(options: TrainOptions, spec: InputSpec, dataset: Dataset, run: 
     )  # fmt: skip
 
 
+def evaluation_batch(spec: InputSpec) -> int:
+    """Images that are validated at once: many small ones, few large ones."""
+    return max(1, min(500, EVALUATION_PIXELS // (spec.size[0] * spec.size[1])))
+
+
 def lengthen_schedule(session: Session) -> None:
     """Put a run that trains on beyond its planned end where as many ticks lead on the longer schedule.
 
-    Schedules that do not know their end just go on.
+    A plateau's drops depend on what was seen, so that one just goes on.
     """
     options = session.options
-    if options.schedule.schedule not in ("onecycle", "cosine", "polynomial", "multistep"):
+    if options.schedule.schedule == "plateau":
         return
     for group in session.optimizer.param_groups:
         group["lr"] = options.optimizer.lr

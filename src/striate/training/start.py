@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import torch
 
 from striate.checkpoint import load_model
@@ -26,6 +29,19 @@ def build_model(options: TrainOptions, spec: InputSpec, labels: Labels) -> ConvN
     )
 
 
+def locate_start(options: TrainOptions) -> TrainOptions:
+    """`--from` as a path that means the same tomorrow and elsewhere: `latest` is another run then.
+
+    Raises:
+        UnknownNameError, CheckpointError: there is no such run.
+    """
+    source = options.model.from_
+    if source == "scratch":
+        return options
+    path = Path(source) if Path(source).is_file() else find_run(source, Path(options.training.runs)).path
+    return replace(options, model=replace(options.model, from_=str(path.resolve())))
+
+
 def start_weights(session: Session, progress: Progress) -> None:
     """Apply `--init`, or copy the weights of `--from`."""
     options = session.options.model
@@ -41,8 +57,7 @@ def start_weights(session: Session, progress: Progress) -> None:
 def _copy_weights(session: Session, progress: Progress) -> None:
     """Copy from a run or model file every weight of the same name and shape; say what was and was not."""
     source = session.options.model.from_
-    path = source if source.endswith(".safetensors") else find_run(source).path
-    theirs = load_model(path).model.state_dict()
+    theirs = load_model(source).model.state_dict()
     ours = session.model.state_dict()
     fitting = {name: value for name, value in theirs.items() if name in ours and ours[name].shape == value.shape}
     if not any(torch.is_floating_point(value) for value in fitting.values()):

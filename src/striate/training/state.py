@@ -22,6 +22,7 @@ class Position:
     best: list[float] | None = None  # best validation figures so far, compared in order, more is better
     best_epoch: int | None = None
     best_weights: str = "raw"  # or "ema"
+    validated_epoch: int = 0  # the last epoch that was validated
     epochs_without_improvement: int = 0
     seconds: float = 0.0  # of training so far
     stopped_early: bool = False
@@ -37,6 +38,7 @@ def gather_state(session: Session) -> dict[str, Any]:
         "scaler": session.scaler.state_dict() if session.scaler is not None else None,
         "random": random_state(),
         "position": asdict(session.position),
+        "planned_epochs": session.options.schedule.epochs,
         "epoch": session.position.epoch,
         "step": session.position.step,
     }

@@ -66,7 +66,7 @@ def find_named(name: str, data_root: str | None, *, offline: bool, progress: Pro
     if name == "digits":
         return find_digits()
     entry = NAMED[name]
-    root = Path(data_root) if data_root is not None else DEFAULT_ROOT.expanduser()
+    root = (Path(data_root) if data_root is not None else DEFAULT_ROOT).expanduser()
     if data_root is not None and not root.is_dir() and offline:
         raise OfflineError(f"there is no folder {root} to look for {name} in", "see --data-root")
     find = _find_idx if entry.idx else _find_cifar
