@@ -6,7 +6,7 @@ None of this imports torch, so that `striate --help`, `models` and `runs` stay i
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,13 +20,16 @@ RESIZE_RULES: dict[str, str] = {
     "pad": "centre the image on a canvas of size filled with 0; larger images are first shrunk to fit",
 }
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
+CHANNEL_ORDERS = ("RGB", "BGR")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InputSpec:
     """What a network is fed: the one record that training, evaluation, prediction and export preprocess by.
 
-    Stored pixels are unsigned integers of `bits` bits; the network sees ``(pixel / (2**bits - 1) - mean) / std``.
+    Stored pixels are unsigned integers of `bits` bits, colours in the order RGB; the network sees
+    ``(pixel / (2**bits - 1) - mean) / std`` with its channels in `channel_order`. Caffe's "0 to 255 minus the mean" is
+    a `mean` of that many 255ths and a `std` of 1/255.
     """
 
     size: tuple[int, int]  # height, width in pixels
@@ -37,8 +40,11 @@ class InputSpec:
     crop_fraction: float = 1.0  # the part of the resized short side that the centre crop keeps
     interpolation: str = "bilinear"  # always antialiased
     bits: int = 8
+    channel_order: str = "RGB"  # of the network's input, and of `mean` and `std`; means nothing but for three channels
 
     def __post_init__(self) -> None:
+        if self.channel_order not in CHANNEL_ORDERS:
+            raise UsageError(f"unknown channel order {self.channel_order!r}", f"known: {', '.join(CHANNEL_ORDERS)}")
         if self.resize not in RESIZE_RULES:
             raise UsageError(f"unknown resize rule {self.resize!r}", f"known: {', '.join(RESIZE_RULES)}")
         if self.interpolation not in INTERPOLATIONS:
@@ -49,6 +55,16 @@ class InputSpec:
                     f"input {name} has {len(getattr(self, name))} values for {self.channels} channels",
                     "give one value, or one per channel",
                 )
+
+    @property
+    def reverses_channels(self) -> bool:
+        """Whether the network wants blue first."""
+        return self.channels == 3 and self.channel_order == "BGR"
+
+    @property
+    def stored_mean(self) -> tuple[float, ...]:
+        """`mean` in the order of the stored pixels."""
+        return self.mean[::-1] if self.reverses_channels else self.mean
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON and TOML."""
@@ -81,8 +97,23 @@ class Labels:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class PublishedScore:
+    """What a publication says that a network reached: errors in per cent, as papers print them."""
+
+    dataset: str  # "ImageNet val", "CIFAR-10 test", "MNIST test" ...
+    top1_error: float | None = None
+    top5_error: float | None = None
+    protocol: str = ""  # "1 crop", "10 crops", "144 crops, 4 networks" ...
+    source: str = ""  # "table 3", "torchvision IMAGENET1K_V1" ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ModelEntry:
-    """One registered architecture: data, not code, so that listing it needs no torch."""
+    """One registered architecture: data, not code, so that listing it needs no torch.
+
+    `paper_params`, `paper_macs` are what the paper prints, rounded as it prints them; `params` and `macs` what our
+    network has, without auxiliary heads. `differs` says why, wherever they or the reference implementation disagree.
+    """
 
     name: str
     family: str
@@ -97,7 +128,11 @@ class ModelEntry:
     macs: int = 0  # multiply-accumulates of one image as registered; a test counts again
     min_size: int = 1  # the smallest square input whose geometry works out
     aliases: tuple[str, ...] = ()
-    published: Mapping[str, Any] = field(default_factory=dict)  # {"params": ..., "macs": ..., "errors": {...}}
+    paper_params: float | None = None
+    paper_macs: float | None = None
+    published: tuple[PublishedScore, ...] = ()  # the first is what lists show
+    reference: str = ""  # an implementation to compare with: "torchvision:resnet18", "timm:inception_v4"
+    differs: str = ""  # from the paper or the reference, in counts or behaviour, and why
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,8 +126,8 @@ def load_model(path: str | Path, *, device: str | torch.device = "cpu") -> Saved
 def _build(architecture: Mapping[str, Any]) -> ConvNet:
     from striate.models import rebuild
 
-    with kept_random_state():  # initial weights are drawn, then overwritten
-        return rebuild(dict(architecture))
+    with kept_random_state():  # a network of somebody's own may draw weights all the same
+        return rebuild(dict(architecture), start=False)
 
 
 def _find(path: Path) -> Path:

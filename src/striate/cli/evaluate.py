@@ -27,8 +27,8 @@ _CLASSES_SHOWN = 30
 _FILES_SHOWN = 20
 # what the network is fed is in its file, and what only training does has no meaning here
 _NOT_HERE = (
-    "data", "input_size", "channels", "resize", "crop_fraction", "interpolation", "mean", "std", "limit",
-    "channels_last", "compile", "deterministic",
+    "data", "input_size", "channels", "resize", "crop_fraction", "interpolation", "mean", "std",
+    "channel_order", "limit", "channels_last", "compile", "deterministic",
 )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from fnmatch import fnmatch
 from typing import Any
 
@@ -45,7 +46,7 @@ def row_of(entry: ModelEntry) -> dict[str, Any]:
         "macs": entry.macs,
         "aliases": list(entry.aliases),
         "title": entry.title,
-        "published": dict(entry.published),
+        "published": [asdict(score) for score in entry.published],
     }
 
 
@@ -77,9 +78,10 @@ def short(count: int) -> str:
 
 
 def _published(entry: ModelEntry) -> str:
-    """The first of the paper's errors, in a few words; `--json` has them all."""
-    for what, error in entry.published.get("errors", {}).items():
-        return f": {error:g} % error, {what}"
+    """The first of the published errors, in a few words; `--json` has them all."""
+    for score in entry.published[:1]:
+        errors = [f"{error:g}" for error in (score.top1_error, score.top5_error) if error is not None]
+        return f": {'/'.join(errors)} % error, {score.dataset}"
     return ""
 
 

@@ -163,7 +163,7 @@ def _on_canvas(inner: np.ndarray, place: Placement, spec: InputSpec) -> np.ndarr
     canvas = np.zeros((*inner.shape[:-2], *spec.size), inner.dtype)
     if place.mean_fill:
         top = 255 if inner.dtype == np.uint8 else 65535
-        means = np.broadcast_to(np.rint(np.asarray(spec.mean) * top).clip(0, top), spec.channels)
+        means = np.broadcast_to(np.rint(np.asarray(spec.stored_mean) * top).clip(0, top), spec.channels)
         canvas[:] = means.reshape(-1, 1, 1)
     (top, left), (height, width) = place.offset, inner.shape[-2:]
     canvas[..., top : top + height, left : left + width] = inner

@@ -145,7 +145,7 @@ class PhotoImages(Images):
 
     def _fitted(self, index: int, spec: InputSpec) -> np.ndarray:
         # everything that `fit` reads; the mean only where it shows
-        fill = spec.mean if spec.resize == "letterbox" else None
+        fill = spec.stored_mean if spec.resize == "letterbox" else None
         form = (spec.size, spec.channels, spec.resize, spec.crop_fraction, spec.interpolation, spec.bits, fill)
         return self._cached(index, ("fit", *form), lambda: fit(self.raw(index), spec))
 

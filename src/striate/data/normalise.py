@@ -14,13 +14,16 @@ if TYPE_CHECKING:
 def normalise(pixels: torch.Tensor, spec: InputSpec) -> torch.Tensor:
     """Stored pixels [B, C, H, W] to network input: float32, ``(pixel / (2**bits - 1) - mean) / std`` per channel.
 
-    Whole numbers are stored pixels of `spec.bits` bits; floating-point numbers already are parts of the full range.
-    The memory layout (channels first or last) is kept; the argument is never changed.
+    The channels of the result are in the order of `spec.channel_order`. Whole numbers are stored pixels of `spec.bits`
+    bits; floating-point numbers already are parts of the full range. The memory layout (channels first or last) is
+    kept; the argument is never changed.
     """
     import torch
 
     scale, offset = _factors(spec, pixels.dtype.is_floating_point, pixels.device)
     result = pixels.to(torch.float32, copy=True)
+    if spec.reverses_channels:
+        result = result.flip(1)
     if pixels.shape[1] > 1 and result.is_contiguous(memory_format=torch.channels_last):
         # Rows of W * C numbers: a broadcast over three channels that lie innermost would take three times as long.
         rows = result.permute(0, 2, 3, 1).flatten(2)
@@ -31,9 +34,10 @@ def normalise(pixels: torch.Tensor, spec: InputSpec) -> torch.Tensor:
 
 
 def denormalise(images: torch.Tensor, spec: InputSpec) -> torch.Tensor:
-    """The reverse, for showing: float32 [B, C, H, W] in parts of the full range, clipped to 0..1."""
+    """The reverse, for showing: float32 [B, C, H, W] in parts of the full range, clipped to 0..1, colours as RGB."""
     scale, offset = _factors(spec, True, images.device)
-    return ((images - offset[:, None, None]) / scale[:, None, None]).clamp_(0.0, 1.0)
+    shown = ((images - offset[:, None, None]) / scale[:, None, None]).clamp_(0.0, 1.0)
+    return shown.flip(1) if spec.reverses_channels else shown
 
 
 @lru_cache(maxsize=32)

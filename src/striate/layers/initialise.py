@@ -8,9 +8,11 @@ global one.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from striate.errors import ModelError, UnknownNameError
 from striate.layers.pooling import TrainableSubsampling
@@ -52,6 +54,34 @@ def initialise(
             lsuv(model, sample, generator=generator)
         case _:
             raise UnknownNameError("initialisation", scheme, SCHEMES)
+
+
+class without_random_start(TorchFunctionMode):
+    """Layers built inside leave their random weights as memory happens to be: as quick as allocating it.
+
+    For networks whose weights are loaded, or drawn by a rule of their own, right afterwards. Constants (zero biases,
+    unit scales) are still set.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Let every call pass but the drawing of random numbers into a tensor."""
+        if func in _RANDOM_FILLS:
+            return args[0] if args else (kwargs or {})["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
+_RANDOM_FILLS = {
+    Tensor.uniform_,
+    Tensor.normal_,
+    nn.init.uniform_,
+    nn.init.normal_,
+    nn.init.trunc_normal_,
+    nn.init.kaiming_uniform_,
+    nn.init.kaiming_normal_,
+    nn.init.xavier_uniform_,
+    nn.init.xavier_normal_,
+    nn.init.orthogonal_,
+}
 
 
 def weighted_layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:

@@ -8,21 +8,22 @@ from torch import Tensor, nn
 from striate.errors import UnknownNameError
 
 NORMALIZATIONS: tuple[str, ...] = ("batch", "group", "local_response", "contrast", "none")
+EPSILON = 1e-5
 # These begin by removing the mean of each channel (or group), so a bias before them has no effect.
 _OWN_SHIFT = ("batch", "group")
 
 
-def make_normalization(name: str, channels: int) -> nn.Module:
-    """A new normalisation for `channels` feature maps.
+def make_normalization(name: str, channels: int, *, epsilon: float | None = None) -> nn.Module:
+    """A new normalisation for `channels` feature maps; `epsilon` is that of batch and group, 1e-5 unless said.
 
     Raises:
         UnknownNameError: a name that is not in `NORMALIZATIONS`.
     """
     match name:
         case "batch":
-            return nn.BatchNorm2d(channels)
+            return nn.BatchNorm2d(channels, eps=epsilon or EPSILON)
         case "group":
-            return nn.GroupNorm(group_count(channels), channels)
+            return nn.GroupNorm(group_count(channels), channels, eps=epsilon or EPSILON)
         case "local_response":
             return LocalResponse()
         case "contrast":

@@ -10,8 +10,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from striate.errors import ModelError
-
-AUXILIARY_WEIGHT = 0.3  # of each auxiliary head's loss: Szegedy et al. 2014, arXiv:1409.4842, sec. 5
+from striate.models.naming import Naming
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,12 +51,12 @@ class ConvNet(nn.Module):
     """A classifier [B, in_channels, H, W] -> logits [B, classes].
 
     A family sets `config_type`, builds `stem`, `stages` (named blocks in order, possibly none) and `head` in its
-    constructor, optionally `auxiliary` heads by the name of the stage they read, and ends with `reset_parameters()`.
+    constructor, and optionally `auxiliary` heads by the name of the stage they read. How the weights start is said in
+    `reset_parameters()`, which `create_model` calls.
     """
 
     config_type: ClassVar[type]
-    # (pattern, replacement) pairs that turn a published state dict's keys into ours, in order; see `load_reference`
-    reference_names: ClassVar[tuple[tuple[str, str], ...]] = ()
+    auxiliary_weight: ClassVar[float] = 0.3  # of each auxiliary head's loss: Szegedy et al. 2014, 1409.4842, sec. 5
 
     stem: nn.Module
     stages: nn.Sequential
@@ -86,6 +85,11 @@ class ConvNet(nn.Module):
     def smallest_size(cls, config: Any) -> int:
         """The smallest side of an image, in pixels, whose geometry works out."""
         return next(side for side in range(1, 4096) if cls.last_side(config, side) >= 1)
+
+    @classmethod
+    def namings(cls, config: Any) -> tuple[Naming, ...]:
+        """The names that publishers of weights give the parameters of the network with this config."""
+        return ()
 
     def reset_parameters(self, generator: Generator | None = None) -> None:
         """Start every parameter as the paper says."""
@@ -118,14 +122,15 @@ class ConvNet(nn.Module):
         """The loss of logits [B, classes] against classes [B]: the head's own where it has one, else cross-entropy.
 
         `weight` [classes], `label_smoothing` and `reduction` (mean, sum, none) as in
-        `torch.nn.functional.cross_entropy`. Auxiliary heads, in training, add 0.3 of their losses.
+        `torch.nn.functional.cross_entropy`. Auxiliary heads, in training, add `auxiliary_weight` of
+        each of their losses.
         """
         criterion = getattr(self.head, "loss", F.cross_entropy)
         settings: dict[str, Any] = {"weight": weight, "label_smoothing": label_smoothing, "reduction": reduction}
         if not isinstance(outputs, Outputs):
             return criterion(outputs, targets, **settings)
         extra = [F.cross_entropy(logits, targets, **settings) for logits in outputs.auxiliary.values()]
-        return criterion(outputs.logits, targets, **settings) + AUXILIARY_WEIGHT * sum(extra)
+        return criterion(outputs.logits, targets, **settings) + self.auxiliary_weight * sum(extra)
 
 
 def require(family: str, what: str, value: object, known: Iterable[object]) -> None:

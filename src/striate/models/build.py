@@ -21,9 +21,12 @@ def create_model(
     classes: int | None = None,
     in_channels: int | None = None,
     input_size: int | tuple[int, int] | None = None,
+    start: bool = True,
     **variations: Any,
 ) -> ConvNet:
     """Build a registered network with fresh weights, drawn from torch's global generator.
+
+    With `start` False the weights are left as memory happens to be, which is quick: for weights that will be loaded.
 
     `classes`, `in_channels` and `input_size` (side, or height and width, in pixels) default to the paper's. Variations
     (`activation`, `normalization`, `pooling`, `dropout`, `stochastic_depth` and the other fields of the family's
@@ -42,11 +45,12 @@ def create_model(
         in_channels=entry.input.channels if in_channels is None else in_channels,
         classes=entry.classes if classes is None else classes,
         input_size=(size, size) if isinstance(size, int) else (size[0], size[1]),
+        start=start,
     )
 
 
-def rebuild(architecture: Architecture | Mapping[str, Any]) -> ConvNet:
-    """The network that `architecture` records, with fresh weights.
+def rebuild(architecture: Architecture | Mapping[str, Any], *, start: bool = True) -> ConvNet:
+    """The network that `architecture` records, with fresh weights, or with `start` False without any.
 
     Raises:
         UnknownNameError: a network that this version does not have.
@@ -61,6 +65,7 @@ def rebuild(architecture: Architecture | Mapping[str, Any]) -> ConvNet:
         in_channels=record.in_channels,
         classes=record.classes,
         input_size=record.input_size,
+        start=start,
     )
 
 
@@ -71,8 +76,16 @@ def family_class(entry: ModelEntry) -> Any:
 
 
 def _build(
-    entry: ModelEntry, config: Mapping[str, Any], *, in_channels: int, classes: int, input_size: tuple[int, int]
+    entry: ModelEntry,
+    config: Mapping[str, Any],
+    *,
+    in_channels: int,
+    classes: int,
+    input_size: tuple[int, int],
+    start: bool,
 ) -> ConvNet:
+    from striate.layers.initialise import without_random_start
+
     if in_channels < 1 or classes < 1:
         raise ModelError(f"{entry.name}: {in_channels} input channels and {classes} classes: both must be at least 1")
     family = family_class(entry)
@@ -80,10 +93,14 @@ def _build(
     for key in config:
         if key not in known:
             raise ModelError(f"{entry.name} has no option {key!r}", f"it has: {', '.join(known)}")
-    return family(
-        family.config_type(**config),
-        in_channels=in_channels,
-        classes=classes,
-        input_size=input_size,
-        name=entry.name,
-    )
+    with without_random_start():  # torch's own start would be overwritten at once
+        model = family(
+            family.config_type(**config),
+            in_channels=in_channels,
+            classes=classes,
+            input_size=input_size,
+            name=entry.name,
+        )
+    if start:
+        model.reset_parameters()
+    return model

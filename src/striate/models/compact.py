@@ -74,7 +74,6 @@ class Compact(ConvNet):
                 scale=Scale(config.scale),
             )
         )
-        self.reset_parameters()
 
     @classmethod
     def last_side(cls, config: CompactConfig, side: int) -> int:

@@ -105,7 +105,6 @@ class LeNet5(ConvNet):
             self.head = RadialBasisHead(layers, classes)
         else:
             self.head = nn.Sequential(layers | {"output": nn.Linear(84, classes)})
-        self.reset_parameters()
 
     @classmethod
     def last_side(cls, config: LeNetConfig, side: int) -> int:

@@ -20,10 +20,11 @@ from striate.layers.normalization import NORMALIZATIONS, make_normalization, nee
 from striate.layers.regularization import linear_drop_rates
 from striate.layers.residual import SHORTCUTS, BasicBlock
 from striate.models.base import ConvNet, require
+from striate.models.naming import Naming
 
 STAGES = ("conv2_x", "conv3_x", "conv4_x", "conv5_x")
 
-REFERENCE_NAMES = (  # torchvision and timm
+PUBLISHED_NAMES = (  # torchvision and timm
     (r"^conv1\.", "stem.conv1."),
     (r"^bn1\.", "stem.norm1."),
     (r"^layer1\.", "stages.conv2_x."),
@@ -60,7 +61,6 @@ class ResNet(ConvNet):
     """A residual network for photos, [B, in_channels, H, W] -> logits [B, classes]."""
 
     config_type = ResNetConfig
-    reference_names = REFERENCE_NAMES
 
     def __init__(
         self,
@@ -100,12 +100,16 @@ class ResNet(ConvNet):
                 channels = width
             self.stages.add_module(STAGES[index], units)
         self.head = pooled_linear(channels, classes, dropout=config.dropout)
-        self.reset_parameters()
 
     @classmethod
     def last_side(cls, config: ResNetConfig, side: int) -> int:
         """Every halving rounds up, so that any image works: 7 for 224 pixels."""
         return -(-side // 2 ** (1 + len(config.depths)))
+
+    @classmethod
+    def namings(cls, config: ResNetConfig) -> tuple[Naming, ...]:
+        """See `PUBLISHED_NAMES`."""
+        return (Naming(publisher="torchvision", patterns=PUBLISHED_NAMES),)
 
     def reset_parameters(self, generator: Generator | None = None) -> None:
         """He's normal initialisation (sec. 3.4)."""

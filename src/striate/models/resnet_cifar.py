@@ -21,10 +21,11 @@ from striate.layers.normalization import NORMALIZATIONS, make_normalization, nee
 from striate.layers.regularization import linear_drop_rates
 from striate.layers.residual import SHORTCUTS, BasicBlock
 from striate.models.base import ConvNet, require
+from striate.models.naming import Naming
 
 STAGES = (("maps32", 16), ("maps16", 32), ("maps8", 64))  # the table of sec. 4.2: output map size, filters
 
-REFERENCE_NAMES = (  # akamaster/pytorch_resnet_cifar10
+PUBLISHED_NAMES = (  # akamaster/pytorch_resnet_cifar10
     (r"^conv1\.", "stem.conv1."),
     (r"^bn1\.", "stem.norm1."),
     (r"^layer1\.", "stages.maps32."),
@@ -58,7 +59,6 @@ class CifarResNet(ConvNet):
     """A residual network for small images, [B, in_channels, H, W] -> logits [B, classes]."""
 
     config_type = CifarResNetConfig
-    reference_names = REFERENCE_NAMES
 
     def __init__(
         self,
@@ -97,12 +97,16 @@ class CifarResNet(ConvNet):
                 channels = width
             self.stages.add_module(stage, units)
         self.head = pooled_linear(channels, classes, dropout=config.dropout)
-        self.reset_parameters()
 
     @classmethod
     def last_side(cls, config: CifarResNetConfig, side: int) -> int:
         """Every halving rounds up, so that any image works: 8 for 32 pixels."""
         return -(-side // 4)
+
+    @classmethod
+    def namings(cls, config: CifarResNetConfig) -> tuple[Naming, ...]:
+        """See `PUBLISHED_NAMES`."""
+        return (Naming(publisher="akamaster", patterns=PUBLISHED_NAMES),)
 
     def reset_parameters(self, generator: Generator | None = None) -> None:
         """He's normal initialisation (sec. 3.4)."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from striate.errors import UsageError
 from striate.options.declare import check_options, option
-from striate.spec import INTERPOLATIONS, RESIZE_RULES
+from striate.spec import CHANNEL_ORDERS, INTERPOLATIONS, RESIZE_RULES
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,6 +55,9 @@ class DataOptions:
     )
     std: tuple[float, ...] | None = option(
         None, "per-channel standard deviation [measured on the training images]", above=0.0
+    )
+    channel_order: str | None = option(
+        None, "order of the colours that the network is fed [RGB, or as the weights of --from]", choices=CHANNEL_ORDERS
     )
     workers: int | None = option(None, "threads that decode photos [one per core]", at_least=0)
     cache_memory: int = option(

@@ -37,7 +37,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 DIGIT_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-FEEDING = ("input_size", "channels", "resize", "crop_fraction", "interpolation", "mean", "std")
+FEEDING = ("input_size", "channels", "resize", "crop_fraction", "interpolation", "mean", "std", "channel_order")
 ADAPTIVE_RATES = {"adamw": 2e-3, "rmsprop": 1e-3}  # peak rates where the optimiser scales each weight by itself
 
 
@@ -78,6 +78,7 @@ def resolve(options: TrainOptions, dataset: Dataset, *, given: ConvNet | None = 
         options.data, data=_absolute(options.data.data), data_root=_absolute(options.data.data_root),
         input_size=spec.size[0] if spec.size[0] == spec.size[1] else None, channels=spec.channels, resize=spec.resize,
         crop_fraction=spec.crop_fraction, interpolation=spec.interpolation, mean=spec.mean, std=spec.std,
+        channel_order=spec.channel_order,
     )  # fmt: skip
     like = "photos" if kind == "photos" else "tensor"  # a folder of small images is augmented as an array of them
     augment = resolve_augment(
@@ -126,11 +127,13 @@ def input_spec(options: TrainOptions, dataset: Dataset, entry: ModelEntry, netwo
         size=size, channels=channels, mean=(0.5,), std=(0.5,), bits=dataset.bits,
         resize=given.resize or _resize_rule(dataset, size),  # type: ignore[arg-type]
         crop_fraction=given.crop_fraction or (0.875 if kind_of(dataset) == "photos" else 1.0),
-        interpolation=given.interpolation or "bilinear",
+        interpolation=given.interpolation or "bilinear", channel_order=given.channel_order or "RGB",
     )  # fmt: skip
     mean, std = given.mean, given.std
     if mean is None or std is None:
         measured_mean, measured_std = channel_statistics(dataset.splits["train"], spec)
+        if spec.reverses_channels:
+            measured_mean, measured_std = measured_mean[::-1], measured_std[::-1]
         mean, std = mean or measured_mean, std or measured_std
     return replace(spec, mean=tuple(mean), std=tuple(std))
 

@@ -11,6 +11,7 @@ import torch
 
 from striate.checkpoint import write_atomically
 from striate.data import Dataset, TrainingBatches
+from striate.data.normalise import denormalise
 from striate.spec import InputSpec
 
 AUGMENTED, EXTREMES = 24, 18
@@ -55,9 +56,7 @@ def extreme_rows(predictions: pa.Table) -> dict[str, np.ndarray]:
 
 def to_pixels(images: torch.Tensor, spec: InputSpec) -> np.ndarray:
     """Normalised [n, C, H, W] back to uint8 [n, H, W, 1 or 3] for showing."""
-    mean = torch.tensor(spec.mean).view(1, -1, 1, 1)
-    std = torch.tensor(spec.std).view(1, -1, 1, 1)
-    return _shown((images * std + mean).clamp(0, 1).mul(255).round().to(torch.uint8))
+    return _shown(denormalise(images, spec).mul(255).round().to(torch.uint8))
 
 
 def _pictures_of(rows: np.ndarray, dataset: Dataset, spec: InputSpec, row_splits: list[str]) -> np.ndarray:

@@ -1,0 +1,7 @@
+"""The VGG networks."""
+
+from __future__ import annotations
+
+from striate.spec import ModelEntry
+
+TABLE: tuple[ModelEntry, ...] = ()
