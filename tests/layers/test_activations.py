@@ -28,6 +28,7 @@ def value_and_slope(name: str, at: float) -> tuple[float, float]:
         ("tanh", 0.0, 0.0, 1.0),  # M048
         ("relu", -2.0, 0.0, 0.0),  # M050
         ("relu", 3.0, 3.0, 1.0),
+        ("relu6", 7.0, 6.0, 0.0),
         ("leaky_relu", -1.0, -0.1, 0.1),  # M051: the lectures' slope, not torch's default of 0.01
         ("leaky_relu", 2.0, 2.0, 1.0),
         ("elu", -1.0, math.expm1(-1.0), math.exp(-1.0)),  # M053: -0.6321

@@ -45,6 +45,7 @@ def _leaky_relu() -> nn.Module:
 
 _TABLE = {
     "relu": nn.ReLU,
+    "relu6": nn.ReLU6,
     "leaky_relu": _leaky_relu,
     "elu": nn.ELU,
     "gelu": nn.GELU,

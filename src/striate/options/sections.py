@@ -77,7 +77,7 @@ class ModelOptions:
     activation: str | None = option(
         None,
         "activation, where the network allows the choice",
-        choices=("relu", "leaky_relu", "elu", "gelu", "maxout", "sigmoid", "tanh", "scaled_tanh", "linear"),
+        choices=("relu", "relu6", "leaky_relu", "elu", "gelu", "maxout", "sigmoid", "tanh", "scaled_tanh", "linear"),
     )
     normalization: str | None = option(
         None,
