@@ -122,6 +122,16 @@ def he(model: nn.Module, generator: Generator = None) -> None:
 
 
 @torch.no_grad()
+def gaussian(model: nn.Module, deviation: float, generator: Generator = None) -> None:
+    """Normal with the same `deviation` in every layer, biases zero: the habit from 2012 until Xavier and He."""
+    _reset_others(model)
+    for _, layer in weighted_layers(model):
+        for weight, _fan_in, _fan_out in fans(layer):
+            weight.normal_(0.0, deviation, generator=generator)
+        _zero_bias(layer)
+
+
+@torch.no_grad()
 def lecun_uniform(model: nn.Module, generator: Generator = None) -> None:
     """Uniform ±2.4 / F_in, weights and biases alike (a bias is a weight from 1). LeCun et al. 1998, appendix A.
 
