@@ -1,7 +1,9 @@
+import pytest
 import torch
 from torch import nn
 
-from striate.layers.sparse import SparseConv2d
+from striate.layers.initialise import lecun_uniform
+from striate.layers.sparse import SparseConv2d, every_map
 from striate.models.lenet import C3_TABLE
 
 
@@ -36,3 +38,21 @@ def test_units_are_views_of_the_weights():
         second.fill_(7)
     assert torch.equal(layer.weight[2], torch.full((2, 2), 7.0))
     assert first.shape == (2, 2, 2)
+
+
+def test_private_biases_and_stride():
+    """Every unit of a map has a threshold of its own, the weights stay shared."""
+    torch.manual_seed(0)
+    layer = SparseConv2d(3, every_map(4, 3), 5, stride=2, unit_bias=(3, 2)).double()
+    images = torch.randn(2, 3, 9, 7, dtype=torch.float64)
+    expected = nn.functional.conv2d(images, layer.weight.view(4, 3, 5, 5), stride=2) + layer.bias
+    assert layer.bias.shape == (4, 3, 2)
+    torch.testing.assert_close(layer(images), expected)
+
+
+def test_each_map_starts_within_its_own_bound_private_biases_too():
+    torch.manual_seed(0)
+    layer = SparseConv2d(4, ((0,), (0, 1, 2, 3)), 5, unit_bias=(20, 20))
+    lecun_uniform(layer)
+    for bias, fan_in in zip(layer.bias, (25, 100), strict=True):
+        assert bias.abs().max().item() == pytest.approx(2.4 / fan_in, rel=0.05)

@@ -1,8 +1,8 @@
 """How weights start: the network's own published way, Xavier, He, LSUV, and the rule of the first LeNets.
 
-Weights are those of convolutions and linear layers, also sparse ones; normalisation layers go back to scale one, shift
-zero and fresh statistics, trainable subsampling to the average. Everything draws from `generator`, or from torch's
-global one.
+Weights are those of convolutions (also sparse and local ones) and linear layers; normalisation layers go back to scale
+one, shift zero and fresh statistics, trainable subsampling to the average. Everything draws from `generator`, or from
+torch's global one.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from striate.errors import ModelError, UnknownNameError
+from striate.layers.local import LocalConv2d
 from striate.layers.pooling import TrainableSubsampling
 from striate.layers.sparse import SparseConv2d
 
@@ -87,13 +88,13 @@ _RANDOM_FILLS = {
 def weighted_layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """The convolutions and linear layers of `model` with their names, in the order of registration."""
     for name, module in model.named_modules():
-        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear | SparseConv2d):
+        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear | SparseConv2d | LocalConv2d):
             yield name, module
 
 
 def fans(layer: nn.Module) -> list[tuple[Tensor, int, int]]:
     """(weights, fan-in, fan-out) of a layer, one entry for each group of units that share their fan-in."""
-    if isinstance(layer, SparseConv2d):
+    if isinstance(layer, SparseConv2d | LocalConv2d):
         return layer.units()
     weight: Tensor = layer.weight  # type: ignore[assignment]
     fan_in, fan_out = nn.init._calculate_fan_in_and_fan_out(weight)

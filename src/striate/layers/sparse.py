@@ -10,22 +10,33 @@ from torch import Tensor, nn
 
 
 class SparseConv2d(nn.Module):
-    """Valid convolution by a connection table, [B, C, H, W] -> [B, len(table), H-k+1, W-k+1].
+    """Valid convolution by a connection table, [B, C, H, W] -> [B, len(table), H', W'], H' = (H - k) // stride + 1.
 
     `table[i]` lists the input maps that output map i reads. Only existing connections are parameters: `weight` is
     [connections, k, k], ordered as the table reads. LeCun et al. 1998, sec. II.B and table I.
+
+    `bias` is one number a map, or with `unit_bias` (H', W') one for each unit: shared weights, private thresholds, as
+    LeCun et al. 1989 (Neural Computation 1(4), sec. 3.2) have them.
     """
 
     rows: Tensor
     columns: Tensor
 
-    def __init__(self, in_channels: int, table: Sequence[Sequence[int]], kernel: int) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        table: Sequence[Sequence[int]],
+        kernel: int,
+        *,
+        stride: int = 1,
+        unit_bias: tuple[int, int] | None = None,
+    ) -> None:
         super().__init__()
-        self.in_channels, self.kernel = in_channels, kernel
+        self.in_channels, self.kernel, self.stride = in_channels, kernel, stride
         self.table = tuple(tuple(inputs) for inputs in table)
         links = [(row, column) for row, inputs in enumerate(self.table) for column in inputs]
         self.weight = nn.Parameter(torch.empty(len(links), kernel, kernel))
-        self.bias = nn.Parameter(torch.empty(len(self.table)))
+        self.bias = nn.Parameter(torch.empty(len(self.table), *(unit_bias or ())))
         # Which link is which follows from the table: no need to store it with the weights.
         self.register_buffer("rows", torch.tensor([row for row, _ in links]), persistent=False)
         self.register_buffer("columns", torch.tensor([column for _, column in links]), persistent=False)
@@ -52,9 +63,16 @@ class SparseConv2d(nn.Module):
         return dense.index_put((self.rows, self.columns), self.weight)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """[B, C, H, W] -> [B, len(table), H-k+1, W-k+1]."""
-        return F.conv2d(inputs, self.dense_weight(), self.bias)
+        """[B, C, H, W] -> [B, len(table), H', W']."""
+        if self.bias.ndim == 1:
+            return F.conv2d(inputs, self.dense_weight(), self.bias, self.stride)
+        return F.conv2d(inputs, self.dense_weight(), None, self.stride) + self.bias
 
     def multiply_accumulates(self, output: torch.Size) -> int:
         """Multiply-accumulates of existing connections for one image, given the output's shape [B, C, H, W]."""
         return self.weight.numel() * output[-2] * output[-1]
+
+
+def every_map(maps: int, in_channels: int) -> tuple[tuple[int, ...], ...]:
+    """The table by which each of `maps` output maps reads every input map: an ordinary convolution."""
+    return (tuple(range(in_channels)),) * maps
