@@ -2,14 +2,17 @@
 
 image ─ conv 7x7/2 ─ max 3x3/2 ─ conv2_x ─ conv3_x ─ conv4_x ─ conv5_x ─ mean ─ linear
 224      112@64       56          56@64     28@128    14@256    7@512
-The first unit of each later stage halves height and width. Table 1 has the depths; section 4.1 the shortcuts A, B, C.
+                                  56@256    28@512    14@1024   7@2048   with bottleneck units (50 layers and more)
+The first unit of each later stage halves height and width. Table 1 has the depths; section 4.1 the shortcuts A, B, C;
+without any it is the plain network that the paper begins with. `stride_on` 3x3 is the libraries' "v1.5".
 Departs from the paper: zero maps of option A are split before and after (see `ZeroPadShortcut`).
-Checked against torchvision.models.resnet18 and 34, which are option B (tests/parity/test_resnet.py)."""
+Checked against torchvision.models.resnet18 to resnet152 and timm's resnet200 (tests/parity/test_resnet.py)."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Generator, nn
 
@@ -18,7 +21,7 @@ from striate.layers.heads import pooled_linear
 from striate.layers.initialise import he
 from striate.layers.normalization import NORMALIZATIONS, make_normalization, needs_bias
 from striate.layers.regularization import linear_drop_rates
-from striate.layers.residual import SHORTCUTS, BasicBlock
+from striate.layers.residual import EXPANSION, SHORTCUTS, STRIDES_ON, UNITS, BasicBlock, Bottleneck
 from striate.models.base import ConvNet, require
 from striate.models.naming import Naming
 
@@ -43,7 +46,9 @@ class ResNetConfig:
     """A column of table 1."""
 
     depths: tuple[int, ...]  # units in conv2_x, conv3_x, ...
-    widths: tuple[int, ...] = (64, 128, 256, 512)
+    unit: str = "basic"  # or bottleneck
+    widths: tuple[int, ...] = (64, 128, 256, 512)  # maps of the 3x3 convolutions
+    stride_on: str = "1x1"  # the convolution of a bottleneck unit that halves height and width
     shortcut: str = "B"
     activation: str = "relu"
     normalization: str = "batch"
@@ -52,7 +57,11 @@ class ResNetConfig:
 
     def __post_init__(self) -> None:
         require("ResNet", "number of stages", len(self.depths), range(1, len(STAGES) + 1))
+        require("ResNet", "unit", self.unit, UNITS)
+        require("ResNet", "stride_on", self.stride_on, STRIDES_ON)
         require("ResNet", "shortcut", self.shortcut, SHORTCUTS)
+        if self.shortcut == "none":  # nothing would be left of a dropped unit
+            require("a network without shortcuts", "stochastic_depth", self.stochastic_depth, (0.0,))
         require("ResNet", "activation", self.activation, PLAIN_ACTIVATIONS)
         require("ResNet", "normalization", self.normalization, NORMALIZATIONS)
 
@@ -86,18 +95,19 @@ class ResNet(ConvNet):
         for index, (depth, width) in enumerate(zip(config.depths, config.widths, strict=False)):
             units = nn.Sequential()
             for unit in range(depth):
-                units.append(
-                    BasicBlock(
-                        channels,
-                        width,
-                        stride=2 if index > 0 and unit == 0 else 1,
-                        shortcut=config.shortcut,
-                        activation=config.activation,
-                        normalization=config.normalization,
-                        drop_rate=next(drop_rates),
-                    )
-                )
-                channels = width
+                stride = 2 if index > 0 and unit == 0 else 1
+                common: dict[str, Any] = {
+                    "shortcut": config.shortcut,
+                    "activation": config.activation,
+                    "normalization": config.normalization,
+                    "drop_rate": next(drop_rates),
+                }
+                if config.unit == "bottleneck":
+                    units.append(Bottleneck(channels, width, stride, stride_on=config.stride_on, **common))
+                    channels = EXPANSION * width
+                else:
+                    units.append(BasicBlock(channels, width, stride, **common))
+                    channels = width
             self.stages.add_module(STAGES[index], units)
         self.head = pooled_linear(channels, classes, dropout=config.dropout)
 

@@ -2,7 +2,9 @@
 
 image ─ conv 3x3 ─ maps32 ─ maps16 ─ maps8 ─ mean ─ linear
 32       32@16      32@16    16@32    8@64
-6n + 2 layers: n units in each stage, named by the side of their maps; the shortcuts are option A, without parameters.
+6n + 2 layers: n units in each stage, named by the side of their maps; the shortcuts are option A, without parameters,
+or none at all (plain networks). With stochastic depth, and zero maps beside 2x2 means, these are also the networks of
+Huang, Sun, Liu, Sedra & Weinberger 2016, arXiv:1603.09382.
 Departs from the paper: the zero maps are split before and after (see `ZeroPadShortcut`), the images are normalised by
 channel and not by the mean of each pixel.
 Checked against the published weights resnet20-12fca82f.th, 91.73 % (tests/parity/test_resnet_cifar.py)."""
@@ -10,7 +12,7 @@ Checked against the published weights resnet20-12fca82f.th, 91.73 % (tests/parit
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Generator, nn
 
@@ -22,6 +24,7 @@ from striate.layers.regularization import linear_drop_rates
 from striate.layers.residual import SHORTCUTS, BasicBlock
 from striate.models.base import ConvNet, require
 from striate.models.naming import Naming
+from striate.models.registry.inputs import PHOTO, sized
 
 STAGES = (("maps32", 16), ("maps16", 32), ("maps8", 64))  # the table of sec. 4.2: output map size, filters
 
@@ -36,13 +39,14 @@ PUBLISHED_NAMES = (  # akamaster/pytorch_resnet_cifar10
     (r"\.shortcut\.1\.", ".shortcut.norm."),
     (r"^linear\.", "head.linear."),
 )
+PUBLISHED_INPUT = replace(sized(PHOTO, 32), crop_fraction=1.0)  # trained with ImageNet's mean and deviation
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CifarResNetConfig:
     """Depth 6n + 2 and the variations."""
 
-    n: int  # units in each stage: 3, 5, 7, 9, 18 for depth 20, 32, 44, 56, 110
+    n: int  # units in each stage: 3, 5, 7, 9, 18, 200 for depth 20, 32, 44, 56, 110, 1202
     shortcut: str = "A"
     activation: str = "relu"
     normalization: str = "batch"
@@ -51,6 +55,8 @@ class CifarResNetConfig:
 
     def __post_init__(self) -> None:
         require("CIFAR ResNet", "shortcut", self.shortcut, SHORTCUTS)
+        if self.shortcut == "none":  # nothing would be left of a dropped unit
+            require("a network without shortcuts", "stochastic_depth", self.stochastic_depth, (0.0,))
         require("CIFAR ResNet", "activation", self.activation, PLAIN_ACTIVATIONS)
         require("CIFAR ResNet", "normalization", self.normalization, NORMALIZATIONS)
 
@@ -105,8 +111,8 @@ class CifarResNet(ConvNet):
 
     @classmethod
     def namings(cls, config: CifarResNetConfig) -> tuple[Naming, ...]:
-        """See `PUBLISHED_NAMES`."""
-        return (Naming(publisher="akamaster", patterns=PUBLISHED_NAMES),)
+        """See `PUBLISHED_NAMES` and `PUBLISHED_INPUT`."""
+        return (Naming(publisher="akamaster", patterns=PUBLISHED_NAMES, input=PUBLISHED_INPUT),)
 
     def reset_parameters(self, generator: Generator | None = None) -> None:
         """He's normal initialisation (sec. 3.4)."""
