@@ -13,8 +13,10 @@ from striate.errors import UnknownNameError
 POOLINGS: tuple[str, ...] = ("max", "average", "sum", "overlapping_max", "trainable")
 
 
-def make_pooling(name: str, channels: int) -> nn.Module:
+def make_pooling(name: str, channels: int, *, ceil: bool = False) -> nn.Module:
     """A new pooling layer that halves height and width, [B, C, H, W] -> [B, C, pooled_size(H), pooled_size(W)].
+
+    With `ceil` a last overlapping window that the border cuts counts too, as in cuda-convnet and Caffe.
 
     Raises:
         UnknownNameError: a name that is not in `POOLINGS`.
@@ -27,16 +29,17 @@ def make_pooling(name: str, channels: int) -> nn.Module:
         case "sum":
             return SumPool2d(2)
         case "overlapping_max":
-            return nn.MaxPool2d(3, stride=2)  # Krizhevsky et al. 2012, sec. 3.4
+            return nn.MaxPool2d(3, stride=2, ceil_mode=ceil)  # Krizhevsky et al. 2012, sec. 3.4
         case "trainable":
             return TrainableSubsampling(channels)
     raise UnknownNameError("pooling", name, POOLINGS)
 
 
-def pooled_size(name: str, side: int) -> int:
-    """Output side of `make_pooling(name)` for an input side in pixels; 0 or less where the input is too small."""
-    window = 3 if name == "overlapping_max" else 2
-    return (side - window) // 2 + 1
+def pooled_size(name: str, side: int, *, ceil: bool = False) -> int:
+    """Output side of `make_pooling(name, ceil=ceil)` for an input side in pixels; 0 or less where that is too small."""
+    if name == "overlapping_max":
+        return (side - 3 + ceil) // 2 + 1
+    return (side - 2) // 2 + 1
 
 
 class SumPool2d(nn.Module):

@@ -23,6 +23,8 @@ CAFFE = InputSpec(
     crop_fraction=0.875,
     channel_order="BGR",
 )
+# AlexNet's line: 227 of 256 pixels.
+CAFFE_227 = replace(CAFFE, size=(227, 227), crop_fraction=227 / 256)
 
 IMAGENET_VAL = "ImageNet val"
 CIFAR10_TEST = "CIFAR-10 test"
