@@ -115,6 +115,7 @@ class VGG(ConvNet):
             publisher="caffe",
             patterns=((r"^(conv(\d)_\d)\.", r"stages.conv\2.\1."), (r"^(fc[678])\.", r"head.\1.")),
             input=RELEASE,
+            variations={"grid": GRID},
         )
         if config.local_response:
             return (caffe,)
@@ -122,8 +123,8 @@ class VGG(ConvNet):
         torchvision = (("classifier.0", "fc6"), ("classifier.3", "fc7"), ("classifier.6", "fc8"))
         timm = (("pre_logits.fc1", "fc6"), ("pre_logits.fc2", "fc7"), ("head.fc", "fc8"))
         return (
-            Naming(publisher="torchvision", patterns=(*features, *_dense(torchvision))),
-            Naming(publisher="timm", patterns=(*features, *_dense(timm))),
+            Naming(publisher="torchvision", patterns=(*features, *_dense(torchvision)), variations={"grid": GRID}),
+            Naming(publisher="timm", patterns=(*features, *_dense(timm)), variations={"grid": GRID}),
             caffe,
         )
 
