@@ -60,7 +60,7 @@ def fully_connected(
 class SquaredErrorHead(nn.Sequential):
     """Layers that end in squashed outputs, [B, C, H, W] -> [B, classes], and the squared error that trains them.
 
-    LeCun et al. 1989, Neural Computation 1(4), sec. 3.4: the targets are +1 for the class and -1 for the others, within
+    LeCun et al. 1989, Neural Computation 1(4), sec. 4: the targets are +1 for the class and -1 for the others, within
     the quasi-linear range of 1.7159 tanh(2x/3). The outputs rank the classes as logits do; as logits of a softmax they
     are timid, the largest probability of ten being 0.77.
     """

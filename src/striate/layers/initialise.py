@@ -113,6 +113,18 @@ def xavier(model: nn.Module, generator: Generator = None) -> None:
 
 
 @torch.no_grad()
+def caffe_xavier(model: nn.Module, generator: Generator = None, *, bias: float = 0.0) -> None:
+    """Uniform ±sqrt(3 / fan_in), variance 1 / fan_in: what Caffe calls "xavier"; every bias `bias`."""
+    _reset_others(model)
+    for _, layer in weighted_layers(model):
+        for weight, fan_in, _fan_out in fans(layer):
+            bound = (3 / fan_in) ** 0.5
+            weight.uniform_(-bound, bound, generator=generator)
+        if layer.bias is not None:
+            nn.init.constant_(layer.bias, bias)  # type: ignore[arg-type]
+
+
+@torch.no_grad()
 def he(model: nn.Module, generator: Generator = None) -> None:
     """Normal with variance 2 / fan_in: keeps the signal through ReLU layers. He et al. 2015 (1502.01852), eq. 10."""
     _reset_others(model)
@@ -152,6 +164,16 @@ def lecun_uniform(model: nn.Module, generator: Generator = None) -> None:
             bound = 2.4 / module.window**2
             module.coefficient.uniform_(-bound, bound, generator=generator)
             module.bias.uniform_(-bound, bound, generator=generator)
+
+
+def lecun_start(model: nn.Module, activation: str, generator: Generator = None) -> None:
+    """How the early digit networks start: ±2.4/F_in with their scaled tanh; else He for the ReLU family, or Xavier."""
+    if activation == "scaled_tanh":
+        lecun_uniform(model, generator)
+    elif activation in ("sigmoid", "tanh", "linear"):
+        xavier(model, generator)
+    else:
+        he(model, generator)
 
 
 @torch.no_grad()

@@ -16,7 +16,7 @@ class SparseConv2d(nn.Module):
     [connections, k, k], ordered as the table reads. LeCun et al. 1998, sec. II.B and table I.
 
     `bias` is one number a map, or with `unit_bias` (H', W') one for each unit: shared weights, private thresholds, as
-    LeCun et al. 1989 (Neural Computation 1(4), sec. 3.2) have them.
+    LeCun et al. 1989 (Neural Computation 1(4), sec. 3.3) have them.
     """
 
     rows: Tensor

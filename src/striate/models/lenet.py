@@ -16,7 +16,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from striate.layers.activations import ACTIVATIONS, make_activation, widening
-from striate.layers.initialise import he, lecun_uniform, xavier
+from striate.layers.initialise import lecun_start
 from striate.layers.normalization import NORMALIZATIONS, make_normalization
 from striate.layers.pooling import POOLINGS, make_pooling, pooled_size
 from striate.layers.regularization import make_dropout
@@ -114,13 +114,7 @@ class LeNet5(ConvNet):
 
     def reset_parameters(self, generator: Generator | None = None) -> None:
         """The paper's ±2.4/F_in (appendix A) with its scaled tanh; else He for the ReLU family, Xavier for the rest."""
-        config = self.architecture.config
-        if config["activation"] == "scaled_tanh":
-            lecun_uniform(self, generator)
-        elif config["activation"] in ("sigmoid", "tanh", "linear"):
-            xavier(self, generator)
-        else:
-            he(self, generator)
+        lecun_start(self, self.architecture.config["activation"], generator)
 
 
 class RadialBasisHead(nn.Sequential):
