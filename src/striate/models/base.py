@@ -91,6 +91,10 @@ class ConvNet(nn.Module):
         """The names that publishers of weights give the parameters of the network with this config."""
         return ()
 
+    def published_names(self) -> tuple[Naming, ...]:
+        """`namings` of this very network."""
+        return self.namings(self.config_type(**self.architecture.config))
+
     def reset_parameters(self, generator: Generator | None = None) -> None:
         """Start every parameter as the paper says."""
         raise NotImplementedError

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from striate.errors import ModelError
 from striate.models.registry import find_entry
+from striate.models.sources import is_own, own_defaults, short_name
 from striate.spec import ModelEntry
 
 if TYPE_CHECKING:
@@ -24,7 +25,9 @@ def create_model(
     start: bool = True,
     **variations: Any,
 ) -> ConvNet:
-    """Build a registered network with fresh weights, drawn from torch's global generator.
+    """Build a network with fresh weights, drawn from torch's global generator.
+
+    `name` is a registered one, `timm:NAME`, or `FILE.py:CLASS` for a network of one's own, whose file is run.
 
     With `start` False the weights are left as memory happens to be, which is quick: for weights that will be loaded.
 
@@ -37,6 +40,8 @@ def create_model(
         ModelError: a variation that the network does not have, or an input too small for it.
     """
     entry = find_entry(name)
+    if is_own(name):
+        entry = _with_defaults(entry)
     given = {key: value for key, value in variations.items() if value is not None}
     size = entry.input.size if input_size is None else input_size
     return _build(
@@ -49,24 +54,47 @@ def create_model(
     )
 
 
-def rebuild(architecture: Architecture | Mapping[str, Any], *, start: bool = True) -> ConvNet:
+def rebuild(architecture: Architecture | Mapping[str, Any], *, start: bool = True, code: str | None = None) -> ConvNet:
     """The network that `architecture` records, with fresh weights, or with `start` False without any.
+
+    A record of somebody's own class names it, but its file is run only where `code` is `FILE.py:CLASS` with the same
+    names: a record, which may come from anywhere, makes no code run.
 
     Raises:
         UnknownNameError: a network that this version does not have.
-        ModelError: a record that is incomplete, or does not fit the network.
+        ModelError: a record that is incomplete, or does not fit the network; or one of a class that `code` is not.
     """
     from striate.models.base import Architecture
 
     record = architecture if isinstance(architecture, Architecture) else Architecture.from_dict(architecture)
+    name, config = record.name, record.config
+    if is_own(name):
+        if code is None or short_name(code) != short_name(name):
+            raise ModelError(
+                f"this is a network of the class {short_name(name)}, whose code is not part of its file",
+                f"name the code to run it: {code_hint(name)}",
+            )
+        name, config = code, {**config, "source": code}
     return _build(
-        find_entry(record.name),
-        record.config,
+        find_entry(name),
+        config,
         in_channels=record.in_channels,
         classes=record.classes,
         input_size=record.input_size,
         start=start,
     )
+
+
+def code_hint(name: str) -> str:
+    """How a network of one's own class is spelt."""
+    return f"PATH/{short_name(name)}:RUN, or :FILE in place of RUN"
+
+
+def _with_defaults(entry: ModelEntry) -> ModelEntry:
+    """The entry of one's own class with the figures that the class has by itself."""
+    channels, classes, size = own_defaults(entry.name)
+    spec = entry.input if channels == entry.input.channels else replace(entry.input, mean=(0.5,), std=(0.5,))
+    return replace(entry, classes=classes, input=replace(spec, size=size, channels=channels))
 
 
 def family_class(entry: ModelEntry) -> Any:

@@ -14,6 +14,8 @@ from striate.models.base import ConvNet
 from striate.models.naming import Naming
 
 OURS = Naming(publisher="striate", patterns=())
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "net")  # keys under which training loops keep the weights
+_PREFIXES = ("_orig_mod.", "module.", "_orig_mod.")  # torch.compile, data parallel
 _MAY_LACK = ("num_batches_tracked",)  # older files have no such counter
 
 
@@ -22,6 +24,7 @@ class Fit:
     """A state dict seen as the parameters of one network, under the naming that suits it best."""
 
     naming: Naming
+    renamed: dict[str, Tensor]  # all that the file holds, by our names, in its own shapes
     tensors: dict[str, Tensor]  # by our names, in our shapes, those that fit
     missing: tuple[str, ...]  # ours that the file lacks, counters and auxiliary heads apart
     extra: tuple[str, ...]  # the file's that the network has not
@@ -48,8 +51,7 @@ def fit_state(model: ConvNet, state: Mapping[str, Any]) -> Fit:
     """
     own = model.state_dict()
     plain = unwrapped(state)
-    namings = (OURS, *type(model).namings(type(model).config_type(**model.architecture.config)))
-    return min((_fit(own, plain, naming) for naming in namings), key=lambda fit: fit.misfits)
+    return min((_fit(own, plain, naming) for naming in (OURS, *model.published_names())), key=lambda fit: fit.misfits)
 
 
 def load_reference(model: ConvNet, state: Mapping[str, Any]) -> Fit:
@@ -61,22 +63,36 @@ def load_reference(model: ConvNet, state: Mapping[str, Any]) -> Fit:
         ModelError: keys that are missing or left over, or tensors of another shape; nothing is loaded then.
     """
     fit = fit_state(model, state)
-    for what, keys in (("lack", fit.missing), ("have besides", fit.extra), ("have in another shape", fit.reshaped)):
-        if keys:
-            raise ModelError(
-                f"these are not weights of {model.architecture.name}: they {what} {', '.join(keys[:4])}"
-                + (f" and {len(keys) - 4} more" if len(keys) > 4 else ""),
-                "build the network with the classes, channels and input size that the weights are of",
-            )
+    if not fit.complete:
+        raise ModelError(
+            f"these are not weights of {model.architecture.name}: they {misfits_of(fit)}",
+            "build the network with the classes, channels and input size that the weights are of",
+        )
     model.load_state_dict({**model.state_dict(), **fit.tensors})
     return fit
 
 
+def misfits_of(fit: Fit, shown: int = 4) -> str:
+    """The first of what does not fit, in words."""
+    for what, keys in (("lack", fit.missing), ("have besides", fit.extra), ("have in another shape", fit.reshaped)):
+        if keys:
+            more = f" and {len(keys) - shown} more" if len(keys) > shown else ""
+            return f"{what} {', '.join(keys[:shown])}{more}"
+    return "fit"
+
+
 def unwrapped(state: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The tensors of a checkpoint by their keys, without the wrappings of data-parallel training."""
-    inner = state.get("state_dict", state)
-    prefix = "module." if inner and all(key.startswith("module.") for key in inner) else ""
-    return {key.removeprefix(prefix): tensor for key, tensor in inner.items() if isinstance(tensor, Tensor)}
+    """The tensors of a checkpoint by their keys, without the wrappings of training loops."""
+    inner: Any = state
+    for name in _WRAPPERS:
+        if isinstance(inner, Mapping) and isinstance(inner.get(name), Mapping):
+            inner = inner[name]
+            break
+    tensors = {str(key): tensor for key, tensor in inner.items() if isinstance(tensor, Tensor)}
+    for prefix in _PREFIXES:
+        if tensors and all(key.startswith(prefix) for key in tensors):
+            tensors = {key.removeprefix(prefix): tensor for key, tensor in tensors.items()}
+    return tensors
 
 
 def _fit(own: Mapping[str, Tensor], state: Mapping[str, Tensor], naming: Naming) -> Fit:
@@ -93,6 +109,7 @@ def _fit(own: Mapping[str, Tensor], state: Mapping[str, Tensor], naming: Naming)
     beyond = [name for name in renamed if name not in own and not name.endswith(_MAY_LACK)]
     return Fit(
         naming=naming,
+        renamed={name: tensor for name, (_, tensor) in renamed.items()},
         tensors=tensors,
         missing=tuple(name for name in lacking if not name.startswith("auxiliary.")),
         extra=tuple(renamed[name][0] for name in beyond if not name.startswith("auxiliary.")),

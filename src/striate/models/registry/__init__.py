@@ -10,6 +10,7 @@ from functools import cache
 
 from striate.errors import UnknownNameError
 from striate.models.registry import alexnet, compact, googlenet, inception, lenet, mobile, resnet, vgg
+from striate.models.sources import foreign_entry, is_foreign
 from striate.spec import ModelEntry
 
 # By year of the first network of each line; our own come last.
@@ -33,9 +34,13 @@ def entries() -> tuple[ModelEntry, ...]:
 def find_entry(name: str) -> ModelEntry:
     """The architecture called `name`, or having it as alias; letter case does not matter.
 
+    For `timm:NAME` and `FILE.py:CLASS` it is what can be said without building them.
+
     Raises:
         UnknownNameError: answered with the nearest names.
     """
+    if is_foreign(name):
+        return foreign_entry(name)
     known = _by_name()
     if name.lower() not in known:
         raise UnknownNameError("model", name, known)
