@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 from striate.anatomy import count_macs, count_parameters
-from striate.anatomy.count import layer_macs
 from striate.layers.local import LocalConv2d
 from striate.layers.pooling import TrainableSubsampling
 from striate.layers.sparse import SparseConv2d
@@ -32,6 +31,19 @@ COUNTS = {
 WEIGHTED = (nn.Conv2d, nn.Linear, SparseConv2d, LocalConv2d)
 
 
+def products(module: nn.Module, output: torch.Tensor) -> int:
+    """Weights times what they read, for one image."""
+    match module:
+        case SparseConv2d():
+            return sum(map(len, module.table)) * module.kernel**2 * output[0, 0].numel()
+        case LocalConv2d():
+            return module.weight.numel()
+        case RadialBasis():
+            return module.codes.numel()
+        case _:
+            return output[0].numel() * module.weight[0].numel()
+
+
 def connections_and_units(model: nn.Module) -> dict[str, tuple[int, int]]:
     """(connections, units) of each layer that has any, by its name."""
     counts = {}
@@ -42,7 +54,7 @@ def connections_and_units(model: nn.Module) -> dict[str, tuple[int, int]]:
             if isinstance(module, TrainableSubsampling):
                 counts[name] = (units * (module.window**2 + 1), units)
             else:  # the fixed codes of LeNet-5's outputs have no biases
-                counts[name] = (layer_macs(module, output) + units * isinstance(module, WEIGHTED), units)
+                counts[name] = (products(module, output) + units * isinstance(module, WEIGHTED), units)
 
         return hook
 
@@ -122,7 +134,6 @@ def test_the_tables():
 )
 def test_fields_of_the_last_maps(name, layer, size, stride):
     """The pixels that two neighbouring units in the middle of the last maps read, by their gradients."""
-    model = create_model(name).double().eval()
     side = 64
     model = create_model(name, input_size=side).double().eval()
     images = torch.randn(1, 1, side, side, dtype=torch.float64, requires_grad=True)
