@@ -18,6 +18,7 @@ EVERYDAY = {
     "lenet5_dense",
     "lenet_1989_zip",
     "lecun1989_net4",
+    "nin_cifar",
     "cifar_resnet20",
     "resnet18",
     "resnet18_a",

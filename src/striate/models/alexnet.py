@@ -80,6 +80,7 @@ class AlexNetConfig:
     lrn_alpha: float = 1e-4  # not divided by the window
     ceil: bool = False  # overlapping pooling counts a last window that the border cuts
     dropout_at: Literal["outputs", "inputs"] = "outputs"  # of fc6 and fc7
+    hidden: int = 4096  # units of fc6 and of fc7, both towers together
     grid: int | None = None  # places a side that the classifier reads; None: as the input gives, at most 6
     activation: str = "relu"
     normalization: str = "local_response"  # after the activation of conv1 and conv2
@@ -122,6 +123,7 @@ class AlexNet(ConvNet):
             classes,
             most=GRID,
             grid=config.grid,
+            units=config.hidden,
             activation=config.activation,
             dropout=config.dropout,
             dropout_at=config.dropout_at,

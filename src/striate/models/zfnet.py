@@ -55,6 +55,7 @@ class ZFNetConfig:
     """Figure 3, and what may be varied."""
 
     widths: tuple[int, ...] = (96, 256, 384, 384, 256)  # maps of conv1 to conv5
+    hidden: int = 4096  # units of fc6 and of fc7
     grid: int | None = None  # places a side that the classifier reads; None: as the input gives, at most 6
     activation: str = "relu"
     normalization: str = "contrast"  # after the pooling of conv1 and conv2
@@ -95,6 +96,7 @@ class ZFNet(ConvNet):
             classes,
             most=GRID,
             grid=config.grid,
+            units=config.hidden,
             activation=config.activation,
             dropout=config.dropout,
         )
