@@ -264,7 +264,8 @@ def test_every_variation_that_the_network_has_trains(name, field):
         loss = model.loss(model.train()(images_for(model, 3)), torch.tensor([0, 1, 2]))
         loss.backward()
         assert loss.isfinite(), (field, value)
-    assert trained
+    # A plain network has no branches to drop.
+    assert trained or (field == "stochastic_depth" and entry.config.get("shortcut") == "none")
 
 
 def test_a_variation_that_the_network_lacks_names_those_it_has():

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from striate.models import create_model, load_reference
+from striate.models.resnet_cifar import PUBLISHED_INPUT
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 WEIGHTS = DATA / "weights" / "resnet20-12fca82f.th"
@@ -19,8 +20,9 @@ needs_weights = pytest.mark.skipif(not WEIGHTS.is_file(), reason=f"{WEIGHTS.name
 
 @pytest.fixture
 def resnet20():
-    model = create_model("cifar_resnet20")
-    load_reference(model, torch.load(WEIGHTS, map_location="cpu", weights_only=True))
+    model = create_model("cifar_resnet20", start=False)
+    fit = load_reference(model, torch.load(WEIGHTS, map_location="cpu", weights_only=True))
+    assert fit.naming.input == PUBLISHED_INPUT
     return model.eval()
 
 
@@ -33,6 +35,13 @@ def test_published_weights_load_with_their_prefix(resnet20):
     assert torch.equal(loaded["stem.norm1.running_var"], state["module.bn1.running_var"])
 
 
+def test_what_the_published_weights_are_fed():
+    assert PUBLISHED_INPUT.size == (32, 32)
+    assert PUBLISHED_INPUT.crop_fraction == 1
+    assert PUBLISHED_INPUT.mean == (0.485, 0.456, 0.406)
+    assert PUBLISHED_INPUT.std == (0.229, 0.224, 0.225)
+
+
 @pytest.mark.slow
 @needs_weights
 @pytest.mark.skipif(not CIFAR.is_file(), reason=f"{CIFAR.name} is not there")
@@ -43,8 +52,8 @@ def test_published_accuracy(resnet20, tmp_path):
     batch = pickle.loads((tmp_path / "cifar-10-batches-py" / "test_batch").read_bytes(), encoding="bytes")
     pixels = torch.from_numpy(batch[b"data"]).view(-1, 3, 32, 32)
     targets = torch.from_numpy(np.asarray(batch[b"labels"]))
-    mean = torch.tensor((0.485, 0.456, 0.406)).view(3, 1, 1)
-    std = torch.tensor((0.229, 0.224, 0.225)).view(3, 1, 1)
+    mean = torch.tensor(PUBLISHED_INPUT.mean).view(3, 1, 1)
+    std = torch.tensor(PUBLISHED_INPUT.std).view(3, 1, 1)
     right = 0
     with torch.inference_mode():
         for start in range(0, len(pixels), 500):
