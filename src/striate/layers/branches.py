@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from string import ascii_lowercase
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +27,9 @@ Branch: TypeAlias = "str | tuple[Step, ...]"
 Fork: TypeAlias = "tuple[Branch, ...]"
 MakeUnit = Callable[..., nn.Module]  # (in_channels, channels, kernel, stride, padding=): a convolution and what follows
 
-_STEP = re.compile(r"(?:(max|average) )?(\d+)x(\d+)(/\d+)?( V)?(?: (\d+))?")
+_STEP = re.compile(
+    r"((?P<pool>max|average) )?(?P<height>\d+)x(?P<width>\d+)(/(?P<stride>\d+))?(?P<valid> V)?( (?P<channels>\d+))?"
+)
 
 
 class Row(nn.Sequential):
@@ -108,31 +110,46 @@ def _named(steps: Mapping[str, Step] | Branch) -> Mapping[str, Step]:
     return {f"{letter}_{_kind(step)}": step for letter, step in zip(ascii_lowercase, row, strict=False)}
 
 
+class _Box(NamedTuple):
+    """A step, taken apart."""
+
+    pool: str | None  # max, average, or None for a convolution
+    kernel: tuple[int, int]
+    stride: int
+    padding: tuple[int, int]
+    channels: int  # of a convolution
+
+
+def _parse(step: str) -> _Box:
+    match = _STEP.fullmatch(step)
+    if match is None or (match["pool"] is None) == (match["channels"] is None):
+        raise ModelError(f"not a step of a branch: {step!r}", 'write "3x3/2 V 384" or "max 3x3/2 V"')
+    kernel = (int(match["height"]), int(match["width"]))
+    return _Box(
+        pool=match["pool"],
+        kernel=kernel,
+        stride=int(match["stride"] or 1),
+        padding=(0, 0) if match["valid"] else (kernel[0] // 2, kernel[1] // 2),
+        channels=int(match["channels"] or 0),
+    )
+
+
 def _kind(step: Step) -> str:
     if not isinstance(step, str):
         return "fork"
-    pool, height, width, *_ = _parse(step)
-    return pool or f"{height}x{width}"
+    box = _parse(step)
+    return box.pool or f"{box.kernel[0]}x{box.kernel[1]}"
 
 
 def _is_pool(step: str) -> bool:
-    return _parse(step)[0] is not None
+    return _parse(step).pool is not None
 
 
 def _layer(step: str, in_channels: int, unit: MakeUnit, pool_counts_padding: bool) -> tuple[nn.Module, int]:
-    pool, height, width, stride, valid, channels = _parse(step)
-    kernel = (int(height), int(width))
-    pace = int(stride[1:]) if stride else 1
-    padding = (0, 0) if valid else (kernel[0] // 2, kernel[1] // 2)
-    if pool == "max":
-        return nn.MaxPool2d(kernel, pace, padding), in_channels
-    if pool == "average":
-        return nn.AvgPool2d(kernel, pace, padding, count_include_pad=pool_counts_padding), in_channels
-    return unit(in_channels, int(channels), kernel, pace, padding=padding), int(channels)
-
-
-def _parse(step: str) -> tuple[str | None, ...]:
-    match = _STEP.fullmatch(step)
-    if match is None or (match[1] is None) == (match[6] is None):
-        raise ModelError(f"not a step of a branch: {step!r}", 'write "3x3/2 V 384" or "max 3x3/2 V"')
-    return match.groups()
+    box = _parse(step)
+    if box.pool == "max":
+        return nn.MaxPool2d(box.kernel, box.stride, box.padding), in_channels
+    if box.pool == "average":
+        pool = nn.AvgPool2d(box.kernel, box.stride, box.padding, count_include_pad=pool_counts_padding)
+        return pool, in_channels
+    return unit(in_channels, box.channels, box.kernel, box.stride, padding=box.padding), box.channels

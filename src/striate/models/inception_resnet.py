@@ -151,23 +151,21 @@ class InceptionResNet(ConvNet):
             self.stages.add_module(stage, module)
             return module.channels
 
-        def residual(stage: str, fork: Fork, index: int) -> None:
-            units = [
-                ResidualUnit(channels, fork, unit, scale=config.scales[index], activation=activation)
-                for _ in range(plan.depths[index])
-            ]
+        def residual(stage: str, fork: Fork, depth: int, scale: float, *, bare_end: bool = False) -> None:
+            units = [ResidualUnit(channels, fork, unit, scale=scale, activation=activation) for _ in range(depth)]
+            if bare_end:
+                units[-1] = ResidualUnit(channels, fork, unit, scale=1.0, activation="linear")
             self.stages.add_module(stage, nn.Sequential(*units))
 
         if plan.released:
             channels = joined("mixed_5b", MIXED_5B)
-        residual("inception_resnet_a", plan.a, 0)
+        residual("inception_resnet_a", plan.a, plan.depths[0], config.scales[0])
         channels = joined("reduction_a", plan.reduction_a)
-        residual("inception_resnet_b", plan.b, 1)
+        residual("inception_resnet_b", plan.b, plan.depths[1], config.scales[1])
         channels = joined("reduction_b", plan.reduction_b)
-        residual("inception_resnet_c", plan.c, 2)
+        # In the released network the last unit adds its branches in full, and the next convolution reads the bare sum.
+        residual("inception_resnet_c", plan.c, plan.depths[2], config.scales[2], bare_end=plan.released)
         if plan.released:
-            # The last unit adds its branches in full, and its sum goes to the next convolution as it is.
-            self.stages.inception_resnet_c[-1] = ResidualUnit(channels, plan.c, unit, scale=1.0, activation="linear")
             self.stages.add_module("conv_7b", unit(channels, 1536, 1))
             channels = 1536
         self.head = pooled_linear(channels, classes, dropout=config.dropout)
