@@ -22,6 +22,10 @@ EVERYDAY = {
     "cifar_resnet20",
     "resnet18",
     "resnet18_a",
+    "vgg_a",
+    "squeezenet1_1",
+    "squeezenet_complex_bypass",
+    "mobilenet_v1_0.25_128",
     "compact_s",
     "compact_m",
     "compact_l",
@@ -30,6 +34,8 @@ NAMES = [
     entry.name if entry.name in EVERYDAY else pytest.param(entry.name, marks=pytest.mark.slow) for entry in entries()
 ]
 every_model = pytest.mark.parametrize("name", NAMES)
+# The same layers with fewer units each, where those of the paper would take most of the suite's time.
+NARROW = {"vgg": {"widths": (16, 32, 64, 128, 128), "hidden": 64}}
 
 
 def small(name: str, **changes) -> ConvNet:
@@ -37,7 +43,7 @@ def small(name: str, **changes) -> ConvNet:
     torch.manual_seed(0)
     entry = find_entry(name)
     side = max(min(entry.input.size[0], 36), entry.min_size)
-    return create_model(name, **({"input_size": side} | changes))
+    return create_model(name, **({"input_size": side} | NARROW.get(entry.family, {}) | changes))
 
 
 def images_for(model: ConvNet, count: int) -> torch.Tensor:
