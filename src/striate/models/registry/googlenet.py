@@ -58,8 +58,8 @@ TABLE: tuple[ModelEntry, ...] = (
         ),
         differs="the paper's figures are the sums of table 1: its first row (2.7K, 34M) is that of a depthwise 7x7, "
         "eight filters a channel, and a 1x1, where a 7x7 convolution has 9,408 weights and 118,013,952 operations, and "
-        "from 3b on it prints other parameters than its own filters have (4c: 463K for 497.5K), in 5a other operations; "
-        "the input is normalised as is usual today, the paper only subtracts its mean",
+        "from 3b on it prints other parameters than its own filters have (4c: 463K for 497.5K), in 5a other "
+        "operations; the input is normalised as is usual today, the paper only subtracts its mean",
     ),
     ModelEntry(
         name="googlenet_torchvision",
