@@ -1,61 +1,114 @@
-"""Parameters and multiply-accumulates of a network, counted on meta tensors: shapes without memory or arithmetic."""
+"""The numbers of a network: layer by layer (`anatomy_of`), or just the two that everybody asks for."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.func import functional_call
+from torch import nn
+
+from striate.anatomy.memory import training_bytes
+from striate.anatomy.table import Anatomy, Layer
+from striate.anatomy.trace import Trace, run, trace
+from striate.errors import ModelError, UsageError
+
+AUXILIARY = "auxiliary"
+
+
+def anatomy_of(
+    model: nn.Module, input_size: int | Sequence[int] | None = None, in_channels: int | None = None
+) -> Anatomy:
+    """Layer by layer the operation, shape, parameters, multiply-accumulates, memory and receptive field of `model`.
+
+    Any `nn.Module` that takes images [B, in_channels, *input_size]; one side stands for a square, a sequence of one for
+    signals [B, C, L]. Networks of ours know their size and channels. Nothing is computed, and the network is left as it
+    was: it is followed on meta tensors, in evaluation mode; what training keeps in memory, in training mode.
+
+    Raises:
+        UsageError: a size or number of channels is needed and not known.
+        ModelError: the network does not take such images, or looks at their values.
+    """
+    shape = input_shape(model, input_size, in_channels)
+    heads = getattr(model, AUXILIARY, None)
+    heads = dict(heads.named_children()) if isinstance(heads, nn.ModuleDict) else {}
+    found = trace(model, shape, wanted=[f"stages.{stage}" for stage in heads])
+    extra = [layer for stage, head in heads.items() for layer in _auxiliary(found, stage, head, shape)]
+    learned = dict(model.named_parameters())
+    own = {name: value for name, value in learned.items() if not name.startswith(f"{AUXILIARY}.")}
+    try:
+        kept, by_layer = training_bytes(model, shape)
+    except ModelError:  # a network for inference only
+        kept, by_layer = 0, {}
+    return Anatomy(
+        model=_name(model),
+        input=shape,
+        params=sum(value.numel() for value in own.values()),
+        weights=sum(value.numel() for name, value in own.items() if not name.endswith("bias")),
+        params_aux=sum(value.numel() for value in learned.values()) - sum(value.numel() for value in own.values()),
+        layers=tuple(_with_training(found.layers, by_layer)),
+        auxiliary_layers=tuple(_with_training(extra, by_layer)),
+        peak_bytes=found.peak_bytes,
+        training_bytes=kept,
+    )
 
 
 def count_parameters(model: nn.Module) -> int:
     """Learned values with biases, scales and shifts, frozen or not; no running statistics and no auxiliary heads."""
-    return sum(parameter.numel() for name, parameter in model.named_parameters() if not name.startswith("auxiliary."))
+    return sum(value.numel() for name, value in model.named_parameters() if not name.startswith(f"{AUXILIARY}."))
 
 
 def count_macs(model: nn.Module, in_channels: int | None = None, size: int | tuple[int, int] | None = None) -> int:
-    """Multiply-accumulates of one image [in_channels, *size] through convolutions and linear layers.
+    """Multiply-accumulates of one image [in_channels, *size] through convolutions, linear layers and matrix products.
 
     Biases, normalisation, pooling and activations do not count; a floating-point operation count would be twice this.
     Layers of our own count themselves, by a method `multiply_accumulates(output_shape)`. Channels and size default to
     those that the network was built for. The network is left as it was.
     """
-    architecture: Any = getattr(model, "architecture", None)
-    channels = architecture.in_channels if in_channels is None else in_channels
-    height, width = (size, size) if isinstance(size, int) else size or architecture.input_size
-    counts: list[int] = []
-
-    def count(module: nn.Module, _inputs: Any, output: Any) -> None:
-        counts.append(layer_macs(module, output))
-
-    leaves = [module for module in model.modules() if _counts(module)]
-    handles = [module.register_forward_hook(count) for module in leaves]
-    training = {module: module.training for module in model.modules()}
-    shapes = {name: value.to("meta") for name, value in (*model.named_parameters(), *model.named_buffers())}
-    model.eval()
-    try:
-        with torch.no_grad():
-            functional_call(model, shapes, (torch.empty(1, channels, height, width, device="meta"),))
-    finally:
-        for handle in handles:
-            handle.remove()
-        for module, was_training in training.items():
-            module.training = was_training
-    return sum(counts)
+    return sum(layer.macs for layer in trace(model, input_shape(model, size, in_channels)).layers)
 
 
-def layer_macs(module: nn.Module, output: Tensor) -> int:
-    """Multiply-accumulates of one layer for one image, from its output [B, ...]; 0 for layers that do not count."""
-    if hasattr(module, "multiply_accumulates"):
-        return module.multiply_accumulates(output.shape)  # type: ignore[operator]
-    per_image = output[0].numel()
-    if isinstance(module, nn.Linear):
-        return per_image * module.in_features
-    if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
-        return per_image * module.weight[0].numel()
-    return 0
+def input_shape(model: nn.Module, size: int | Sequence[int] | None, channels: int | None) -> tuple[int, ...]:
+    """Channels and sides of one image: as given, else what the network was built for.
+
+    Raises:
+        UsageError: neither says it.
+    """
+    record: Any = getattr(model, "architecture", None)
+    published = getattr(model, "default_cfg", None)  # timm's
+    built: Sequence[int] = ()
+    if record is not None and hasattr(record, "input_size"):
+        built = (record.in_channels, *record.input_size)
+    elif isinstance(published, dict) and published.get("input_size"):
+        built = published["input_size"]
+    if channels is None:
+        first = (module for module in model.modules() if isinstance(module, nn.modules.conv._ConvNd))
+        channels = built[0] if built else next((module.in_channels for module in first), None)
+    if size is None and not built:
+        raise UsageError(f"{_name(model)} does not say its input size", "give it: input_size=224, or (height, width)")
+    if channels is None:
+        raise UsageError(f"{_name(model)} does not say its input channels", "give them: in_channels=3")
+    sides = built[1:] if size is None else (size, size) if isinstance(size, int) else size
+    return (int(channels), *map(int, sides))
 
 
-def _counts(module: nn.Module) -> bool:
-    return hasattr(module, "multiply_accumulates") or isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d)
+def _auxiliary(found: Trace, stage: str, head: nn.Module, shape: Sequence[int]) -> list[Layer]:
+    """The rows of the head that reads `stage`."""
+    reads, field = found.outputs[f"stages.{stage}"]
+    return run(head, torch.empty(reads, device="meta"), field, shape[1:], root=f"{AUXILIARY}.{stage}").layers
+
+
+def _with_training(layers: Sequence[Layer], by_path: dict[str, list[int]]) -> list[Layer]:
+    """Rows with what they keep for the backward pass; what is kept between modules goes to a row of theirs."""
+    left = {path: list(sizes) for path, sizes in by_path.items()}
+    rows = []
+    for layer in layers:
+        path = layer.name if layer.name in left else layer.name.rpartition(".")[0]
+        sizes = left.get(path)
+        rows.append(replace(layer, training_bytes=sizes.pop(0)) if sizes else layer)
+    return rows
+
+
+def _name(model: nn.Module) -> str:
+    return getattr(getattr(model, "architecture", None), "name", None) or type(model).__name__

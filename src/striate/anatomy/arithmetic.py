@@ -1,0 +1,279 @@
+"""The arithmetic of one layer: output size, padding, parameters, operations. No tensors, no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from math import floor
+from typing import Any
+
+from striate.errors import UnknownNameError, UsageError
+
+KINDS = ("conv", "transposed", "pool")
+PADDINGS: dict[str, str] = {
+    "valid": "none: only windows that lie in the image, N - M + 1 at stride 1",
+    "same": "output ceil(N / stride), the size of the input at stride 1",
+    "full": "M - 1 on both sides: every window that touches the image, N + M - 1 at stride 1",
+    "causal": "M - 1 before and none after: no output depends on what comes later",
+}
+WORDS: dict[str, str] = {
+    "input": "side of the image, or HxW",
+    "kernel": "side of the window, or HxW",
+    "stride": "step of the window, or HxW [1]",
+    "padding": f"pixels on each side, HxW, or {', '.join(PADDINGS)} [0]",
+    "dilation": "distance of the window's taps, or HxW [1]",
+    "channels": "input channels [1]",
+    "filters": "output channels [1; pooling: as many as come in]",
+    "groups": "parts that the channels are divided into [1]",
+    "extra": "output padding of a transposed convolution [0]",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Side:
+    """One axis, in pixels."""
+
+    input: int
+    kernel: int
+    stride: int
+    dilation: int
+    before: int  # padding
+    after: int
+    output: int
+    exact: float  # the output's formula before rounding down
+    unused: int  # padded pixels at the end that no window reaches
+    formula: str  # with the numbers filled in
+
+    @property
+    def extent(self) -> int:
+        """Pixels from the first to the last tap of a window: D (M - 1) + 1. A unit's receptive field in the input."""
+        return self.dilation * (self.kernel - 1) + 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LayerArithmetic:
+    """One layer for one image."""
+
+    kind: str
+    sides: tuple[Side, Side]  # height, width
+    channels: int
+    filters: int
+    groups: int
+    padding: str  # the word for it, as far as there is one
+    weights: int
+    biases: int
+    macs: int
+
+    @property
+    def output(self) -> tuple[int, int, int]:
+        """Channels, height, width."""
+        return self.filters, self.sides[0].output, self.sides[1].output
+
+    @property
+    def flops(self) -> int:
+        """2 x macs."""
+        return 2 * self.macs
+
+    def to_dict(self) -> dict[str, Any]:
+        """What `striate anatomy --conv ... --json` prints."""
+        return {
+            "kind": self.kind,
+            "input": [self.channels, *(side.input for side in self.sides)],
+            "output": list(self.output),
+            "padding": self.padding,
+            "weights": self.weights,
+            "params": self.weights + self.biases,
+            "macs": self.macs,
+            "flops": self.flops,
+            "receptive_field": max(side.extent for side in self.sides),
+            "receptive_field_hw": [side.extent for side in self.sides],
+            "sides": [asdict(side) for side in self.sides],
+        }
+
+
+def layer_arithmetic(
+    input: int | tuple[int, int],
+    kernel: int | tuple[int, int],
+    *,
+    stride: int | tuple[int, int] = 1,
+    padding: int | str | tuple[int, int] = 0,
+    dilation: int | tuple[int, int] = 1,
+    channels: int = 1,
+    filters: int | None = None,
+    groups: int = 1,
+    extra: int | tuple[int, int] = 0,
+    kind: str = "conv",
+) -> LayerArithmetic:
+    """Sizes and counts of one convolution, transposed convolution or pooling layer.
+
+    Output of a convolution or pool: floor((N + before + after - D (M - 1) - 1) / S) + 1; of a transposed convolution:
+    (N - 1) S - before - after + D (M - 1) + 1 + extra. One number stands for both axes (height, width).
+
+    Raises:
+        UsageError: numbers out of range, groups that do not divide the channels, or a window larger than the image.
+    """
+    if kind not in KINDS:
+        raise UnknownNameError("kind of layer", kind, KINDS)
+    filters = (channels if kind == "pool" else 1) if filters is None else filters
+    for name, value in (("channels", channels), ("filters", filters), ("groups", groups)):
+        if value < 1:
+            raise UsageError(f"{name} {value}: must be at least 1")
+    if channels % groups or filters % groups:
+        raise UsageError(f"{groups} groups do not divide {channels} channels and {filters} filters")
+    if kind == "pool" and filters != channels:
+        raise UsageError(f"pooling {channels} channels gives {channels}, not {filters}", "leave `filters` away")
+    pairs = [_pair(name, value) for name, value in _numbers(input, kernel, stride, dilation, extra).items()]
+    pads = _pair("padding", padding) if not isinstance(padding, str) else (padding, padding)
+    make = _enlarged if kind == "transposed" else _window
+    first, second = (make(*(pair[i] for pair in pairs), pads[i]) for i in (0, 1))
+    weights = 0 if kind == "pool" else first.kernel * second.kernel * channels * filters // groups
+    positions = first.input * second.input if kind == "transposed" else first.output * second.output
+    return LayerArithmetic(
+        kind=kind,
+        sides=(first, second),
+        channels=channels,
+        filters=filters,
+        groups=groups,
+        padding=padding if isinstance(padding, str) else _word(kind, (first, second)),
+        weights=weights,
+        biases=0 if kind == "pool" else filters,
+        macs=weights * positions,
+    )
+
+
+def parse(text: str) -> LayerArithmetic:
+    """The layer that a text such as "input 227 kernel 11 stride 4 channels 3 filters 96 padding same" describes.
+
+    Words and values in any order, also as `kernel=11`; `conv`, `pool` or `transposed` says the kind.
+
+    Raises:
+        UsageError: a word that is not known, a value that is missing or no number.
+    """
+    settings: dict[str, Any] = {}
+    words = text.replace("=", " ").replace(",", " ").split()
+    while words:
+        word = words.pop(0).lower()
+        if word in KINDS:
+            settings["kind"] = word
+            continue
+        if word not in WORDS:
+            raise UnknownNameError("word", word, (*WORDS, *KINDS), _known(word))
+        if not words:
+            raise UsageError(f"{word} is followed by nothing", f"{word}: {WORDS[word]}")
+        if word in settings:
+            raise UsageError(f"{word} is given twice")
+        settings[word] = _value(word, words.pop(0))
+    for needed in ("input", "kernel"):
+        if needed not in settings:
+            raise UsageError(f"the layer needs `{needed}`", _known(needed))
+    return layer_arithmetic(**settings)
+
+
+def _known(word: str) -> str:
+    from striate.errors import nearest
+
+    near = nearest(word, (*WORDS, *KINDS), 1)
+    hint = f"did you mean {near[0]}? " if near and near[0] != word else ""
+    return f"{hint}words: {', '.join(WORDS)}; kinds: {', '.join(KINDS)}. Example: input 227 kernel 11 stride 4"
+
+
+def _value(word: str, text: str) -> Any:
+    if word == "padding" and text.lower() in PADDINGS:
+        return text.lower()
+    try:
+        numbers = [int(part) for part in text.lower().split("x")]
+    except ValueError:
+        raise UsageError(f"{word} {text!r} cannot be read", f"{word}: {WORDS[word]}") from None
+    if len(numbers) == 1:
+        return numbers[0]
+    if len(numbers) > 2 or word in ("channels", "filters", "groups"):
+        raise UsageError(f"{word} {text!r} has {len(numbers)} values", f"{word}: {WORDS[word]}")
+    return tuple(numbers)
+
+
+def _numbers(input: Any, kernel: Any, stride: Any, dilation: Any, extra: Any) -> Mapping[str, Any]:
+    return {"input": input, "kernel": kernel, "stride": stride, "dilation": dilation, "extra": extra}
+
+
+def _pair(name: str, value: int | tuple[int, int]) -> tuple[int, int]:
+    pair = (value, value) if isinstance(value, int) else (value[0], value[1])
+    least = 0 if name in ("padding", "extra") else 1
+    if min(pair) < least:
+        raise UsageError(f"{name} {min(pair)}: must be at least {least}")
+    return pair
+
+
+def _window(size: int, kernel: int, stride: int, dilation: int, extra: int, padding: int | str) -> Side:
+    if extra:
+        raise UsageError("`extra` belongs to transposed convolutions")
+    extent = dilation * (kernel - 1) + 1
+    before, after = _padding(padding, size, extent, stride)
+    room = size + before + after - extent
+    if room < 0:
+        raise UsageError(
+            f"a window of {extent} pixels does not fit into {size}"
+            + (f" + {before + after} of padding" if before + after else ""),
+            "a larger input, a smaller kernel, or padding",
+        )
+    exact = Fraction(room, stride) + 1
+    output = floor(exact)
+    padded = f" + {before} + {after}" if before or after else ""
+    window = f"{kernel}" if dilation == 1 else f"({dilation}·({kernel} - 1) + 1)"
+    rounded = "" if exact == output else f" = floor({float(exact):g})"
+    return Side(
+        input=size,
+        kernel=kernel,
+        stride=stride,
+        dilation=dilation,
+        before=before,
+        after=after,
+        output=output,
+        exact=float(exact),
+        unused=room % stride,
+        formula=f"({size}{padded} - {window}) / {stride} + 1{rounded} = {output}",
+    )
+
+
+def _enlarged(size: int, kernel: int, stride: int, dilation: int, extra: int, padding: int | str) -> Side:
+    if isinstance(padding, str) and padding != "valid":
+        raise UsageError(f"padding {padding} is not defined for a transposed convolution", "give pixels, or valid")
+    pad = 0 if isinstance(padding, str) else padding
+    if extra >= max(stride, dilation):
+        raise UsageError(f"extra {extra}: must be below the stride or the dilation")
+    output = (size - 1) * stride - 2 * pad + dilation * (kernel - 1) + 1 + extra
+    if output < 1:
+        raise UsageError(f"padding {pad} leaves nothing of the output")
+    window = f"{kernel}" if dilation == 1 else f"({dilation}·({kernel} - 1) + 1)"
+    tail = f" + {extra}" if extra else ""
+    formula = f"({size} - 1)·{stride}" + (f" - 2·{pad}" if pad else "") + f" + {window}{tail} = {output}"
+    shared: dict[str, Any] = {"input": size, "kernel": kernel, "stride": stride, "dilation": dilation}
+    return Side(**shared, before=pad, after=pad, output=output, exact=float(output), unused=0, formula=formula)
+
+
+def _padding(padding: int | str, size: int, extent: int, stride: int) -> tuple[int, int]:
+    match padding:
+        case "valid":
+            return 0, 0
+        case "same":  # an odd total: the extra pixel comes after, as TensorFlow has it
+            total = max((-(-size // stride) - 1) * stride + extent - size, 0)
+            return total // 2, total - total // 2
+        case "full":
+            return extent - 1, extent - 1
+        case "causal":
+            return extent - 1, 0
+        case int():
+            return padding, padding
+    raise UnknownNameError("padding", padding, PADDINGS)
+
+
+def _word(kind: str, sides: tuple[Side, Side]) -> str:
+    """What a number of pixels comes to."""
+    if all(side.before == side.after == 0 for side in sides):
+        return "valid"
+    if kind != "transposed":
+        if all(side.before == side.after == side.extent - 1 for side in sides):
+            return "full"
+        if all(side.output == -(-side.input // side.stride) for side in sides):
+            return "same"
+    return "explicit"
