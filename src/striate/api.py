@@ -133,8 +133,8 @@ def evaluate(
     """Score a trained network: on the test split of its own data (`val` where there is none), or on other data.
 
     Args:
-        run: A run folder, its name, `latest`, or a model file.
-        data: Other data than the network was trained on; a model file needs them.
+        run: A run folder, its name, `latest`, a model file, `MODEL:WEIGHTS` … (see `striate.network`).
+        data: Other data than the network was trained on; all but run folders need them.
         split: `train`, `val`, `test` or `all`.
         batch_size: Images passed at once.
         device: `auto`, `cpu`, `cuda` …
@@ -143,16 +143,16 @@ def evaluate(
         **settings: Options of the data that differ from the run's, such as ``data_root=``.
 
     Raises:
-        UnknownNameError, CheckpointError: no such run or file, or it is damaged.
+        UnknownNameError, CheckpointError: no such run, file, network or weights, or it is damaged.
+        ModelError, OfflineError: weights that do not fit, or cannot be fetched.
         DataError: the data cannot be used, or have classes that the network does not know.
     """
-    path = run_or_file(run)
     options = _data_settings(settings)
     _before_torch()
     from striate.evaluation import evaluate_run
 
     return evaluate_run(
-        path,
+        run,
         data,
         split=split,
         data_options=options,
@@ -163,17 +163,26 @@ def evaluate(
     )
 
 
-def load(run: str | Path, *, device: str = "auto") -> Classifier:
-    """The classifier of a run folder, its name, `latest`, or a model file, ready to predict.
+def load(
+    run: str | Path, *, device: str = "auto", offline: bool = False, progress: bool | Progress = True
+) -> Classifier:
+    """A classifier that is ready to predict.
+
+    Args:
+        run: A run folder, its name, `latest`, a model file, `MODEL:WEIGHTS` such as `resnet18:imagenet1k_v1`,
+            `MODEL:FILE`, or a file of weights alone (see `striate.network`).
+        device: `auto`, `cpu`, `cuda` …
+        offline: Never use the network.
+        progress: Whether to say what is fetched and adapted, or a `Progress` of your own.
 
     Raises:
-        CheckpointError: no such run or file, or it is damaged or of another kind.
+        UnknownNameError, CheckpointError: no such run, file, network or weights, or it is damaged.
+        ModelError, OfflineError: weights that do not fit, or cannot be fetched.
     """
-    path = run_or_file(run)
     _before_torch()
     from striate.prediction import Classifier
 
-    return Classifier.load(path, device=device)
+    return Classifier.load(run, device=device, offline=offline, progress=progress_of(progress))
 
 
 def load_data(data: str | Path | DataOptions, *, progress: bool | Progress = True, **settings: Any) -> Dataset:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from striate.checkpoint import SavedModel, load_model
+from striate.checkpoint import SavedModel
 from striate.data.decode import decode
 from striate.data.fit import fit
 from striate.data.normalise import normalise
@@ -26,7 +26,8 @@ from striate.data.sources.folder import IMAGE_SUFFIXES
 from striate.errors import DataError, UnreadableImageError
 from striate.inference.forward import forward, place
 from striate.metrics import probabilities, ranked
-from striate.runfolder import find_run
+from striate.network import open_network
+from striate.progress import Progress
 from striate.runtime import pick_device, resolve_precision, usable_cores
 from striate.spec import InputSpec, Labels, Prediction, RankedLabel
 
@@ -60,17 +61,24 @@ class Classifier:
 
     @classmethod
     def load(
-        cls, run_or_file: str | Path, *, device: str = "auto", precision: str = "fp32", runs: str | Path = "runs"
+        cls,
+        run: str | Path,
+        *,
+        device: str = "auto",
+        precision: str = "fp32",
+        runs: str | Path = "runs",
+        offline: bool = False,
+        progress: Progress | None = None,
     ) -> Classifier:
-        """The network of a run folder (a path, a name under `runs`, or `latest`) or of a model file.
+        """The network that `run` spells: a run folder, its name or `latest`, a model file, `MODEL:WEIGHTS` and so on.
+
+        `striate.network` has all spellings; `progress` is told what is fetched and what had to be changed.
 
         Raises:
-            CheckpointError, UnknownNameError: no such run or file, or it is damaged.
+            CheckpointError, UnknownNameError: no such run, file, network or weights, or it is damaged.
+            ModelError, OfflineError: weights that do not fit, or cannot be fetched.
         """
-        path = Path(run_or_file)
-        if not path.exists() and path.suffix != ".safetensors":
-            path = find_run(str(run_or_file), Path(runs)).path
-        return cls(load_model(path), device=device, precision=precision)
+        return cls(open_network(run, runs=runs, offline=offline, progress=progress), device=device, precision=precision)
 
     @property
     def labels(self) -> Labels:

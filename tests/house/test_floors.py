@@ -18,6 +18,7 @@ FLOORS = (
     ("layers", "runtime", "progress"),
     ("models", "data"),
     ("inference", "anatomy", "checkpoint", "runfolder", "hub", "metrics"),
+    ("network",),
     ("prediction", "evaluation", "explanation"),
     ("training",),
     ("transfer",),

@@ -90,7 +90,7 @@ def test_evaluate_prefers_a_test_set_that_the_data_bring(call, run, world, tmp_p
 def test_evaluate_a_model_file_needs_data(call, model_file, run):
     result = call("evaluate", model_file)
     assert result.exit_code == 2
-    assert "which does not know its data" in result.stderr
+    assert "does not know its data" in result.stderr
     assert evaluated(call, model_file, "photos")["n"] == 29
 
 

@@ -88,8 +88,11 @@ def save_model(
     write_atomically(Path(path), as_safetensors(tensors, {_RECORD: _text(record)}))
 
 
-def load_model(path: str | Path, *, device: str | torch.device = "cpu") -> SavedModel:
+def load_model(path: str | Path, *, device: str | torch.device = "cpu", code: str | None = None) -> SavedModel:
     """Read a model file of ours, or that of a run folder. Nothing in it can run code; random states stay as they are.
+
+    The network of a class of somebody's own is built where `code` names that class, as `FILE.py:CLASS`; its file is run
+    then. Where that file has changed since, `notes["code_changed"]` says so.
 
     Raises:
         CheckpointError: missing, damaged, written by something else or by a newer Striate, or of a network that
@@ -107,27 +110,30 @@ def load_model(path: str | Path, *, device: str | torch.device = "cpu") -> Saved
         raise _damaged(file, "its checksum does not match what it holds")
     try:
         spec, labels = InputSpec.from_dict(record["input"]), Labels(tuple(record["labels"]))
-        model = _build(record["architecture"])
+        model = _build(record["architecture"], code)
         model.load_state_dict(tensors)
     except (StriateError, AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:300]
         hint = getattr(error, "hint", None) or f"it was written by {_writer(record)}, this is Striate {__version__}"
         raise CheckpointError(f"the network of {file} cannot be built: {reason}", hint) from error
+    notes = record.get("notes", {})
+    if code is not None and record["architecture"]["config"].get("sha256") != model.architecture.config.get("sha256"):
+        notes = {**notes, "code_changed": True}
     return SavedModel(
         model=model.to(device).eval(),
         spec=spec,
         labels=labels,
         scores=record.get("scores", {}),
-        notes=record.get("notes", {}),
+        notes=notes,
         path=file,
     )
 
 
-def _build(architecture: Mapping[str, Any]) -> ConvNet:
+def _build(architecture: Mapping[str, Any], code: str | None) -> ConvNet:
     from striate.models import rebuild
 
     with kept_random_state():  # a network of somebody's own may draw weights all the same
-        return rebuild(dict(architecture), start=False)
+        return rebuild(dict(architecture), start=False, code=code)
 
 
 def _find(path: Path) -> Path:
@@ -153,7 +159,7 @@ def _read(file: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
     if start[:2] in (b"PK", b"\x80\x02", b"\x80\x04", b"\x80\x05"):  # torch.save's archive, or a bare pickle
         raise CheckpointError(
             f"{file} is a pickled PyTorch file, which can run code when it is opened",
-            "Striate opens only .safetensors files of its own, such as a run's model.safetensors",
+            "a model file is a .safetensors file of Striate's own; weights of others are spelt MODEL:FILE",
         )
     try:
         with safe_open(file, framework="pt") as archive:

@@ -59,30 +59,32 @@ def command(
 ) -> None:
     """Score the network of RUN, on the data it was trained on or on DATA.
 
-    RUN is a run folder, its name, `latest`, or a model file. The classes of DATA are matched with the network's by
-    name. Images that cannot be read count as wrong and are listed.
+    RUN is a run folder, its name, `latest`, a model file, published weights (MODEL:WEIGHTS), or a file of weights,
+    alone or as MODEL:FILE. The classes of DATA are matched with the network's by name. Images that cannot be read count
+    as wrong and are listed.
 
     \b
     Examples:
       striate evaluate latest
       striate evaluate runs/photos new_photos/ --json
+      striate evaluate cifar_resnet20:resnet20-12fca82f.th cifar10
       striate evaluate model.safetensors mnist --split test --predictions answers.parquet
     """
     prepare_torch()
-    from striate.api import run_or_file
     from striate.evaluation import evaluate_run
     from striate.runtime import set_threads
 
     set_threads(options.runtime.threads)
     given = given_options()
     result = evaluate_run(
-        run_or_file(run, runs),
+        run,
         data,
         split=split,
         data_options=given.get("data"),
         batch_size=batch_size,
         device=options.runtime.device,
         precision=given.get("runtime", {}).get("precision"),
+        runs=runs,
         progress=progress_of(),
     )
     if predictions is not None:

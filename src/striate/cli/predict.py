@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from striate.cli.common import json_flag, options_from, prepare_torch, print_json, say, striate_command
+from striate.cli.common import json_flag, options_from, prepare_torch, print_json, progress_of, say, striate_command
 from striate.options import TrainOptions
 
 if TYPE_CHECKING:
@@ -33,21 +33,31 @@ _BLOCK = 64  # lines that are lined up with one another
 @options_from(
     TrainOptions, sections=("runtime",), leave_out=("channels_last", "compile", "deterministic"), recipe=False
 )
+@click.option("--offline", is_flag=True, help="Never use the network.")
 @click.option("--runs", default="runs", show_default=True, metavar="FOLDER", help="Folder that holds the run folders.")
 @json_flag
 def command(
-    run: str, images: tuple[str, ...], top_k: int, batch_size: int, options: TrainOptions, runs: str, as_json: bool
+    run: str,
+    images: tuple[str, ...],
+    top_k: int,
+    batch_size: int,
+    options: TrainOptions,
+    offline: bool,
+    runs: str,
+    as_json: bool,
 ) -> None:
     """Rank the classes of each IMAGE with the network of RUN.
 
-    RUN is a run folder, its name, `latest`, or a model file. IMAGE is a file, a folder, a pattern in quotes such as
-    'photos/**/*.jpg', or - for standard input: paths, one a line, or the bytes of one image. An image that cannot be
-    read is named, the others go on, and the exit code is 1.
+    RUN is a run folder, its name, `latest`, a model file, published weights (MODEL:WEIGHTS), or a file of weights,
+    alone or as MODEL:FILE. IMAGE is a file, a folder, a pattern in quotes such as 'photos/**/*.jpg', or - for standard
+    input: paths, one a line, or the bytes of one image. An image that cannot be read is named, the others go on, and the
+    exit code is 1.
 
     \b
     Examples:
       striate predict latest cat.jpg
       striate predict runs/photos holiday/ --top-k 1 --json
+      striate predict resnet18:imagenet1k_v1 cat.jpg
       find . -name '*.png' | striate predict model.safetensors -
     """
     prepare_torch()
@@ -56,7 +66,9 @@ def command(
 
     set_threads(options.runtime.threads)
     precision = "fp32" if options.runtime.precision == "auto" else options.runtime.precision
-    classifier = Classifier.load(run, device=options.runtime.device, precision=precision, runs=runs)
+    classifier = Classifier.load(
+        run, device=options.runtime.device, precision=precision, runs=runs, offline=offline, progress=progress_of()
+    )
     counts = {"unreadable": 0}
     predictions = _counted(classifier.iter_predict(_sources(images), top_k, batch_size), counts)
     if as_json:

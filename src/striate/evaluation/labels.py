@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from striate.errors import DataError
+from striate.hub.classes import other_names, plain_name
 from striate.spec import Labels
 
 if TYPE_CHECKING:
@@ -20,13 +21,29 @@ def matched(split: Split, theirs: Labels, ours: Labels) -> Split:
     """`split` with its targets turned from numbers into `theirs` to numbers into `ours`, the network's outputs.
 
     Data that have only some of the network's classes are welcome; a class that the network does not know is not.
+    ImageNet's classes also go by their synsets (`n01440764`) and with underscores for blanks.
 
     Raises:
         DataError: classes that the network does not know; the message shows both sides of the difference.
     """
     if theirs == ours:
         return split
-    unknown = [name for name in theirs.names if name not in set(ours.names)]
+    numbers = np.array(numbers_of(theirs, ours), dtype=np.int64)
+    names = {name: ours.names[number] for name, number in zip(theirs.names, numbers.tolist(), strict=True)}
+    unreadable = tuple(replace(one, label=names.get(one.label, one.label)) for one in split.unreadable)
+    return replace(split, targets=numbers[split.targets], unreadable=unreadable)
+
+
+def numbers_of(theirs: Labels, ours: Labels) -> list[int]:
+    """The number in `ours` of each class of `theirs`.
+
+    Raises:
+        DataError: see `matched`.
+    """
+    known = {name: number for number, name in enumerate(ours.names)}
+    others = other_names(ours)
+    numbers = [known.get(name, others.get(plain_name(name))) for name in theirs.names]
+    unknown = [name for name, number in zip(theirs.names, numbers, strict=True) if number is None]
     if unknown:
         missing = [name for name in ours.names if name not in set(theirs.names)]
         message = f"the network does not know {_listed(unknown)}"
@@ -35,8 +52,7 @@ def matched(split: Split, theirs: Labels, ours: Labels) -> Split:
         raise DataError(
             f"the classes do not match: {message}", "rename the class folders, or train on these data: striate train"
         )
-    numbers = np.array([ours.index(name) for name in theirs.names], dtype=np.int64)
-    return replace(split, targets=numbers[split.targets])
+    return [number for number in numbers if number is not None]
 
 
 def _listed(names: list[str]) -> str:

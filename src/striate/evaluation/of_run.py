@@ -7,22 +7,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from striate.checkpoint import load_model
 from striate.data import Dataset, Split, load_data
 from striate.errors import UsageError
-from striate.evaluation.labels import matched
+from striate.evaluation.labels import matched, numbers_of
 from striate.evaluation.single_crop import evaluate
 from striate.evaluation.table import Evaluation
+from striate.network import open_network, read_spelling
 from striate.options import DataOptions, TrainOptions, merged
 from striate.progress import Progress, Silent
-from striate.runfolder import RunFolder, is_run
+from striate.runfolder import RunFolder
 from striate.runtime import pick_device
 
 ALL = "all"  # in place of a split's name: every image
 
 
 def evaluate_run(
-    path: Path,
+    run: str | Path,
     data: str | Path | Dataset | None = None,
     *,
     split: str | None = None,
@@ -30,42 +30,48 @@ def evaluate_run(
     batch_size: int = 256,
     device: str = "auto",
     precision: str | None = None,
+    runs: str | Path = "runs",
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Score the network of a run folder or model file.
+    """Score the network of a run folder, of a model file, or of published weights.
 
     On the data it was trained on (`data` None, or the same again) that is the test split, or val where there is none.
     On others it is their test split where they bring one of their own, otherwise every image of theirs.
 
     Args:
-        path: a run folder, or a model file; the latter does not know its data.
+        run: any spelling of a network (see `striate.network`); only a run folder knows its data.
         data: what `load_data` takes, or a loaded `Dataset`; its classes are matched with the network's by name.
         split: `train`, `val`, `test` or `all` instead.
         data_options: options of the data that are to differ from the run's, by name.
         batch_size: images passed at once.
         device: see `pick_device`.
         precision: None takes the run's own where the device has it, else fp32.
+        runs: the folder that holds the run folders.
         progress: shows bars, and says what the data lack.
 
     Raises:
-        CheckpointError: no usable model.
+        CheckpointError, UnknownNameError, ModelError, OfflineError: no usable network.
         UsageError: a model file without data, or a split that the data do not have.
         DataError: the data cannot be used, or have classes that the network does not know.
     """
     progress = progress or Silent()
-    saved = load_model(path)
-    recipe = RunFolder(path).read_recipe() if is_run(path) else None
+    given = dict(data_options or {})
+    folder = read_spelling(run, runs).run
+    saved = open_network(run, runs=runs, offline=bool(given.get("offline")), progress=progress)
+    recipe = RunFolder(folder).read_recipe() if folder is not None else None
     if isinstance(data, Dataset):
         dataset, own = data, data.name == saved.notes.get("data")
     else:
-        options, own = _data_options(data, recipe, dict(data_options or {}), path)
+        options, own = _data_options(data, recipe, given, run)
         dataset = load_data(options, progress=progress)
         own = own or (recipe is None and dataset.name == saved.notes.get("data"))
     splits = _chosen(dataset, split, own)
-    absent = [name for name in saved.labels.names if name not in set(dataset.labels.names)]
     splits = [matched(one, dataset.labels, saved.labels) for one in splits]
+    present = set(numbers_of(dataset.labels, saved.labels))
+    absent = [name for number, name in enumerate(saved.labels.names) if number not in present]
     if absent:
-        progress.say(f"{dataset.name} has no images of {', '.join(absent[:10])}")
+        more = f" and {len(absent) - 10} more classes" if len(absent) > 10 else ""
+        progress.say(f"{dataset.name} has no images of {', '.join(absent[:10])}{more}")
     result = evaluate(
         saved,
         splits,
@@ -84,11 +90,13 @@ def evaluate_run(
 
 
 def _data_options(
-    data: str | Path | None, recipe: TrainOptions | None, changes: dict[str, Any], path: Path
+    data: str | Path | None, recipe: TrainOptions | None, changes: dict[str, Any], run: str | Path
 ) -> tuple[DataOptions, bool]:
     """The data to load, and whether they are what the network was trained on."""
     if data is None and recipe is None:
-        raise UsageError(f"{path} is a model file, which does not know its data", "name DATA to evaluate it on")
+        raise UsageError(
+            f"{run} is no run folder: a network alone does not know its data", "name DATA to evaluate it on"
+        )
     if recipe is None:
         return merged(DataOptions(data=str(data)), changes, "data"), False
     own = data is None or _same_place(str(data), recipe.data.data)

@@ -132,12 +132,11 @@ def _plan(source: str, digest: str, in_channels: int, classes: int, input_size: 
         _check_answer(source, network, images[:1], classes)
         sides = tuple(min(side, _PROBE_SIDE) for side in input_size)
         small = images[:, :, : sides[0], : sides[1]]
-        for sample in (small, images):
-            try:
-                network.eval()(sample)
-                break
-            except Exception:  # a network for one size only
-                continue
+        try:
+            network.eval()(small)
+            sample = small
+        except Exception:  # a network for one size only
+            sample = images
         for plan in _candidates(network, sample, classes):
             if _repeats(source, plan, network, sample):
                 return plan

@@ -96,7 +96,7 @@ def unwrapped(state: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def _fit(own: Mapping[str, Tensor], state: Mapping[str, Tensor], naming: Naming) -> Fit:
-    renamed = {_rename(naming, key): (key, tensor) for key, tensor in state.items()}
+    renamed = {renamed_key(naming, key): (key, tensor) for key, tensor in state.items()}
     tensors, reshaped = {}, []
     for name, (_, tensor) in renamed.items():
         if name in own:
@@ -127,7 +127,8 @@ def _in_shape(tensor: Tensor, like: Tensor) -> Tensor | None:
     return squeezed.reshape(like.shape) if same else None
 
 
-def _rename(naming: Naming, key: str) -> str:
+def renamed_key(naming: Naming, key: str) -> str:
+    """The publisher's key by our name, or what the patterns leave of it."""
     for pattern, replacement in naming.patterns:
         key = re.sub(pattern, replacement, key)
     return key

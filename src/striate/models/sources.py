@@ -96,23 +96,27 @@ def timm_config(name: str) -> Any:
         MissingExtraError, UnknownNameError: as `foreign_entry`.
     """
     timm = _timm(name)
-    plain = name.lower().removeprefix(TIMM)
-    if timm.models.is_model(plain.partition(".")[0]):
-        known = timm.models.get_pretrained_cfg(plain, allow_unregistered=False) if "." in plain else None
-        config = known or timm.models.get_pretrained_cfg(plain.partition(".")[0])
-        if config is not None and ("." not in plain or known is not None):
-            return replace(config, architecture=plain.partition(".")[0])
-        if config is None and "." not in plain:  # a network without any weights
-            return timm.models.PretrainedCfg(architecture=plain, num_classes=_USUAL_CLASSES, input_size=(3, 224, 224))
-        tags = timm_tags(plain.partition(".")[0])
-        raise UnknownNameError("timm weights", plain, [f"{plain.partition('.')[0]}.{tag}" for tag in tags])
-    raise UnknownNameError("network of timm", plain, timm.list_models())
+    model, _, tag = name.lower().removeprefix(TIMM).partition(".")
+    if not timm.models.is_model(model):
+        raise UnknownNameError("network of timm", model, timm.list_models())
+    if tag and tag not in (tags := timm_tags(model)):
+        raise UnknownNameError(f"weights of {TIMM}{model}", tag, tags, f"timm has: {', '.join(tags) or 'none'}")
+    config = timm.models.get_pretrained_cfg(f"{model}.{tag}" if tag else model)
+    if config is None:  # a network without any weights
+        return timm.models.PretrainedCfg(architecture=model, num_classes=_USUAL_CLASSES, input_size=(3, 224, 224))
+    return replace(config, architecture=model)
 
 
 def timm_tags(name: str) -> list[str]:
-    """The tags of the weights that timm publishes for a network, the default first."""
+    """The tags of the weights that timm publishes for a network, the default first; none where it has no such network.
+
+    Raises:
+        MissingExtraError: timm is not installed.
+    """
     timm = _timm(name)
     plain = name.lower().removeprefix(TIMM)
+    if not timm.models.is_model(plain):
+        return []
     tags = [full.partition(".")[2] for full in timm.list_pretrained(f"{plain}.*")]
     default = getattr(timm.models.get_pretrained_cfg(plain), "tag", None)
     return sorted(tags, key=lambda tag: (tag != default, tag))

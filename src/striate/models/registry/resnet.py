@@ -90,7 +90,6 @@ def _v1(depth: int, params: int, macs: int, paper_macs: float, *published: Publi
         macs,
         paper_macs,
         *published,
-        reference=f"torchvision:resnet{depth}",
         differs=_V1,
     )
 
