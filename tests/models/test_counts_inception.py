@@ -10,7 +10,7 @@ from striate.layers.branches import Branches, Row, numbered_paths, unit_paths
 from striate.layers.units import ConvUnit
 from striate.models import create_model, find_entry
 from striate.models.inception_resnet import ResidualUnit
-from striate.models.inception_v3 import STEM_V2, V2, figure6
+from striate.models.inception_v3 import STEM_V2, V2, auxiliary_classifier, figure6
 from striate.models.inception_v4 import INCEPTION_C
 from striate.models.xception import SeparableConv2d, XceptionModule
 
@@ -52,6 +52,15 @@ def test_auxiliary_classifier_of_inception_v3():
     scales -= sum(module.num_features for module in model.auxiliary.modules() if isinstance(module, nn.BatchNorm2d))
     assert scales == 17_216
     assert count_parameters(model) - scales + 2 * scales == 23_851_784
+
+
+def test_the_auxiliary_classifier_reads_maps_of_any_size():
+    module = auxiliary_classifier(8, 3, ConvUnit).eval()
+    maps = torch.randn(2, 8, 17, 17)
+    torch.testing.assert_close(module.pool(maps)[..., 0, 4], maps[..., 0:5, 12:17].mean((-2, -1)))
+    for size, pooled in (((17, 17), (5, 5)), ((3, 3), (5, 5)), ((1, 20), (5, 5)), ((20, 35), (6, 11))):
+        assert module.pool(torch.zeros(1, 8, *size)).shape[-2:] == pooled
+        assert module(torch.zeros(1, 8, *size)).shape == (1, 3)
 
 
 def sides(model) -> dict[str, tuple[int, ...]]:

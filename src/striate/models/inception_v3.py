@@ -224,7 +224,7 @@ class InceptionV3(ConvNet):
 def last_grid(side: int) -> int:
     """Five halvings and two convolutions, none of them padded: 8 for 299 pixels. So in v2, v3, v4 and their like."""
     side = (side - 3) // 2 + 1 - 2  # to 149, 147
-    side = (side - 3) // 2 + 1 - 2  # to 73, 71; table 1 of v2 halves once more before it takes 2, which is the same
+    side = (side - 3) // 2 + 1 - 2  # to 73, 71
     for _ in range(3):  # to 35, 17, 8
         side = (side - 3) // 2 + 1
     return side
