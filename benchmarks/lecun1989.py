@@ -91,7 +91,7 @@ def mnist(folder: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def bitmap(image: np.ndarray) -> np.ndarray:
-    """A drawing: the ink of a grey digit, scaled to fit 16 rows by 13 columns, thresholded; uint8 [16, 13], 0 or 255."""
+    """The ink of a grey digit, scaled to fit 16 rows by 13 columns, thresholded; uint8 [16, 13] of 0 and 255."""
     rows, columns = np.flatnonzero(image.max(1) > 127), np.flatnonzero(image.max(0) > 127)
     ink = Image.fromarray(image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1])
     scale = min(ROWS / ink.height, COLUMNS / ink.width)
