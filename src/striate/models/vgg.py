@@ -106,10 +106,9 @@ class VGG(ConvNet):
 
     @classmethod
     def namings(cls, config: VGGConfig) -> tuple[Naming, ...]:
-        """torchvision and timm number the layers; the authors' Caffe release names them as the paper's heirs do.
+        """torchvision and timm number the layers; the authors' Caffe release names them by stage, as here.
 
-        The release is fed 0 to 255 minus its own mean, blue first. Nobody published weights with local response
-        normalisation by number.
+        The release is fed 0 to 255 minus its own mean, blue first. Numbered weights of A-LRN were never published.
         """
         caffe = Naming(
             publisher="caffe",
