@@ -51,7 +51,7 @@ class SumPool2d(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, C, H', W']."""
-        return F.avg_pool2d(inputs, self.window, self.stride, divisor_override=1)
+        return F.avg_pool2d(inputs, self.window, self.stride) * self.window**2  # ONNX has no divisor of one's own
 
 
 class TrainableSubsampling(nn.Module):
@@ -74,7 +74,7 @@ class TrainableSubsampling(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, C, H/2, W/2]."""
-        total = F.avg_pool2d(inputs, self.window, divisor_override=1)
+        total = F.avg_pool2d(inputs, self.window) * self.window**2  # ONNX has no divisor of one's own
         return total * self.coefficient[:, None, None] + self.bias[:, None, None]
 
 
