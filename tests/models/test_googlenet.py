@@ -177,7 +177,7 @@ def test_the_start_is_caffes():
         "auxiliary.inception_4a.classifier.bias",
         "auxiliary.inception_4d.classifier.bias",
     }
-    assert all(values == {pytest.approx(0.2)} for name, values in biases.items() if name not in zero)
+    assert all(list(values) == pytest.approx([0.2]) for name, values in biases.items() if name not in zero)
 
 
 def test_choices_that_do_not_exist():
