@@ -58,6 +58,8 @@ def train(
         dataset = data
     network = settings.pop("model") if "model" in settings and not _is_text(settings["model"]) else None
     chosen = merged(base, sections_of(settings))
+    if recipe is not None:
+        check_code_named(chosen, {name.rstrip("_") for name in settings})
     return train_and_report(chosen, dataset=dataset, model=network, progress=progress_of(progress))
 
 
@@ -92,7 +94,7 @@ def resume(
     *,
     epochs: int | None = None,
     dataset: Dataset | None = None,
-    model: ConvNet | None = None,
+    model: ConvNet | str | None = None,
     progress: bool | Progress = True,
 ) -> RunResult:
     """Go on with a run that was stopped, to the bit; or train a finished one on to a larger number of `epochs`.
@@ -101,7 +103,7 @@ def resume(
         run: A run folder, its name, or `latest`.
         epochs: The new total; what the run was planned for where nothing is said.
         dataset: The data set that the run was given, where it was given one.
-        model: Likewise its network.
+        model: Likewise its network; `FILE.py:CLASS` for a run of a class of your own, whose file is run.
         progress: Whether to show bars, or a `Progress` of your own.
 
     Raises:
@@ -235,6 +237,21 @@ def run_or_file(text: str | Path, runs: str | Path = "runs") -> Path:
     if path.is_file() or path.suffix == ".safetensors":  # a missing one is reported by who opens it
         return path
     return find_run(str(text), Path(runs)).path
+
+
+def check_code_named(options: TrainOptions, named: set[str]) -> None:
+    """A recipe, which may come from anywhere, makes no code run: a class of one's own is named by the caller.
+
+    Raises:
+        UsageError: `FILE.py:CLASS` in an option that is not among those `named`.
+    """
+    from striate.models.sources import names_code
+
+    for name, value in (("model", options.model.model), ("from", options.model.from_)):
+        if value is not None and name not in named and names_code(value):
+            raise UsageError(
+                f"the recipe names code to be run ({value}), which a recipe cannot", f"give it as --{name} {value}"
+            )
 
 
 def sections_of(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -50,8 +50,8 @@ def command(
 
     RUN is a run folder, its name, `latest`, a model file, published weights (MODEL:WEIGHTS), or a file of weights,
     alone or as MODEL:FILE. IMAGE is a file, a folder, a pattern in quotes such as 'photos/**/*.jpg', or - for standard
-    input: paths, one a line, or the bytes of one image. An image that cannot be read is named, the others go on, and the
-    exit code is 1.
+    input: paths, one a line, or the bytes of one image. An image that cannot be read is named, the others go on, and
+    the exit code is 1.
 
     \b
     Examples:

@@ -46,8 +46,9 @@ def command(data: str | None, resume: str | None, options: TrainOptions, as_json
         if resume is not None:
             _check_resume(data)
             path = api.run_or_file(resume, options.training.runs)
-            result = api.resume(path, epochs=options.schedule.epochs, progress=progress)
+            result = api.resume(path, epochs=options.schedule.epochs, model=options.model.model, progress=progress)
         else:
+            api.check_code_named(options, set(given_options().get("model", {})))
             chosen = merged(options, {"data": {"data": data}} if data else {})
             result = api.train_and_report(chosen, progress=progress)
     except KeyboardInterrupt:
@@ -63,7 +64,11 @@ def _check_resume(data: str | None) -> None:
     refused = ["DATA"] if data is not None else []
     if click.get_current_context().params.get("recipe"):
         refused.append("--recipe")
+    from striate.models.sources import names_code
+
     allowed = {"schedule": {"epochs"}, "training": {"runs"}}
+    if (model := given_options().get("model", {}).get("model")) is not None and names_code(model):
+        allowed["model"] = {"model"}  # the code of a class of one's own is run where it is named only
     for section, values in given_options().items():
         refused += [f"--{name.replace('_', '-')}" for name in values if name not in allowed.get(section, set())]
     if refused:
@@ -108,6 +113,7 @@ def _in_words(scores: Scores) -> str:
 
 def _how_to_go_on(resumed: str | None, options: TrainOptions, started: float) -> str | None:
     """The command that goes on with the run which was interrupted, if it had come to save a state."""
+    from striate.models.sources import full_name, names_code
     from striate.runfolder import RunFolder, find_run, list_runs
 
     runs = Path(options.training.runs)
@@ -119,5 +125,7 @@ def _how_to_go_on(resumed: str | None, options: TrainOptions, started: float) ->
         candidates = list_runs(runs)
     for run in candidates:
         if run.resume.is_dir() and (resumed is not None or run.recipe.stat().st_mtime >= started):
-            return f"`striate train --resume {run.path}` goes on where it stopped"
+            model = options.model.model
+            code = f" --model {full_name(model)}" if model is not None and names_code(model) else ""
+            return f"`striate train --resume {run.path}{code}` goes on where it stopped"
     return None

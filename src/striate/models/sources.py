@@ -45,6 +45,11 @@ def is_own(name: str) -> bool:
     return _OWN.fullmatch(name) is not None
 
 
+def names_code(spelling: str) -> bool:
+    """Whether a spelling of a network begins with `FILE.py:CLASS`."""
+    return re.match(r".+?\.py:[A-Za-z_]\w*(:|$)", spelling) is not None
+
+
 def short_name(source: str) -> str:
     """`FILE.py:CLASS` without folders, as it goes into model files; timm's names as they are."""
     match = _OWN.fullmatch(source)

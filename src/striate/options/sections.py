@@ -72,8 +72,14 @@ class DataOptions:
 class ModelOptions:
     """Which network, and the variations it allows."""
 
-    model: str | None = option(None, "a registered name (see `striate models`) [chosen by image size]")
-    from_: str = option("scratch", "start from: scratch, a run folder or a model file")
+    model: str | None = option(
+        None, "a registered name (`striate models`), timm:NAME, or FILE.py:CLASS for your own [by image size]"
+    )
+    from_: str = option(
+        "scratch",
+        "start from: scratch, a run folder, a model file, MODEL:WEIGHTS such as resnet18:imagenet1k_v1, or weights as "
+        "FILE or MODEL:FILE",
+    )
     activation: str | None = option(
         None,
         "activation, where the network allows the choice",

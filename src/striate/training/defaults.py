@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import nn
 
+from striate.checkpoint import SavedModel
 from striate.data import Dataset, channel_statistics, resolve_augment
 from striate.data.sources.named import canonical_name
 from striate.errors import ModelError, UsageError
@@ -61,8 +62,12 @@ def data_options(dataset: Dataset, asked: DataOptions) -> DataOptions:
     return replace(base, **{name: value for name in FEEDING if (value := getattr(asked, name)) is not None})
 
 
-def resolve(options: TrainOptions, dataset: Dataset, *, given: ConvNet | None = None) -> tuple[TrainOptions, InputSpec]:
-    """`options` with nothing left open, and what the network is fed; `given` is a network not built from the options.
+def resolve(
+    options: TrainOptions, dataset: Dataset, *, given: ConvNet | None = None, start: SavedModel | None = None
+) -> tuple[TrainOptions, InputSpec]:
+    """`options` with nothing left open, and what the network is fed.
+
+    `given` is a network not built from the options, `start` the one whose weights are copied.
 
     Raises:
         UsageError: a combination that cannot be, such as colour augmentation of grey images.
@@ -70,10 +75,13 @@ def resolve(options: TrainOptions, dataset: Dataset, *, given: ConvNet | None = 
     kind = kind_of(dataset)
     row = DEFAULTS[kind]
     train_split = dataset.splits["train"]
-    name = given.architecture.name if given is not None else find_entry(options.model.model or row["model"]).name
-    model = replace(options.model, model=name)
+    if given is not None:
+        name = given.architecture.name
+    else:
+        name = options.model.model or (start.model.architecture.name if start is not None else row["model"])
     entry = find_entry(name)
-    spec = input_spec(options, dataset, entry, given)
+    model = replace(options.model, model=entry.name)
+    spec = input_spec(options, dataset, entry, given) if start is None else fed_as(start.spec, options, dataset)
     data = replace(
         options.data, data=_absolute(options.data.data), data_root=_absolute(options.data.data_root),
         input_size=spec.size[0] if spec.size[0] == spec.size[1] else None, channels=spec.channels, resize=spec.resize,
@@ -136,6 +144,29 @@ def input_spec(options: TrainOptions, dataset: Dataset, entry: ModelEntry, netwo
             measured_mean, measured_std = measured_mean[::-1], measured_std[::-1]
         mean, std = mean or measured_mean, std or measured_std
     return replace(spec, mean=tuple(mean), std=tuple(std))
+
+
+def fed_as(weights: InputSpec, options: TrainOptions, dataset: Dataset) -> InputSpec:
+    """What weights are fed, where the options say nothing else: images come to them, not they to the images.
+
+    Grey images are shown as colours and the other way round; images of other channels get a first layer of their own.
+    """
+    given = options.data
+    convertible = {dataset.channels, weights.channels} <= {1, 3}
+    channels = given.channels or (weights.channels if convertible else dataset.channels)
+    mean, std = (
+        (weights.mean, weights.std)
+        if channels == weights.channels
+        else ((sum(weights.mean) / len(weights.mean),), (sum(weights.std) / len(weights.std),))
+    )
+    return InputSpec(
+        size=(given.input_size, given.input_size) if given.input_size else weights.size, channels=channels,
+        mean=given.mean or mean, std=given.std or std, bits=dataset.bits,
+        resize=given.resize or weights.resize,  # type: ignore[arg-type]
+        crop_fraction=given.crop_fraction or weights.crop_fraction,
+        interpolation=given.interpolation or weights.interpolation,
+        channel_order=given.channel_order or (weights.channel_order if channels == 3 else "RGB"),
+    )  # fmt: skip
 
 
 def _resize_rule(dataset: Dataset, size: tuple[int, int]) -> str:

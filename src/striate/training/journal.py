@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from striate.checkpoint import write_atomically
 from striate.data import Dataset
 from striate.errors import DataError, MissingExtraError, UsageError
+from striate.models.sources import short_name
 from striate.options import TrainOptions, write_recipe
 from striate.runfolder import RunFolder, is_run
 from striate.runtime import seconds_of_start
@@ -37,7 +38,8 @@ def create_run(options: TrainOptions, dataset: Dataset) -> RunFolder:
         path.mkdir(parents=True, exist_ok=True)
         return RunFolder(path)
     stamp = time.strftime("%Y%m%d-%H%M%S")
-    name = f"{stamp}-{options.model.model}-{re.sub(r'[^0-9A-Za-z._-]+', '-', dataset.name)}"
+    words = (short_name(options.model.model or ""), dataset.name)
+    name = "-".join([stamp, *(re.sub(r"[^0-9A-Za-z._-]+", "-", word) for word in words)])
     for attempt in range(1, 1000):
         path = Path(options.training.runs) / (name if attempt == 1 else f"{name}-{attempt}")
         try:

@@ -18,7 +18,8 @@ from striate.errors import UsageError
 from striate.evaluation import evaluate
 from striate.inference import logits_of
 from striate.metrics import score
-from striate.models import ConvNet
+from striate.models import ConvNet, rebuild
+from striate.models.sources import full_name, is_own
 from striate.options import TrainOptions, write_recipe
 from striate.progress import Progress, Silent
 from striate.runfolder import RunFolder
@@ -30,7 +31,7 @@ from striate.training.epoch import train_epoch
 from striate.training.pictures import save_pictures
 from striate.training.planning import RANGE_TEST_RATES, fit_batch, parse_duration, plan_for_budget, range_test
 from striate.training.session import Session, evaluation_batch, lengthen_schedule, open_session
-from striate.training.start import build_model, locate_start, start_weights
+from striate.training.start import SCRATCH, build_model, locate_start, open_start, start_weights
 from striate.training.state import gather_state, restore_state
 
 SILENT = Silent()
@@ -61,16 +62,19 @@ def train(
             progress.say(note)
         check_feasible(dataset, model)
         options = locate_start(replace(options, data=data_options(dataset, options.data)))
-        options, spec = resolve(options, dataset, given=model)
+        if model is not None and options.model.from_ != SCRATCH:
+            raise UsageError("a network that is given has its weights: --from goes with --model by name")
+        start = open_start(options, progress)
+        options, spec = resolve(options, dataset, given=model, start=start)
         budget = parse_duration(options.training.budget) if options.training.budget is not None else None
     with watch.phase("prepare"):
         seed_everything(options.training.seed, deterministic=options.runtime.deterministic)
-        model = build_model(options, spec, dataset.labels) if model is None else model
+        model = build_model(options, spec, dataset.labels, start, progress) if model is None else model
         options = resolve_runtime(resolve_rate(options, dataset, model))
         run = journal.create_run(options, dataset)
         with journal.removed_if_nothing_comes_of_it(run):
             session = open_session(_provisional(options), spec, dataset, run, model)
-            start_weights(session, progress)
+            start_weights(session)
             session = _measure_once(options, session, budget, progress)
         facts = environment(session.device) | {"precision": session.precision, "phases": watch.phases}
         journal.write_start(run, session.options, dataset, facts)
@@ -82,11 +86,14 @@ def train(
 @denormals_flushed()
 def resume(
     run: RunFolder | Path | str, *, epochs: int | None = None, dataset: Dataset | None = None,
-    model: ConvNet | None = None, progress: Progress = SILENT,
+    model: ConvNet | str | None = None, progress: Progress = SILENT,
 ) -> RunResult:  # fmt: skip
     """Go on with a run exactly where its last saved state stands, or train a finished run on to `epochs`.
 
+    A run of a class of one's own needs `model` as `FILE.py:CLASS`: a run folder makes no code run.
+
     Raises:
+        ModelError: a network that cannot be built again, or code that is not named.
         CheckpointError: no usable state; what is there stays untouched.
         DataError: the data changed since the run began.
     """
@@ -94,6 +101,9 @@ def resume(
     watch = journal.Stopwatch()
     with watch.phase("load"):
         options = run.read_recipe()
+        code = full_name(model) if isinstance(model, str) else None
+        if code is not None:
+            options = replace(options, model=replace(options.model, model=code))
         state, warning = load_state(run.resume)
         if warning:
             progress.warn(warning)
@@ -101,10 +111,13 @@ def resume(
         journal.check_same_data(run, dataset)
         if epochs is not None and epochs != options.schedule.epochs:
             options = _train_on(options, epochs, state["epoch"], run)
-        options, spec = resolve(options, dataset, given=model)
+        given = model if isinstance(model, ConvNet) else None
+        network = given if given is not None else rebuild(state["architecture"], start=False, code=code)
+        if code and network.architecture.config.get("sha256") != state["architecture"]["config"].get("sha256"):
+            progress.warn(f"the file of {network.architecture.name} has changed since {run.name} began")
+        options, spec = resolve(options, dataset, given=given)
     seed_everything(options.training.seed, deterministic=options.runtime.deterministic)
-    model = build_model(options, spec, dataset.labels) if model is None else model
-    session = open_session(options, spec, dataset, run, model)
+    session = open_session(options, spec, dataset, run, network)
     restore_state(session, state)
     if state["planned_epochs"] != options.schedule.epochs:
         session.position.stopped_early = False
@@ -228,7 +241,8 @@ def _save_weights(session: Session, path: Path, network: torch.nn.Module, scores
 def _finish(session: Session, progress: Progress) -> dict[str, Scores]:
     """Evaluate the best weights on validation and, once, on the test split; write scores, predictions, pictures."""
     run, dataset = session.run, session.dataset
-    saved = load_model(run.model)
+    name = session.options.model.model
+    saved = load_model(run.model, code=name if name is not None and is_own(name) else None)
     scores: dict[str, Scores] = {}
     tables, row_splits = [], []
     for name in ("val", "test"):
@@ -299,10 +313,10 @@ def _train_on(options: TrainOptions, epochs: int, done: int, run: RunFolder) -> 
 
 
 def _headline(session: Session) -> str:
-    options, splits = session.options, session.dataset.splits
+    options, splits, name = session.options, session.dataset.splits, session.model.architecture.name
     counts = ", ".join(f"{len(split)} {name}" for name, split in splits.items())
     return (
-        f"{options.model.model} on {session.dataset.name} ({counts}; {len(session.dataset.labels)} classes), "
+        f"{name} on {session.dataset.name} ({counts}; {len(session.dataset.labels)} classes), "
         f"{options.schedule.epochs} epochs of {session.batches_per_epoch} batches of {options.optimizer.batch_size}, "
         f"{session.device} {session.precision} → {session.run.path}"
     )

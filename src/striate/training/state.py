@@ -31,6 +31,7 @@ class Position:
 def gather_state(session: Session) -> dict[str, Any]:
     """The session as plain values and tensors; what it holds is read-only until the file is written."""
     return {
+        "architecture": session.model.architecture.to_dict(),
         "model": session.model.state_dict(),
         "optimizer": session.optimizer.state_dict(),
         "schedule": session.schedule.state_dict(),
