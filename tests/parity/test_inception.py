@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from striate.models import create_model, family_class, find_entry, load_reference
+from striate.models.reference import fit_state
 
 CLASSES = 5
 slow = pytest.mark.slow
@@ -108,6 +109,26 @@ def test_timm(name, reference, side, changes):
     timm = pytest.importorskip("timm", reason="timm is the reference")
     torch.manual_seed(0)
     compare(name, timm.create_model(reference, num_classes=CLASSES), side, **changes)
+
+
+def test_every_published_name_is_understood():
+    models = pytest.importorskip("torchvision", reason="torchvision is the reference").models
+    timm = pytest.importorskip("timm", reason="timm is the reference")
+    with torch.device("meta"):
+        published = {
+            "inception_v3": [models.inception_v3(init_weights=False), timm.create_model("inception_v3")],
+            "inception_v4": [timm.create_model("inception_v4")],
+            "inception_resnet_v2": [timm.create_model("inception_resnet_v2")],
+            "xception": [timm.create_model("legacy_xception")],
+        }
+        for name, references in published.items():
+            ours = create_model(name, start=False)
+            for theirs in references:
+                fit = fit_state(ours, theirs.state_dict())
+                assert fit.complete
+                assert fit.naming.publisher in find_entry(name).reference
+                with_auxiliary = hasattr(theirs, "AuxLogits") and theirs.AuxLogits is not None
+                assert bool(fit.no_auxiliary) == (name == "inception_v3" and not with_auxiliary)
 
 
 def test_networks_that_nobody_published_have_no_naming():

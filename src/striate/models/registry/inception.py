@@ -75,7 +75,7 @@ TABLE: tuple[ModelEntry, ...] = (
             _score(22.706, 6.55, "1 crop", "torchvision IMAGENET1K_V1"),
             _score(22.0, 6.1, "1 crop", "TF-Slim"),
         ),
-        reference="torchvision:inception_v3",
+        reference="torchvision:inception_v3, timm:inception_v3",
         differs="the paper says 5 billion multiply-adds (4.8 in table 3) and under 25 million parameters; the network "
         "that its authors released, counted here, has 5.71 billion. torchvision and timm count padding in average "
         "pooling (option pool_counts_padding)",
