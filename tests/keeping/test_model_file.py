@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from striate.checkpoint import load_model, save_model, write_atomically
 from striate.errors import CheckpointError
+from striate.hub.files import read_state
 from striate.models import create_model
 from striate.spec import InputSpec, Labels
 
@@ -136,6 +137,21 @@ def test_pickles_are_refused_unopened(tmp_path):
     refuse(tmp_path / "bare.safetensors", "pickled")
     refuse(tmp_path / "archive.safetensors", "pickled")
     assert not (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize("length", [b"\x80\x02", b"\x80\x04", b"\x80\x05"])
+def test_a_header_whose_length_begins_as_a_pickle_does_is_no_pickle(tmp_path, length):
+    """640, 1152 and 1408 bytes are written 80 02, 80 04 and 80 05, which are the first bytes of pickles too."""
+    path = tmp_path / "model.safetensors"
+    for spaces in range(0, 1400, 4):
+        save_file({"weight": torch.ones(3)}, path, metadata={"note": " " * spaces})
+        if path.read_bytes()[:2] == length:
+            break
+    else:
+        raise AssertionError("no such header came up")
+    assert torch.equal(read_state(path)["weight"], torch.ones(3))
+    error = refuse(path)  # it is no model file, and that is what is said
+    assert "pickled" not in error.message
 
 
 def test_foreign_safetensors(tmp_path):

@@ -153,10 +153,11 @@ def _find(path: Path) -> Path:
 def _read(file: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
     try:
         with open(file, "rb") as opened:
-            start = opened.read(8)
+            start = opened.read(9)
     except OSError as error:
         raise CheckpointError(f"cannot read {file}: {(error.strerror or str(error)).lower()}") from error
-    if start[:2] in (b"PK", b"\x80\x02", b"\x80\x04", b"\x80\x05"):  # torch.save's archive, or a bare pickle
+    # torch.save's archive, or a bare pickle; but \x80 is also what the length of one header in 32 begins with
+    if start[:2] in (b"PK", b"\x80\x02", b"\x80\x04", b"\x80\x05") and start[8:] != b"{":
         raise CheckpointError(
             f"{file} is a pickled PyTorch file, which can run code when it is opened",
             "a model file is a .safetensors file of Striate's own; weights of others are spelt MODEL:FILE",

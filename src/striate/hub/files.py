@@ -42,10 +42,10 @@ def read_state(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"cannot read {path}: {reason}", "check the path for a typing mistake") from error
     if not start:
         raise CheckpointError(f"{path} is empty", "fetch or copy it again")
-    if start[:2] == b"PK" or start[:1] == b"\x80":
-        state = _unpickled(path, size)
-    elif _is_safetensors(start, size):
+    if _is_safetensors(start, size):  # first: \x80 is also what the length of one header in 32 begins with
         state = _safetensors(path, size)
+    elif start[:2] == b"PK" or start[:1] == b"\x80":
+        state = _unpickled(path, size)
     else:
         raise CheckpointError(f"{path} holds no weights: it is {_kind(path, start)}", _expected())
     return _checked(path, state)
