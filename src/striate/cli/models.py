@@ -10,6 +10,7 @@ import click
 
 from striate.cli.common import json_flag, print_json, say, striate_command
 from striate.errors import UnknownNameError
+from striate.hub.published import listed
 from striate.spec import ModelEntry
 
 
@@ -47,6 +48,7 @@ def row_of(entry: ModelEntry) -> dict[str, Any]:
         "aliases": list(entry.aliases),
         "title": entry.title,
         "published": [asdict(score) for score in entry.published],
+        "weights": listed(entry),
     }
 
 

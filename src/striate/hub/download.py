@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -202,7 +203,7 @@ def _part(place: Path) -> Iterator[Path]:
                 os.unlink(place.with_name(f".{place.name}.lock"))
             os.close(lock)
         return
-    private = place.with_name(f".{place.name}.{os.getpid()}.part")
+    private = place.with_name(f".{place.name}.{os.getpid()}-{threading.get_native_id()}.part")
     try:
         yield private
     finally:
