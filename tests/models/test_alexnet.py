@@ -1,4 +1,4 @@
-"""AlexNet, ZFNet and Network in Network: what each layer does and in which order, how they start, that two of them learn."""
+"""AlexNet, ZFNet and Network in Network: what each layer does and in which order, how they start and learn."""
 
 import gzip
 from pathlib import Path
