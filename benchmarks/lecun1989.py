@@ -9,7 +9,8 @@ to be had; MNIST stands in. A drawing is a MNIST digit, its ink scaled to fit 16
 
 Every seed draws other digits, another split and other weights, the same for all five networks. One `striate train`
 for each network and seed; the test images are its `val` split, and its last epoch is what counts, so nothing is chosen
-by them. The recipe's rule and rate were chosen by the training error alone, on the digits of seed 100.
+by them. Each network has the rate, of 0.0003, 0.001, 0.003 and 0.01, that did best on the digits of seeds 100 and 101,
+which are not among the results: at one rate for all, the unconstrained networks saturate and fare far worse.
 """
 
 from __future__ import annotations
@@ -49,6 +50,13 @@ PAPER = {  # per cent correct of the report's 160
     "lecun1989_net4": 94.0,
     "lecun1989_net5": 98.4,
 }
+RATES = {
+    "lecun1989_net1": 0.0003,
+    "lecun1989_net2": 0.001,
+    "lecun1989_net3": 0.003,
+    "lecun1989_net4": 0.003,
+    "lecun1989_net5": 0.003,
+}
 SETS = ("drawn", "unseen")
 
 
@@ -57,9 +65,11 @@ def main() -> None:
     path = Path(args.out or RESULTS / "lecun1989.json")
     images, labels = mnist(Path(args.mnist))
     result = provenance("benchmarks/lecun1989.py") | {
-        "command": ["striate", "train", "SET", "--recipe", "lecun1989", "--model", "NETWORK", "--threads", "1"],
+        "command": ["striate", "train", "SET", "--recipe", "lecun1989", "--model", "NETWORK", "--lr", "RATE"],
         "versions": versions(sys.executable, ("striate", "torch", "numpy", "pillow"), ("striate",)),
         "paper": PAPER,
+        "rates": RATES,
+        "threads": 1,
         "runs": [],
     }
     for seed in range(args.seeds):
@@ -137,7 +147,18 @@ def train_once(folder: Path, network: str, seed: int, scratch: str) -> dict[str,
     """One training, whole process: per cent correct of the test images, or the end of its error message."""
     run_folder = Path(scratch) / network
     command = [*striate_command(), "train", str(folder), "--recipe", "lecun1989", "--model", network]
-    command += ["--seed", str(seed), "--threads", "1", "--no-report", "--run-dir", str(run_folder), "--json"]
+    command += [
+        "--lr",
+        str(RATES[network]),
+        "--seed",
+        str(seed),
+        "--threads",
+        "1",
+        "--no-report",
+        "--run-dir",
+        str(run_folder),
+        "--json",
+    ]
     finished = run_process(command, keep_path=True)
     answer = finished.json
     if finished.returncode or answer is None:
