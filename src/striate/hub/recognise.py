@@ -31,7 +31,7 @@ class Candidate:
 
 
 def recognised(state: Mapping[str, Any]) -> list[Candidate]:
-    """Every registered network that the weights fit completely.
+    """Every registered network that the weights fit completely, with as few changes to it as can be.
 
     Raises:
         ModelError: they hold no tensors, or fit none; the message names the nearest network and its first misfits.
@@ -46,7 +46,8 @@ def recognised(state: Mapping[str, Any]) -> list[Candidate]:
     found = [Candidate(entry=entry, fitted=one) for entry in near if (one := _fitted(entry, tensors)) is not None]
     complete = [one for one in found if one.fitted.fit.complete]
     if complete:
-        return complete
+        fewest = min(map(_changed, complete))
+        return [one for one in complete if _changed(one) == fewest]
     others = sorted(entries(), key=lambda entry: abs(entry.params - count))[:_TRIED] if not found else []
     found += [Candidate(entry=entry, fitted=one) for entry in others if (one := _fitted(entry, tensors)) is not None]
     nearest = min(found, key=lambda one: one.fitted.fit.misfits)
@@ -66,6 +67,12 @@ def _speaks_of(entry: ModelEntry, tensors: Mapping[str, Tensor]) -> bool:
         sum(renamed_key(naming, key).startswith(_PARTS) for key in tensors) >= _ENOUGH * len(tensors)
         for naming in namings
     )
+
+
+def _changed(one: Candidate) -> int:
+    """How many fields of the registered config these weights need otherwise: they may make it another network."""
+    config = family_class(one.entry).config_type(**one.entry.config)
+    return sum(getattr(config, key) != value for key, value in one.fitted.given.items() if key != "grid")
 
 
 def _fitted(entry: ModelEntry, tensors: Mapping[str, Tensor]) -> Fitted | None:

@@ -33,7 +33,12 @@ class Adapted:
 
 
 def adapted(
-    make: Make, state: Mapping[str, Any], *, classes: int | None = None, in_channels: int | None = None
+    make: Make,
+    state: Mapping[str, Any],
+    *,
+    classes: int | None = None,
+    in_channels: int | None = None,
+    other_classes: bool = False,
 ) -> Adapted:
     """The network that `make` builds with the weights of `state`.
 
@@ -42,6 +47,7 @@ def adapted(
         state: a state dict in any naming of the network's family.
         classes: None for those of the weights; another number starts a new head.
         in_channels: None for those of the weights; another number adapts the first layer.
+        other_classes: start a new head though the number is the same, since the classes are not.
 
     Raises:
         ModelError: the weights are not of this network; the message names the first that do not fit.
@@ -54,7 +60,7 @@ def adapted(
             "give the network that they are of: MODEL:FILE, or the FILE alone to have it recognised",
         )
     wanted = {"classes": classes or measure["classes"], "in_channels": in_channels or measure["in_channels"]}
-    new_head = wanted["classes"] != measure["classes"]
+    new_head = other_classes or wanted["classes"] != measure["classes"]
     changes, given = list(found.changes), dict(found.given)
     lacking = [name for name in fit.no_auxiliary if name in found.own]
     if lacking and "auxiliary" in found.config_fields:
@@ -70,9 +76,8 @@ def adapted(
     if new_head:
         for name in found.by_classes:
             tensors.pop(name, None)
-        changes.append(
-            f"new head for {wanted['classes']} classes, started randomly: the weights have {measure['classes']}"
-        )
+        theirs = measure["classes"] if wanted["classes"] != measure["classes"] else "others"
+        changes.append(f"new head for {wanted['classes']} classes, started randomly: the weights have {theirs}")
     if wanted["in_channels"] != measure["in_channels"]:
         for name in found.by_channels:
             tensors[name] = other_channels(tensors[name], wanted["in_channels"])

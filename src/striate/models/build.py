@@ -87,7 +87,8 @@ def rebuild(architecture: Architecture | Mapping[str, Any], *, start: bool = Tru
 
 def code_hint(name: str) -> str:
     """How a network of one's own class is spelt."""
-    return f"PATH/{short_name(name)}:RUN, or :FILE in place of RUN"
+    path = f"PATH/{short_name(name)}"
+    return f"{path}:RUN or {path}:FILE; with --resume RUN, --model {path}"
 
 
 def _with_defaults(entry: ModelEntry) -> ModelEntry:

@@ -77,22 +77,24 @@ def open_network(
 
 def refitted(
     saved: SavedModel,
+    labels: Labels,
     *,
-    classes: int | None = None,
     in_channels: int | None = None,
     input_size: tuple[int, int] | None = None,
     variations: Mapping[str, Any] | None = None,
     code: str | None = None,
     progress: Progress | None = None,
 ) -> SavedModel:
-    """`saved` made to measure, as `open_network` does it; its weights are copied, and it stays what it was.
+    """`saved` made to measure for classes `labels`, as `open_network` does it; `saved` stays what it was.
+
+    A network of other classes, or of the same in another order, gets a new head, whatever their number.
 
     Raises:
         ModelError: what is asked for does not go with the weights.
     """
     given = {key: value for key, value in (variations or {}).items() if value is not None}
-    asked = _Asked(classes=classes, in_channels=in_channels, input_size=input_size, variations=given)
-    result = _refitted(saved, asked, code)
+    asked = _Asked(classes=len(labels), in_channels=in_channels, input_size=input_size, variations=given)
+    result = _refitted(saved, asked, code, labels)
     _tell(result, progress or Silent())
     return result
 
@@ -160,18 +162,21 @@ def _of_ours(read: Spelling, asked: _Asked) -> SavedModel:
     return _refitted(saved, asked, read.model if own else None) if asked.changes(saved) else saved
 
 
-def _refitted(saved: SavedModel, asked: _Asked, code: str | None) -> SavedModel:
+def _refitted(saved: SavedModel, asked: _Asked, code: str | None, wanted: Labels | None = None) -> SavedModel:
     record = saved.model.architecture
 
     def make(*, start: bool = True, classes: int | None = None, in_channels: int | None = None, **changes: Any) -> Any:
-        wanted = replace(
+        figures = replace(
             record, classes=classes or record.classes, in_channels=in_channels or record.in_channels,
             input_size=asked.input_size or record.input_size, config={**record.config, **asked.variations, **changes},
         )  # fmt: skip
-        return rebuild(wanted, start=start, code=code)
+        return rebuild(figures, start=start, code=code)
 
-    result = adapted(make, saved.model.state_dict(), classes=asked.classes, in_channels=asked.in_channels)
-    labels = saved.labels if len(saved.labels) == result.model.architecture.classes else None
+    result = adapted(
+        make, saved.model.state_dict(), classes=asked.classes, in_channels=asked.in_channels,
+        other_classes=wanted not in (None, saved.labels),
+    )  # fmt: skip
+    labels = wanted or (saved.labels if len(saved.labels) == result.model.architecture.classes else None)
     return _saved(result, saved.spec, labels, saved.notes, saved.path)
 
 

@@ -70,7 +70,7 @@ def build_model(
         )
     code = options.model.model if is_own(options.model.model) else None
     fitted = refitted(
-        start, classes=len(labels), in_channels=spec.channels, input_size=spec.size, variations=given, code=code,
+        start, labels, in_channels=spec.channels, input_size=spec.size, variations=given, code=code,
         progress=progress,
     )  # fmt: skip
     return fitted.model
