@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 from striate.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from striate.anatomy import Anatomy as Anatomy
+    from striate.anatomy import anatomy_of as anatomy_of
     from striate.api import check as check
     from striate.api import evaluate as evaluate
     from striate.api import load as load
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
     from striate.spec import Scores as Scores
 
 _PUBLIC: dict[str, tuple[str, ...]] = {
+    "striate.anatomy": ("Anatomy", "anatomy_of"),
     "striate.api": ("check", "evaluate", "load", "load_data", "resume", "train"),
     "striate.data": ("CheckReport", "Dataset"),
     "striate.errors": (

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from math import floor
 from typing import Any
 
-from striate.errors import UnknownNameError, UsageError
+from striate.errors import UnknownNameError, UsageError, nearest
 
 KINDS = ("conv", "transposed", "pool")
 PADDINGS: dict[str, str] = {
@@ -123,10 +122,21 @@ def layer_arithmetic(
         raise UsageError(f"{groups} groups do not divide {channels} channels and {filters} filters")
     if kind == "pool" and filters != channels:
         raise UsageError(f"pooling {channels} channels gives {channels}, not {filters}", "leave `filters` away")
-    pairs = [_pair(name, value) for name, value in _numbers(input, kernel, stride, dilation, extra).items()]
-    pads = _pair("padding", padding) if not isinstance(padding, str) else (padding, padding)
+    pads = (padding, padding) if isinstance(padding, str) else _pair("padding", padding)
+    numbers = {"input": input, "kernel": kernel, "stride": stride, "dilation": dilation, "extra": extra}
+    pairs = {name: _pair(name, value) for name, value in numbers.items()}
     make = _enlarged if kind == "transposed" else _window
-    first, second = (make(*(pair[i] for pair in pairs), pads[i]) for i in (0, 1))
+    first, second = (
+        make(
+            pairs["input"][i],
+            pairs["kernel"][i],
+            stride=pairs["stride"][i],
+            dilation=pairs["dilation"][i],
+            extra=pairs["extra"][i],
+            padding=pads[i],
+        )
+        for i in (0, 1)
+    )
     weights = 0 if kind == "pool" else first.kernel * second.kernel * channels * filters // groups
     positions = first.input * second.input if kind == "transposed" else first.output * second.output
     return LayerArithmetic(
@@ -171,8 +181,6 @@ def parse(text: str) -> LayerArithmetic:
 
 
 def _known(word: str) -> str:
-    from striate.errors import nearest
-
     near = nearest(word, (*WORDS, *KINDS), 1)
     hint = f"did you mean {near[0]}? " if near and near[0] != word else ""
     return f"{hint}words: {', '.join(WORDS)}; kinds: {', '.join(KINDS)}. Example: input 227 kernel 11 stride 4"
@@ -192,10 +200,6 @@ def _value(word: str, text: str) -> Any:
     return tuple(numbers)
 
 
-def _numbers(input: Any, kernel: Any, stride: Any, dilation: Any, extra: Any) -> Mapping[str, Any]:
-    return {"input": input, "kernel": kernel, "stride": stride, "dilation": dilation, "extra": extra}
-
-
 def _pair(name: str, value: int | tuple[int, int]) -> tuple[int, int]:
     pair = (value, value) if isinstance(value, int) else (value[0], value[1])
     least = 0 if name in ("padding", "extra") else 1
@@ -204,7 +208,7 @@ def _pair(name: str, value: int | tuple[int, int]) -> tuple[int, int]:
     return pair
 
 
-def _window(size: int, kernel: int, stride: int, dilation: int, extra: int, padding: int | str) -> Side:
+def _window(size: int, kernel: int, *, stride: int, dilation: int, extra: int, padding: int | str) -> Side:
     if extra:
         raise UsageError("`extra` belongs to transposed convolutions")
     extent = dilation * (kernel - 1) + 1
@@ -235,7 +239,7 @@ def _window(size: int, kernel: int, stride: int, dilation: int, extra: int, padd
     )
 
 
-def _enlarged(size: int, kernel: int, stride: int, dilation: int, extra: int, padding: int | str) -> Side:
+def _enlarged(size: int, kernel: int, *, stride: int, dilation: int, extra: int, padding: int | str) -> Side:
     if isinstance(padding, str) and padding != "valid":
         raise UsageError(f"padding {padding} is not defined for a transposed convolution", "give pixels, or valid")
     pad = 0 if isinstance(padding, str) else padding

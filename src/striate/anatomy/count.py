@@ -18,13 +18,18 @@ AUXILIARY = "auxiliary"
 
 
 def anatomy_of(
-    model: nn.Module, input_size: int | Sequence[int] | None = None, in_channels: int | None = None
+    model: nn.Module,
+    input_size: int | Sequence[int] | None = None,
+    in_channels: int | None = None,
+    *,
+    training: bool = True,
 ) -> Anatomy:
     """Layer by layer the operation, shape, parameters, multiply-accumulates, memory and receptive field of `model`.
 
     Any `nn.Module` that takes images [B, in_channels, *input_size]; one side stands for a square, a sequence of one for
     signals [B, C, L]. Networks of ours know their size and channels. Nothing is computed, and the network is left as it
-    was: it is followed on meta tensors, in evaluation mode; what training keeps in memory, in training mode.
+    was: it is followed on meta tensors, in evaluation mode; and once more in training mode for what training keeps in
+    memory, unless `training` is false.
 
     Raises:
         UsageError: a size or number of channels is needed and not known.
@@ -38,7 +43,7 @@ def anatomy_of(
     learned = dict(model.named_parameters())
     own = {name: value for name, value in learned.items() if not name.startswith(f"{AUXILIARY}.")}
     try:
-        kept, by_layer = training_bytes(model, shape)
+        kept, by_layer = training_bytes(model, shape) if training else (0, {})
     except ModelError:  # a network for inference only
         kept, by_layer = 0, {}
     return Anatomy(

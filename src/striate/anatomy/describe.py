@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from striate.anatomy.rules import Call, dimensions_of, each
+from striate.anatomy.calls import Call, dimensions_of, each
 
 _WORDS = {
     "native_batch_norm": "batch norm",

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils._pytree import tree_leaves
 
+from striate.anatomy.calls import Call, NoRuleError, each
 from striate.anatomy.describe import words_for, words_for_module
 from striate.anatomy.fields import Field, of_image, whole
-from striate.anatomy.rules import POINTWISE, SHAPE_ONLY, VIEWS, Call, NoRuleError, each, field_after
+from striate.anatomy.rules import POINTWISE, SHAPE_ONLY, VIEWS, field_after
 from striate.anatomy.shapes import MetaMode
 from striate.anatomy.table import BYTES, Layer
 from striate.errors import ModelError
@@ -90,7 +91,7 @@ def meta_values(model: nn.Module) -> dict[str, Tensor]:
     """Shapes without memory for every parameter and buffer."""
     values = {}
     for name, value in (*model.named_parameters(), *model.named_buffers()):
-        if isinstance(value, nn.parameter.UninitializedTensorMixin):
+        if nn.parameter.is_lazy(value):
             raise ModelError(f"{name} has no shape yet", "run the lazy network once on an image before")
         values[name] = value.detach().to("meta").requires_grad_(value.requires_grad)
     return values

@@ -17,6 +17,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "evaluate": ("striate.cli.evaluate", "Score a trained network on a split or on other data."),
     "predict": ("striate.cli.predict", "Rank the classes of image files, folders or standard input."),
     "models": ("striate.cli.models", "List the architectures with their papers and sizes."),
+    "anatomy": ("striate.cli.anatomy", "Show a network layer by layer: shapes, costs, receptive fields."),
+    "compare": ("striate.cli.compare", "Show networks side by side, and their accuracy over operations."),
     "report": ("striate.cli.report", "Write the report of a run folder again."),
     "runs": ("striate.cli.runs", "List, filter and prune run folders."),
 }
