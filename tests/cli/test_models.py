@@ -29,10 +29,10 @@ def test_json_lists_every_architecture_with_the_promised_fields():
 @pytest.mark.parametrize(
     ("pattern", "names"),
     [
-        ("LeNet", ["lenet5_1998", "lenet5_dense"]),
-        ("resnet20", ["cifar_resnet20"]),  # an alias
+        ("LeNet5", ["lenet5_1998", "lenet5_dense"]),
+        ("vgg16", ["vgg_d", "vgg16_bn"]),  # an alias and a name
         ("resnet18*", ["resnet18", "resnet18_a"]),
-        ("resnet_cifar", [f"cifar_resnet{depth}" for depth in (20, 32, 44, 56, 110)]),  # a family
+        ("compact", ["compact_s", "compact_m", "compact_l"]),  # a family
     ],
 )
 def test_pattern(pattern, names):
@@ -45,6 +45,13 @@ def test_table_shows_names_sizes_and_papers():
     assert "60,000" in output
     assert "LeCun" in output
     assert all(len(line) <= 120 for line in run().splitlines())
+
+
+def test_published_weights_are_listed():
+    rows = {row["name"]: row for row in json.loads(run("--json"))["models"]}
+    assert rows["resnet50_v1_5"]["weights"] == ["resnet50:imagenet1k_v1", "resnet50:imagenet1k_v2"]
+    assert rows["vgg_d"]["weights"] == ["vgg16:imagenet1k_v1"]
+    assert rows["resnet50"]["weights"] == rows["lenet5_1998"]["weights"] == []
 
 
 def test_no_match_is_answered_with_the_nearest():

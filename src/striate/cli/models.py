@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from fnmatch import fnmatch
+from textwrap import wrap
 from typing import Any
 
 import click
@@ -12,6 +13,8 @@ from striate.cli.common import json_flag, print_json, say, striate_command
 from striate.errors import UnknownNameError
 from striate.hub.published import listed
 from striate.spec import ModelEntry
+
+_WIDTH = 120  # characters of a line
 
 
 @striate_command("models")
@@ -53,21 +56,19 @@ def row_of(entry: ModelEntry) -> dict[str, Any]:
 
 
 def table_of(chosen: list[ModelEntry]) -> list[str]:
-    """A line of headings, then one line for each architecture and one for each paper at its first occurrence."""
+    """A line of headings, then the lines of each architecture and one for each paper at its first occurrence."""
     name_width = max(len(entry.name) for entry in chosen)
-    also_width = max(len(", ".join(entry.aliases)) for entry in chosen)
-    lines = [f"{'name':{name_width}}  {'input':>9}  {'params':>10}  {'MACs':>7}  {'also':{also_width}}  what"]
+    lines = [f"{'name':{name_width}}  {'input':>9}  {'params':>11}  {'MACs':>7}  what"]
     paper = None
     for entry in chosen:
         if entry.paper != paper:
             paper = entry.paper
             lines += ["", entry.paper]
         size = "x".join(str(side) for side in (entry.input.channels, *entry.input.size))
-        also = ", ".join(entry.aliases)
-        lines.append(
-            f"{entry.name:{name_width}}  {size:>9}  {entry.params:>10,}  {short(entry.macs):>7}  {also:{also_width}}  "
-            f"{entry.title}{_published(entry)}"
-        )
+        figures = f"{entry.name:{name_width}}  {size:>9}  {entry.params:>11,}  {short(entry.macs):>7}  "
+        also = f"; also {', '.join(entry.aliases)}" if entry.aliases else ""
+        text = f"{entry.title}{_published(entry)}{also}"
+        lines += wrap(text, _WIDTH, initial_indent=figures, subsequent_indent=" " * len(figures))
     return [line.rstrip() for line in lines]
 
 
