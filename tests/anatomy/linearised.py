@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from unittest.mock import patch
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from striate.layers.activations import Maxout, ScaledTanh
@@ -19,7 +21,7 @@ _GONE = (
 
 
 def linearised(model: nn.Module) -> nn.Module:
-    """Activations and normalisation removed, maxima replaced by means, every weight positive, in float64."""
+    """Activations and normalisation removed, every weight positive, in float64; `boxes` takes means for maxima."""
     model = _replaced(copy.deepcopy(model)).double().eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -31,9 +33,6 @@ def linearised(model: nn.Module) -> nn.Module:
 def _replaced(module: nn.Module) -> nn.Module:
     if isinstance(module, _GONE):
         return nn.Identity()
-    if isinstance(module, nn.MaxPool2d):
-        assert module.dilation in (1, (1, 1))
-        return nn.AvgPool2d(module.kernel_size, module.stride, module.padding, module.ceil_mode)
     for name, child in module.named_children():
         setattr(module, name, _replaced(child))
     return module
@@ -42,7 +41,8 @@ def _replaced(module: nn.Module) -> nn.Module:
 def boxes(net: nn.Module, shape: Sequence[int]) -> tuple[list[tuple[int, int] | None], list[tuple[int, int] | None]]:
     """The rows, and the columns, of the image [C, H, W] that the units down the middle and across it depend on."""
     image = torch.zeros(1, *shape, dtype=torch.float64, requires_grad=True)
-    out = net(image)
+    with patch.object(F, "max_pool2d", _mean):
+        out = net(image)
     height, width = out.shape[-2:]
     rows = [_extent(_gradient(out[:, :, i, width // 2].sum(), image).any(1)) for i in range(height)]
     columns = [_extent(_gradient(out[:, :, height // 2, j].sum(), image).any(0)) for j in range(width)]
@@ -65,6 +65,13 @@ def every_box(net: nn.Module, shape: Sequence[int]) -> dict[tuple[int, int], tup
             rows, columns = _extent(reached.any(1)), _extent(reached.any(0))
             found[i, j] = None if rows is None or columns is None else (rows, columns)
     return found
+
+
+def _mean(maps, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
+    """Stands in for the largest value of each window."""
+    assert dilation in (1, (1, 1))
+    assert not return_indices
+    return F.avg_pool2d(maps, kernel_size, stride, padding, ceil_mode)
 
 
 def _gradient(value: Tensor, image: Tensor) -> Tensor:

@@ -111,8 +111,8 @@ def draw_chart(bubbles: Sequence[Bubble], path: Path, *, dataset: str) -> None:
     panel.set_xscale("log")
     panel.set_xlabel("multiply-accumulates of one image")
     panel.set_ylabel(f"top-1 accuracy, per cent ({dataset})")
-    panel.xaxis.set_major_formatter(lambda value, _place: _short(value))
     panel.margins(0.08)
+    _operations_axis(panel)
     panel.grid(color="#e4e4e4", linewidth=0.6, which="both")
     panel.set_axisbelow(True)
     panel.spines[["top", "right"]].set_visible(False)
@@ -122,15 +122,39 @@ def draw_chart(bubbles: Sequence[Bubble], path: Path, *, dataset: str) -> None:
     _save(figure, path)
 
 
-# The word that a protocol begins with, its marker, and what the legend calls it.
-_MARKERS = (("1 crop", "o", "one crop"), ("centre crop", "o", "one crop"), ("10 crop", "s", "ten crops"))
-_OTHER, _OWN = ("D", "other protocols"), ("*", "measured here")
+def _operations_axis(panel: Any) -> None:
+    """Counts with their unit; between the powers of ten only where there is room."""
+    from matplotlib.ticker import NullFormatter
+
+    least, most = panel.get_xlim()
+    panel.xaxis.set_major_formatter(lambda value, _place: _short(value))
+    few = most / least < 30
+
+    def between(value: float, _place: int) -> str:
+        return _short(value) if f"{value:e}"[0] in "25" else ""
+
+    panel.xaxis.set_minor_formatter(between if few else NullFormatter())
+
+
+# Protocols: marker, and what the legend calls it.
+_ONE, _TEN, _OTHER, _OWN = (
+    ("o", "one crop, or the whole image"),
+    ("s", "ten crops"),
+    ("D", "more crops, scales or networks"),
+    ("*", "measured here"),
+)
 
 
 def _marker(bubble: Bubble) -> str:
     if bubble.own:
         return _OWN[0]
-    return next((mark for begin, mark, _ in _MARKERS if bubble.protocol.startswith(begin)), _OTHER[0])
+    protocol = bubble.protocol
+    if "network" in protocol or any(word in protocol for word in ("dense", "scales", "fully convolutional")):
+        return _OTHER[0]
+    if protocol.startswith("10 crops"):
+        return _TEN[0]
+    single = protocol.startswith(("1 crop", "centre crop")) or "crops" not in protocol
+    return _ONE[0] if single else _OTHER[0]
 
 
 def _legends(
@@ -138,7 +162,7 @@ def _legends(
 ) -> None:
     """Families, protocols and sizes, beside the chart."""
     used = {_marker(bubble) for bubble in bubbles}
-    words = {mark: word for _, mark, word in _MARKERS} | dict([_OTHER, _OWN])
+    words = dict([_ONE, _TEN, _OTHER, _OWN])
     heading: dict[str, Any] = {"linestyle": "none", "marker": "none"}
     from matplotlib.lines import Line2D
 

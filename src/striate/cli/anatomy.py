@@ -199,10 +199,9 @@ def _totals(found: Anatomy, entry: ModelEntry | None) -> list[str]:
         f"{byte_size(found.peak_bytes)} at a time at inference; {byte_size(found.training_bytes)} kept for training",
         f"receptive field  {field}",
     ]
-    if entry is not None:
-        lines.append(f"paper            {entry.paper}")
-        if entry.differs:
-            lines.append(f"differs          {entry.differs}")
+    for word, text in (("paper", entry.paper), ("differs", entry.differs)) if entry is not None else ():
+        if text:
+            lines.append(f"{word:16} {text}")
     return [part for line in lines for part in _wrapped(line)]
 
 
