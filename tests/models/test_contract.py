@@ -81,6 +81,9 @@ def test_logits_for_any_batch(name, count):
 @every_model
 def test_every_parameter_gets_a_gradient_and_the_loss_is_finite(name):
     model = small(name).train()
+    for module in model.modules():
+        if isinstance(module, StochasticDepth):
+            module.rate = 0.0  # a branch that is dropped gets none
     targets = torch.tensor([0, 1, 2])
     loss = model.loss(model(images_for(model, 3)), targets)
     assert loss.ndim == 0
@@ -112,6 +115,8 @@ def test_loss_takes_weights_smoothing_and_reductions(name):
 def test_evaluation_is_deterministic_and_independent_of_the_batch(name):
     model = small(name).eval()
     images = images_for(model, 3)
+    if name in VERY_DEEP:  # a thousand layers magnify rounding
+        model, images = model.double(), images.double()
     logits = model(images)
     assert torch.equal(logits, model(images))
     torch.testing.assert_close(model(images[:1]), logits[:1], rtol=1e-4, atol=1e-4)
@@ -195,6 +200,8 @@ def test_bf16_autocast_trains(name):
 def test_channels_last_gives_the_same(name):
     model = small(name).eval()
     images = images_for(model, 2)
+    if name in VERY_DEEP:  # a thousand layers magnify rounding
+        model, images = model.double(), images.double()
     expected = model(images)
     moved = copy.deepcopy(model).to(memory_format=torch.channels_last)
     logits = moved(images.contiguous(memory_format=torch.channels_last))
