@@ -62,6 +62,11 @@ class InputSpec:
         return self.channels == 3 and self.channel_order == "BGR"
 
     @property
+    def only_centred(self) -> bool:
+        """Whether the network sees stored values less their mean, not divided by their deviation."""
+        return all(one == 1 / (2**self.bits - 1) for one in self.std)
+
+    @property
     def stored_mean(self) -> tuple[float, ...]:
         """`mean` in the order of the stored pixels."""
         return self.mean[::-1] if self.reverses_channels else self.mean

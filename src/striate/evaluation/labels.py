@@ -30,7 +30,9 @@ def matched(split: Split, theirs: Labels, ours: Labels) -> Split:
         return split
     numbers = np.array(numbers_of(theirs, ours), dtype=np.int64)
     names = {name: ours.names[number] for name, number in zip(theirs.names, numbers.tolist(), strict=True)}
-    unreadable = tuple(replace(one, label=names.get(one.label, one.label)) for one in split.unreadable)
+    unreadable = tuple(
+        replace(one, label=names.get(one.label, one.label) if one.label else None) for one in split.unreadable
+    )
     return replace(split, targets=numbers[split.targets], unreadable=unreadable)
 
 
