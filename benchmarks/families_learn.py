@@ -1,10 +1,11 @@
 """Does every family learn? One network of each, trained from scratch on real images by `striate train`.
 
-    python benchmarks/families_learn.py [--only PATTERN] [--mnist FOLDER] [--cifar10 FOLDER]
+    python benchmarks/families_learn.py [--only PATTERN]
 
-Small jobs: ten thousand images of CIFAR-10 (MNIST for the grey networks), enlarged where the geometry needs it, and a
-few epochs. The score asked for is far above chance (10 %) and far below what the network can reach; what it shows is
-that gradients, initialisation, auxiliary heads and normalisation work together. Scores are on the official test images.
+Small jobs on the embedded handwritten digits (1,438 to learn from, 359 held out), enlarged to what the geometry of the
+network needs, with its paper's start and a plain SGD. The score asked for is far above chance (10 %) and below what the
+network can reach; what it shows is that gradients, initialisation, auxiliary heads, towers and normalisation work
+together.
 """
 
 from __future__ import annotations
@@ -16,94 +17,93 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
-from harness import RESULTS, markdown_table, provenance, run_process, say, striate_command, versions, write_result
+from harness import RESULTS, markdown_table, provenance, run_process, say, striate_command, tail, versions, write_result
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A network, the images it learns from and the score that it has to reach."""
+    """A network, the side of the images in pixels, how it is trained, and the top-1 that it has to reach."""
 
     model: str
-    data: str
-    asked: float  # top-1 on the test images
-    settings: tuple[str, ...]
+    side: int
+    rate: float
+    epochs: int
+    asked: float = 0.9
+    settings: tuple[str, ...] = ()
 
 
-def _mnist(model: str, asked: float, *settings: str) -> Job:
-    return Job(model, "mnist", asked, ("--limit", "10000", "--epochs", "4", "--preset", "none", *settings))
-
-
-def _cifar(model: str, asked: float, side: int, rate: float, *settings: str) -> Job:
-    job = ("--limit", "10000", "--epochs", "6", "--preset", "none", "--batch-size", "64")
-    return Job(model, "cifar10", asked, (*job, "--input-size", str(side), "--lr", str(rate), *settings))
-
-
+PLAIN = ("--preset", "none", "--schedule", "onecycle", "--best-by", "last", "--no-report")
 JOBS = (
-    _mnist("lenet_1989_zip", 0.90, "--lr", "0.05"),
-    _mnist("lenet1_1990", 0.90, "--lr", "0.05"),
-    _mnist("lenet5_1998", 0.90, "--lr", "0.002"),
-    _cifar("alexnet_2012", 0.40, 67, 0.01),  # without normalisation of batches these two take a while to get going
-    _cifar("alexnet_owt", 0.40, 64, 0.01),
-    _cifar("zfnet_fig3", 0.40, 64, 0.01),
-    _cifar("nin_cifar", 0.40, 32, 0.01),
-    _cifar("vgg_a", 0.40, 32, 0.01),
-    _cifar("vgg11_bn", 0.50, 32, 0.02),
-    _cifar("googlenet", 0.40, 64, 0.01),
-    _cifar("googlenet_torchvision", 0.50, 64, 0.02),
-    _cifar("bn_inception", 0.50, 64, 0.02),
-    _cifar("inception_v3", 0.50, 80, 0.02),
-    _cifar("inception_v4", 0.45, 80, 0.02),
-    _cifar("inception_resnet_v1", 0.45, 80, 0.02),
-    _cifar("xception", 0.45, 64, 0.02),
-    _cifar("resnet50", 0.45, 64, 0.02),
-    _cifar("plain18", 0.45, 64, 0.02),
-    _cifar("cifar_plain20", 0.45, 32, 0.1),
-    _cifar("preact_resnet164", 0.45, 32, 0.05),
-    _cifar("stochdepth_resnet110", 0.35, 32, 0.05),
-    _cifar("mobilenet_v1_0.5_128", 0.45, 64, 0.05),
-    _cifar("squeezenet1_1", 0.40, 64, 0.01),
+    Job("lenet_1989_zip", 16, 0.1, 12),
+    Job("lenet1_1990", 28, 0.1, 12),
+    Job("lenet5_1998", 32, 0.002, 10),
+    # From N(0, 0.01²) AlexNet stays at chance for longer than a small job lasts, as it does for ImageNet's first epoch.
+    Job("alexnet_2012", 67, 0.01, 12, settings=("--init", "he")),
+    Job("alexnet_owt", 64, 0.01, 12, settings=("--init", "he")),
+    Job("zfnet_fig3", 64, 0.01, 12),
+    Job("nin_cifar", 32, 0.1, 30),
+    Job("vgg_a", 32, 0.05, 20, settings=("--init", "he")),  # the deviation that the paper started A from fails
+    Job("vgg11_bn", 32, 0.05, 6),
+    Job("googlenet", 64, 0.01, 15),
+    Job("googlenet_torchvision", 64, 0.05, 6),
+    Job("bn_inception", 64, 0.05, 6),
+    Job("inception_v3", 80, 0.05, 6),
+    Job("inception_v4", 80, 0.05, 6),
+    Job("inception_resnet_v1", 80, 0.05, 6),
+    Job("xception", 64, 0.05, 6),
+    Job("resnet50", 64, 0.05, 6),
+    Job("plain18", 64, 0.05, 6),
+    Job("cifar_resnet20", 32, 0.1, 6),
+    Job("cifar_plain20", 32, 0.1, 6),
+    Job("preact_resnet110", 32, 0.05, 6),
+    Job("stochdepth_resnet110", 32, 0.05, 10),
+    Job("mobilenet_v1_0.5_128", 64, 0.1, 8),
+    Job("squeezenet1_1", 64, 0.02, 15),
 )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="*", metavar="PATTERN", help="names of networks")
-    parser.add_argument("--mnist", default="mnist", help="where MNIST lies")
-    parser.add_argument("--cifar10", default="cifar10", help="where CIFAR-10 lies")
     parser.add_argument("--out", default=str(RESULTS / "families_learn.json"))
     args = parser.parse_args()
     result = provenance("benchmarks/families_learn.py")
     result |= {"versions": versions(sys.executable, ("striate", "torch"), ("striate",)), "jobs": []}
     for job in JOBS:
         if fnmatch(job.model, args.only):
-            row = learn(job, {"mnist": args.mnist, "cifar10": args.cifar10}[job.data])
+            row = learn(job)
             result["jobs"].append(row)
             say(f"{job.model:24} {row['top1']} (asked {job.asked}), {row['seconds']} s")
             write_result(Path(args.out), result)
-    head = ["network", "data", "top-1", "asked", "training"]
-    rows = [[row["model"], row["data"], row["top1"], row["asked"], f"{row['seconds']} s"] for row in result["jobs"]]
+    head = ["network", "side", "epochs", "top-1 held out", "asked", "training"]
+    rows = [
+        [row["model"], row["side"], row["epochs"], row["top1"], row["asked"], f"{row['seconds']} s"]
+        for row in result["jobs"]
+    ]
     print(markdown_table(head, rows))
     sys.exit(any(not row["learned"] for row in result["jobs"]))
 
 
-def learn(job: Job, data: str) -> dict:
-    """Train once; the score is that of the official test images."""
+def learn(job: Job) -> dict:
+    """Train once; the score is that of the held-out digits."""
+    settings = ["--input-size", job.side, "--lr", job.rate, "--epochs", job.epochs, "--batch-size", 32, *job.settings]
     with tempfile.TemporaryDirectory() as runs:
-        command = [*striate_command(), "train", data, "--model", job.model, *job.settings]
-        done = run_process([*command, "--no-report", "--runs", runs, "--json"], keep_path=True)
+        command = [*striate_command(), "train", "digits", "--model", job.model, *map(str, settings), *PLAIN]
+        done = run_process([*command, "--runs", runs, "--json"], keep_path=True)
     answer = done.json
     if done.returncode or answer is None:
-        raise SystemExit(f"{job.model} failed:\n{done.err}")
-    top1 = round(answer["test"]["top1"], 4)
+        raise SystemExit(f"{job.model} failed:\n{tail(done.err)}")
+    top1 = round(answer["val"]["top1"], 4)
     return {
         "model": job.model,
-        "data": job.data,
+        "side": job.side,
+        "epochs": job.epochs,
+        "rate": job.rate,
         "settings": list(job.settings),
         "top1": top1,
         "asked": job.asked,
         "learned": top1 >= job.asked,
         "seconds": round(answer["seconds"], 1),
-        "train_images": 10_000,
     }
 
 

@@ -77,7 +77,7 @@ def words_for_module(module: nn.Module, calls: Sequence[tuple[str, bool]]) -> st
         return major[0] if major else calls[-1][0]
     name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", re.sub(r"Conv2d$", "Conv", re.sub(r"2d$", "", kind.__name__))).lower()
     geometry = re.search(r"\d+x\d+\S*", major[0]) if len(major) == 1 else None
-    return f"{name} {geometry[0]}" if geometry else name
+    return f"{name} {geometry[0]}" if geometry and geometry[0] != "1x1" else name  # 1x1: no geometry to speak of
 
 
 def _convolution(call: Call) -> str:

@@ -122,7 +122,7 @@ def resolve(
 def input_spec(options: TrainOptions, dataset: Dataset, entry: ModelEntry, network: ConvNet | None = None) -> InputSpec:
     """What the network is fed: sizes and resize rule from options, else images, else network; statistics measured.
 
-    Networks of papers that only subtract the mean are fed so, whatever the deviation.
+    Networks of papers that only subtract the mean are fed so where they start as in the paper.
     """
     given = options.data
     channels = given.channels or (network.architecture.in_channels if network is not None else dataset.channels)
@@ -145,8 +145,8 @@ def input_spec(options: TrainOptions, dataset: Dataset, entry: ModelEntry, netwo
         measured_mean, measured_std = channel_statistics(dataset.splits["train"], spec)
         if spec.reverses_channels:
             measured_mean, measured_std = measured_mean[::-1], measured_std[::-1]
-        if entry.input.only_centred and spec.bits == entry.input.bits:
-            measured_std = entry.input.std  # the paper's start and rates are made for values of that range
+        if entry.input.only_centred and spec.bits == entry.input.bits and options.model.init == "paper":
+            measured_std = entry.input.std  # the paper's start is made for values of that range
         mean, std = mean or measured_mean, std or measured_std
     return replace(spec, mean=tuple(mean), std=tuple(std))
 
