@@ -37,8 +37,8 @@ def test_auxiliary_heads_speak_in_training_only_and_add_three_tenths_of_their_lo
     model, images, targets = Branched(), torch.randn(2, 1, 8, 8), torch.tensor([0, 2])
     outputs = model.train()(images)
     assert isinstance(outputs, Outputs)
-    assert outputs.auxiliary.keys() == {"first"}
-    expected = F.cross_entropy(outputs.logits, targets) + 0.3 * F.cross_entropy(outputs.auxiliary["first"], targets)
+    assert outputs.aux.keys() == {"first"}
+    expected = F.cross_entropy(outputs.logits, targets) + 0.3 * F.cross_entropy(outputs.aux["first"], targets)
     torch.testing.assert_close(model.loss(outputs, targets), expected)
     logits = model.eval()(images)
     torch.testing.assert_close(logits, outputs.logits)

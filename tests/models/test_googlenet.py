@@ -83,7 +83,7 @@ def test_evaluation_does_not_depend_on_the_auxiliary_classifiers():
     assert torch.equal(logits, model(images))
     outputs = model.train()(images)
     assert isinstance(outputs, Outputs)
-    first, second = (F.cross_entropy(one, targets) for one in outputs.auxiliary.values())
+    first, second = (F.cross_entropy(one, targets) for one in outputs.aux.values())
     expected = F.cross_entropy(outputs.logits, targets) + 0.3 * (first + second)
     torch.testing.assert_close(model.loss(outputs, targets), expected)
 
@@ -233,7 +233,7 @@ def test_photos_are_learnt(name, rate, steps):
         optimizer.step()
     outputs = model(images)
     assert isinstance(outputs, Outputs) == bool(len(model.auxiliary))
-    heads = [outputs.logits, *outputs.auxiliary.values()] if isinstance(outputs, Outputs) else [outputs]
+    heads = [outputs.logits, *outputs.aux.values()] if isinstance(outputs, Outputs) else [outputs]
     assert len(heads) == 1 + len(model.auxiliary)
     for logits in heads:
         assert F.cross_entropy(logits, targets) < np.log(4) / 5

@@ -67,8 +67,8 @@ def test_outputs_and_gradients_equal_torchvision(paper, side):
     slope, images.grad = images.grad, None
     outputs = ours.train()(images)
     assert isinstance(outputs, Outputs)
-    assert list(outputs.auxiliary) == ["inception_4a", "inception_4d"]
-    for mine, their in zip((outputs.logits, *outputs.auxiliary.values()), (main, first, second), strict=True):
+    assert list(outputs.aux) == ["inception_4a", "inception_4d"]
+    for mine, their in zip((outputs.logits, *outputs.aux.values()), (main, first, second), strict=True):
         assert relative(mine, their) < TOLERANCE
     loss = ours.loss(outputs, targets)
     assert relative(loss, expected) < TOLERANCE
@@ -187,5 +187,5 @@ def test_caffes_files_give_what_its_layers_give():
         first, second, main = caffe_forward(state, data)
         outputs = ours.train()(data)
     assert relative(outputs.logits, main) < TOLERANCE
-    assert relative(outputs.auxiliary["inception_4a"], first) < TOLERANCE
-    assert relative(outputs.auxiliary["inception_4d"], second) < TOLERANCE
+    assert relative(outputs.aux["inception_4a"], first) < TOLERANCE
+    assert relative(outputs.aux["inception_4d"], second) < TOLERANCE

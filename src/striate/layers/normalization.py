@@ -89,28 +89,44 @@ class LocalResponse(nn.Module):
 
 
 class _LocalResponse(torch.autograd.Function):
-    """y = x d^-beta with d = k + alpha * sum of x^2, its gradient by hand: a third of autograd's passes over memory."""
+    """y = x d^-beta with d = k + alpha * sum of x^2, its gradient by hand: a third of autograd's passes over memory.
+
+    Only x is kept; what follows from it is computed again, which also makes the gradient differentiable.
+    """
+
+    generate_vmap_rule = True
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, k: float, window: int, alpha: float, beta: float) -> Tensor:
-        base = sum_across_maps(x.square(), window) * alpha + k
-        if beta == 0.75:  # the exponent of every paper: two roots are far quicker than a power
-            factor = base.rsqrt()
-            factor = factor * factor.sqrt()
-        else:
-            factor = base**-beta
-        ctx.save_for_backward(x, base, factor)
-        ctx.window, ctx.weight = window, 2 * alpha * beta
-        return x * factor
+    def forward(x: Tensor, k: float, window: int, alpha: float, beta: float) -> Tensor:
+        return x * _factor(_base(x, k, window, alpha), beta)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        x, *ctx.constants = inputs
+        ctx.save_for_backward(x)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         # dL/dx_i = g_i f_i - 2 alpha beta x_i * sum over j around i of g_j x_j f_j / d_j
-        x, base, factor = ctx.saved_tensors
+        (x,) = ctx.saved_tensors
+        k, window, alpha, beta = ctx.constants
         with _no_autocast(x.device):
-            direct = gradient * factor
-            through = sum_across_maps(direct * x / base, ctx.window)
-            return direct.addcmul(through, x, value=-ctx.weight), None, None, None, None
+            base = _base(x, k, window, alpha)
+            direct = gradient * _factor(base, beta)
+            through = sum_across_maps(direct * x / base, window)
+            return torch.addcmul(direct, through, x, value=-2 * alpha * beta), None, None, None, None
+
+
+def _base(x: Tensor, k: float, window: int, alpha: float) -> Tensor:
+    return sum_across_maps(x.square(), window) * alpha + k
+
+
+def _factor(base: Tensor, beta: float) -> Tensor:
+    """base ** -beta."""
+    if beta != 0.75:
+        return base**-beta
+    root = base.rsqrt()  # the exponent of every paper: two roots are far quicker than a power
+    return root * root.sqrt()
 
 
 class Contrast(nn.Module):

@@ -44,7 +44,7 @@ class Outputs(NamedTuple):
     """What a network with auxiliary heads returns in training: the logits [B, classes] of each of its heads."""
 
     logits: Tensor
-    auxiliary: dict[str, Tensor]  # by the stage that the auxiliary head reads
+    aux: dict[str, Tensor]  # by the stage that the auxiliary head reads
 
 
 class ConvNet(nn.Module):
@@ -133,7 +133,7 @@ class ConvNet(nn.Module):
         settings: dict[str, Any] = {"weight": weight, "label_smoothing": label_smoothing, "reduction": reduction}
         if not isinstance(outputs, Outputs):
             return criterion(outputs, targets, **settings)
-        extra = [F.cross_entropy(logits, targets, **settings) for logits in outputs.auxiliary.values()]
+        extra = [F.cross_entropy(logits, targets, **settings) for logits in outputs.aux.values()]
         return criterion(outputs.logits, targets, **settings) + self.auxiliary_weight * sum(extra)
 
 

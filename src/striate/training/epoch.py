@@ -97,7 +97,7 @@ def _forward_backward(session: Session, batch: Batch, accumulate: int) -> tuple[
 def _in_single_precision(outputs: Tensor | Outputs) -> Tensor | Outputs:
     """Logits as float32, in which the loss is computed whatever the network computed in."""
     if isinstance(outputs, Outputs):
-        return Outputs(outputs.logits.float(), {name: extra.float() for name, extra in outputs.auxiliary.items()})
+        return Outputs(outputs.logits.float(), {name: extra.float() for name, extra in outputs.aux.items()})
     return outputs.float()
 
 

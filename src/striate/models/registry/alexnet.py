@@ -76,7 +76,6 @@ TABLE: tuple[ModelEntry, ...] = (
             _score(39.0, 16.6, "10 crops, sixth convolution, trained on ImageNet Fall 2011 first", "table 2"),
             _score(36.7, 15.4, "10 crops, 7 networks, 2 of them trained on ImageNet Fall 2011 first", "table 2"),
             _score(37.5, 17.0, "10 crops", "table 1", "ILSVRC-2010 test"),
-            _score(42.9, 19.8, "centre crop", "BVLC bvlc_alexnet"),
         ),
         differs="the paper says 224 pixels, its 55x55 maps need 227; it counts 253,440 outputs of conv1, which are "
         "290,400; BVLC's bvlc_alexnet has other constants of normalisation (k 1, alpha/5), no noise of colour and "

@@ -39,7 +39,7 @@ TABLE: tuple[ModelEntry, ...] = (
         macs=1_582_671_872,
         min_size=31,
         aliases=("inception_v1",),
-        paper_params=6_797_700,
+        paper_params=6_960_000,  # 6797.7K in the sum of table 1, whose K is 1024
         paper_macs=1_502_000_000,
         published=(
             _table_3(10.07, "1 crop"),
