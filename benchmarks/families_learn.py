@@ -2,6 +2,8 @@
 
     python benchmarks/families_learn.py [--only PATTERN]
 
+With --only, the other rows of the result file stay as they are.
+
 Small jobs on the embedded handwritten digits (1,438 to learn from, 359 held out), enlarged to what the geometry of the
 network needs, with its paper's start and a plain SGD. The score asked for is far above chance (10 %) and below what the
 network can reach; what it shows is that gradients, initialisation, auxiliary heads, towers and normalisation work
@@ -11,6 +13,7 @@ together.
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -37,7 +40,7 @@ JOBS = (
     Job("lenet_1989_zip", 16, 0.1, 12),
     Job("lenet1_1990", 28, 0.1, 12),
     Job("lenet5_1998", 32, 0.002, 10),
-    # From N(0, 0.01²) AlexNet stays at chance for longer than a small job lasts, as it does for ImageNet's first epoch.
+    # From N(0, 0.01²) AlexNet stays at chance for longer than a small job lasts.
     Job("alexnet_2012", 67, 0.01, 12, settings=("--init", "he")),
     Job("alexnet_owt", 64, 0.01, 12, settings=("--init", "he")),
     Job("zfnet_fig3", 64, 0.01, 12),
@@ -69,20 +72,26 @@ def main() -> None:
     parser.add_argument("--out", default=str(RESULTS / "families_learn.json"))
     args = parser.parse_args()
     result = provenance("benchmarks/families_learn.py")
+    rows = former(Path(args.out))
     result |= {"versions": versions(sys.executable, ("striate", "torch"), ("striate",)), "jobs": []}
     for job in JOBS:
         if fnmatch(job.model, args.only):
-            row = learn(job)
-            result["jobs"].append(row)
+            row = rows[job.model] = {**learn(job), "revision": result["revision"]}
+            result["jobs"] = [rows[one.model] for one in JOBS if one.model in rows]
             say(f"{job.model:24} {row['top1']} (asked {job.asked}), {row['seconds']} s")
             write_result(Path(args.out), result)
     head = ["network", "side", "epochs", "top-1 held out", "asked", "training"]
-    rows = [
+    cells = [
         [row["model"], row["side"], row["epochs"], row["top1"], row["asked"], f"{row['seconds']} s"]
         for row in result["jobs"]
     ]
-    print(markdown_table(head, rows))
+    print(markdown_table(head, cells))
     sys.exit(any(not row["learned"] for row in result["jobs"]))
+
+
+def former(path: Path) -> dict[str, dict]:
+    """The rows of a result file that is there, by network."""
+    return {row["model"]: row for row in json.loads(path.read_text())["jobs"]} if path.exists() else {}
 
 
 def learn(job: Job) -> dict:
