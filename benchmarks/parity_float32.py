@@ -19,6 +19,7 @@ from harness import RESULTS, provenance, say, versions, write_result
 from torch import nn
 
 from striate.models import create_model, entries, load_reference
+from striate.models.reference import fit_state
 from striate.spec import ModelEntry
 
 
@@ -42,7 +43,8 @@ def difference(entry: ModelEntry) -> float:
     torch.manual_seed(0)
     theirs = counterpart(entry).eval()
     shake(theirs)
-    ours = create_model(entry.name, start=False).eval()
+    naming = fit_state(create_model(entry.name, start=False), theirs.state_dict()).naming
+    ours = create_model(entry.name, start=False, **naming.variations).eval()
     load_reference(ours, theirs.state_dict())
     images = torch.randn(2, entry.input.channels, *entry.input.size)
     with torch.inference_mode():
@@ -52,7 +54,7 @@ def difference(entry: ModelEntry) -> float:
 
 def counterpart(entry: ModelEntry) -> nn.Module:
     """The reference implementation with random weights."""
-    publisher, name = entry.reference.split(":")
+    publisher, name = entry.reference.split(", ")[0].split(":")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if publisher == "timm":

@@ -61,7 +61,7 @@ def table(group: list[ModelEntry], parity: dict[str, float]) -> list[str]:
         size = "×".join(map(str, (entry.input.channels, *entry.input.size)))
         lines.append(
             f"| `{entry.name}` | {size} | {entry.params:,} | {rounded(entry.paper_params)} | {entry.macs:,} "
-            f"| {rounded(entry.paper_macs)} | {anatomy_of(model).receptive_field} | {error(entry)} "
+            f"| {rounded(entry.paper_macs)} | {anatomy_of(model, training=False).receptive_field or '–'} | {error(entry)} "
             f"| {reference(entry, parity)} |"
         )
         if entry.differs:
@@ -70,13 +70,13 @@ def table(group: list[ModelEntry], parity: dict[str, float]) -> list[str]:
 
 
 def rounded(count: float | None) -> str:
-    """What a paper prints: 1.7 M, 3.6 G."""
+    """What a paper prints: 60,000, 1.7 M, 3.6 G."""
     if count is None:
         return ""
-    for unit, factor in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if count >= factor:
-            return f"{count / factor:.10g} {unit}"
-    return f"{count:g}"
+    if count < 1e5:
+        return f"{count:,.0f}"
+    unit, factor = ("G", 1e9) if count >= 1e9 else ("M", 1e6)
+    return f"{count / factor:.10g} {unit}"
 
 
 def error(entry: ModelEntry) -> str:
@@ -99,13 +99,13 @@ def reference(entry: ModelEntry, parity: dict[str, float]) -> str:
     if macs != entry.macs:
         parts.append(f"{macs:,} MACs")
     if entry.name in parity:
-        parts.append(f"{parity[entry.name]:.0e}")
+        parts.append(f"{parity[entry.name]:.0e}" if parity[entry.name] else "equal to the bit")
     return ", ".join(parts)
 
 
 def reference_network(entry: ModelEntry) -> nn.Module:
     """The reference implementation without weights and without auxiliary heads, on the meta device."""
-    publisher, name = entry.reference.split(":")
+    publisher, name = entry.reference.split(", ")[0].split(":")
     with torch.device("meta"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if publisher == "timm":
