@@ -58,10 +58,11 @@ def table(group: list[ModelEntry], parity: dict[str, float]) -> list[str]:
     for entry in group:
         model = create_model(entry.name, start=False)
         assert (count_parameters(model), count_macs(model)) == (entry.params, entry.macs), entry.name
+        field = anatomy_of(model, training=False).receptive_field or "–"
         size = "×".join(map(str, (entry.input.channels, *entry.input.size)))
         lines.append(
             f"| `{entry.name}` | {size} | {entry.params:,} | {rounded(entry.paper_params)} | {entry.macs:,} "
-            f"| {rounded(entry.paper_macs)} | {anatomy_of(model, training=False).receptive_field or '–'} | {error(entry)} "
+            f"| {rounded(entry.paper_macs)} | {field} | {error(entry)} "
             f"| {reference(entry, parity)} |"
         )
         if entry.differs:
