@@ -27,8 +27,9 @@ def test_fetched_once_and_checked_each_time(publisher, cache, heard):
     assert fetch(publisher, offline=True) == path
     assert len(publisher.asked) == 1
     path.write_bytes(CONTENT[:-1] + b"!")  # a damaged file in the cache is noticed, and replaced
-    with pytest.raises(OfflineError):
-        fetch(publisher, offline=True)
+    with pytest.raises(OfflineError, match=rf"is damaged .*instead of {DIGEST[:8]}.*forbids fetching it again"):
+        fetch(publisher, offline=True, progress=heard)
+    assert heard.warnings == []  # nothing is fetched
     assert fetch(publisher, progress=heard).read_bytes() == CONTENT
     assert "checksum" in heard.warnings[0]
 

@@ -52,7 +52,7 @@ def fetched(
         progress: is told of the download in megabytes.
 
     Raises:
-        OfflineError: it is not in the cache, and the network may not be used or fails.
+        OfflineError: it is not in the cache, or damaged there, and the network may not be used or fails.
         CheckpointError: what came is not what was published, or cannot be written.
     """
     progress = progress or Silent()
@@ -63,7 +63,13 @@ def fetched(
     if place.is_file():
         if _matches(place, sha256):
             return place
-        progress.warn(f"{place} is not what was published (its checksum differs): fetching it again")
+        differs = f"its checksum is {_digest(place)[: len(sha256)]} instead of {sha256}" if sha256 else "it is empty"
+        if offline:
+            raise OfflineError(
+                f"the file {place} is damaged ({differs}); --offline forbids fetching it again",
+                _by_hand(url, place, spelling),
+            )
+        progress.warn(f"{place} is not what was published ({differs}): fetching it again")
     if offline:
         raise OfflineError(
             f"the weights {spelling} are not on this machine, and --offline forbids fetching them",
@@ -103,8 +109,12 @@ def _by_hand(url: str, place: Path, spelling: str) -> str:
 def _matches(path: Path, sha256: str) -> bool:
     if not sha256:
         return path.stat().st_size > 0
+    return _digest(path).startswith(sha256)
+
+
+def _digest(path: Path) -> str:
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest().startswith(sha256)
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class _Broken(Exception):
