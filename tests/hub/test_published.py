@@ -6,6 +6,7 @@ from striate.errors import UnknownNameError
 from striate.hub.classes import imagenet_labels, other_names
 from striate.hub.published import TABLE, find_weights, listed, published_as
 from striate.models import find_entry
+from striate.models.build import family_class
 
 
 def test_the_table_is_torchvision_s():
@@ -53,6 +54,9 @@ def test_what_transform_input_undoes(name):
         ("vgg16", "imagenet1k_v1", "vgg_d", "vgg16-397923af.pth"),
         ("googlenet", "imagenet1k_v1", "googlenet_torchvision", "googlenet-1378be20.pth"),
         ("alexnet", "default", "alexnet_owt", "alexnet-owt-7be5be79.pth"),
+        ("resnet18", "ResNet18_Weights.IMAGENET1K_V1", "resnet18", "resnet18-f37072fd.pth"),
+        ("resnet50_v1_5", "resnet50_weights.Imagenet1k_V2", "resnet50_v1_5", "resnet50-11ad3fa6.pth"),
+        ("inception_v3", "Inception_V3_Weights.DEFAULT", "inception_v3", "inception_v3_google-0cc3c7bd.pth"),
     ],
 )
 def test_the_publisher_s_name_comes_first(model, name, entry, file):
@@ -68,6 +72,9 @@ def test_every_published_file_has_its_network():
 
 
 def test_unknown_ones():
+    with pytest.raises(UnknownNameError) as caught:
+        find_weights("resnet18", "ResNet34_Weights.IMAGENET1K_V1")
+    assert "resnet34" in (caught.value.hint or "")
     with pytest.raises(UnknownNameError) as caught:
         find_weights("resnet18", "imagenet1k_v2")
     assert "imagenet1k_v1" in (caught.value.hint or "")
@@ -99,3 +106,20 @@ def test_the_names_of_classes():
     assert others["n01440764"] == others["tench"] == others["n01440764 tench"] == 0
     assert others["gila monster"] == names.index("Gila monster")
     assert find_entry("resnet18").classes == len(names)
+
+
+@pytest.mark.parametrize(
+    ("name", "theirs"),
+    [("inception_resnet_v2", "tf_in1k"), ("inception_v4", "tf_in1k"), ("xception", "legacy_xception.tf_in1k")],
+)
+def test_files_of_timm_are_fed_as_timm_feeds_them(name, theirs):
+    """A file in timm's naming says nothing of its input; the naming does."""
+    timm = pytest.importorskip("timm", reason="timm says how")
+    entry = find_entry(name)
+    family = family_class(entry)
+    (naming,) = family.namings(family.config_type(**entry.config))
+    config = timm.get_pretrained_cfg(theirs if "." in theirs else f"{name}.{theirs}")
+    assert naming.input is not None
+    assert naming.input.size == config.input_size[1:]
+    assert (naming.input.crop_fraction, naming.input.interpolation) == (config.crop_pct, config.interpolation)
+    assert (naming.input.mean * 3, naming.input.std * 3) == (config.mean, config.std)

@@ -13,6 +13,7 @@ from striate.spec import InputSpec, ModelEntry
 TORCHVISION = "https://download.pytorch.org/models/"
 HUGGING_FACE = "https://huggingface.co/"
 Values = tuple[float, ...]
+_ENUM = "_weights."  # ResNet18_Weights.IMAGENET1K_V1
 _USUAL: tuple[Values, Values] = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and deviation by channel
 # These two undo the usual normalisation inside (`transform_input`): what their first layer sees is -1 to 1.
 _UNDONE: tuple[Values, Values] = ((0.5,), (0.5,))
@@ -100,15 +101,19 @@ def listed(entry: ModelEntry) -> list[str]:
 def find_weights(model: str, name: str) -> tuple[ModelEntry, Weights]:
     """The network and the published weights that `MODEL:WEIGHTS` names; `default` are the publisher's own choice.
 
+    torchvision's own spelling `ResNet18_Weights.IMAGENET1K_V1` is understood, in any case of letters.
     The model's name is the publisher's first (`resnet50` builds `resnet50_v1_5`), then ours.
 
     Raises:
         UnknownNameError: no such network or weights; those that there are are named.
         MissingExtraError: they can only be timm's, and timm is not installed.
     """
-    wanted = name.lower()
+    family, enum, wanted = name.lower().rpartition(_ENUM)
     if is_foreign(model):
         return _of_timm(find_entry(model), model.lower().removeprefix(TIMM), wanted)
+    if enum and family not in {theirs for _, publisher, theirs in _meanings(model) if publisher == "torchvision"}:
+        family_weights = [one.spelling for one in TABLE if one.model == family]
+        raise UnknownNameError(f"weights of {model}", name, family_weights, f"they are of another network: {family}")
     known: list[str] = []
     for entry, publisher, theirs in _meanings(model):
         there = [one for one in TABLE if (one.publisher, one.model) == (publisher, theirs)]

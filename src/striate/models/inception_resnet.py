@@ -17,7 +17,7 @@ Checked against timm's inception_resnet_v2 (tests/parity/test_inception.py)."""
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from torch import Generator, Tensor, nn
@@ -33,6 +33,7 @@ from striate.models.inception_v3 import EPSILON, STEM_V3, last_grid
 from striate.models.inception_v4 import STEM as STEM_V4
 from striate.models.inception_v4 import reduction_a
 from striate.models.naming import Naming
+from striate.models.registry.inputs import INCEPTION
 
 STEM_V1: dict[str, Step] = {  # figure 14
     "conv_1a": "3x3/2 V 32",
@@ -180,7 +181,8 @@ class InceptionResNet(ConvNet):
         """timm's, of the released network; nobody publishes weights of the networks as drawn."""
         if not PLANS[config.plan].released:
             return ()
-        return (Naming(publisher="timm", patterns=_published_patterns()),)
+        fed = replace(INCEPTION, crop_fraction=0.8975, interpolation="bicubic")
+        return (Naming(publisher="timm", patterns=_published_patterns(), input=fed),)
 
     def reset_parameters(self, generator: Generator | None = None) -> None:
         """The paper says nothing; variance 2 / fan-in as in the authors' code."""

@@ -10,7 +10,7 @@ Checked against timm's inception_v4 (tests/parity/test_inception.py)."""
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from torch import Generator, nn
@@ -24,6 +24,7 @@ from striate.layers.units import ConvUnit
 from striate.models.base import ConvNet, require
 from striate.models.inception_v3 import EPSILON, last_grid
 from striate.models.naming import Naming
+from striate.models.registry.inputs import INCEPTION
 
 # Figure 3, whose grids are 149, 147, 147, 73, 71 and 35 for 299 pixels.
 STEM: dict[str, Step] = {
@@ -149,7 +150,8 @@ class InceptionV4(ConvNet):
     @classmethod
     def namings(cls, config: InceptionV4Config) -> tuple[Naming, ...]:
         """timm's."""
-        return (Naming(publisher="timm", patterns=_published_patterns()),)
+        fed = replace(INCEPTION, interpolation="bicubic")
+        return (Naming(publisher="timm", patterns=_published_patterns(), input=fed),)
 
     def reset_parameters(self, generator: Generator | None = None) -> None:
         """The paper says nothing; variance 2 / fan-in as in the authors' code."""

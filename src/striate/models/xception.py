@@ -16,7 +16,7 @@ Checked against timm's legacy_xception (tests/parity/test_inception.py)."""
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from torch import Generator, Tensor, nn
@@ -27,6 +27,7 @@ from striate.layers.initialise import xavier
 from striate.layers.normalization import NORMALIZATIONS, make_normalization, needs_bias
 from striate.models.base import ConvNet, require
 from striate.models.naming import Naming
+from striate.models.registry.inputs import INCEPTION
 
 # Figure 5: the maps after each separable convolution of a module, and its stride.
 MODULES: tuple[tuple[tuple[int, ...], int], ...] = (
@@ -117,7 +118,8 @@ class Xception(ConvNet):
     @classmethod
     def namings(cls, config: XceptionConfig) -> tuple[Naming, ...]:
         """See `PUBLISHED_NAMES`."""
-        return (Naming(publisher="timm", patterns=PUBLISHED_NAMES, variations={"epsilon": 1e-5}),)
+        fed = replace(INCEPTION, crop_fraction=0.8975, interpolation="bicubic")
+        return (Naming(publisher="timm", patterns=PUBLISHED_NAMES, input=fed, variations={"epsilon": 1e-5}),)
 
     def reset_parameters(self, generator: Generator | None = None) -> None:
         """The paper says nothing; Xavier's uniform, the default of the library that it was written in."""
