@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from striate.checkpoint import save_model
-from striate.errors import CheckpointError, ModelError, OfflineError, UnknownNameError
+from striate.errors import CheckpointError, ModelError, OfflineError, UnknownNameError, UsageError
 from striate.hub import published
 from striate.models import create_model
 from striate.network import described, open_network, read_spelling
@@ -173,6 +173,8 @@ def test_a_name_alone_has_random_weights_and_says_so(heard):
         ("none.safetensors", CheckpointError, "no model file or run"),
         ("latest", CheckpointError, "no run"),
         ("net.py:Net", ModelError, "cannot read net.py"),
+        ("resnet18:", UsageError, "names no weights"),
+        ("net.py:Net:", UsageError, "names no weights"),
     ],
 )
 def test_what_is_not_there(text, error, words):

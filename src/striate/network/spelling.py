@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from striate.checkpoint.model_file import FILE_NAME
-from striate.errors import CheckpointError, UnknownNameError
+from striate.errors import CheckpointError, UnknownNameError, UsageError
 from striate.hub.files import SUFFIXES, is_ours
 from striate.models import entries, find_entry
 from striate.models.sources import full_name, is_own
@@ -46,11 +46,18 @@ def read_spelling(text: str | Path, runs: str | Path = "runs") -> Spelling:
     Raises:
         CheckpointError: a file or run that is not there.
         UnknownNameError: nothing of that name; the nearest runs and networks are given.
+        UsageError: a colon with nothing after it.
     """
     text = str(text)
     there = _existing(text, runs)
     if there is not None:
         return there
+    if text.rstrip().endswith(":"):  # an empty variable in a script, say: random weights would pass unnoticed
+        model = text.rstrip(": ")
+        raise UsageError(
+            f"{text!r} names no weights after its colon",
+            f"{model}:WEIGHTS or {model}:FILE; {model} alone is the network with random weights",
+        )
     model, rest = _parted(text)
     if rest:
         inner = _existing(rest, runs)
