@@ -11,7 +11,9 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+from striate.checkpoint import save_model
 from striate.cli.main import striate
+from striate.data import load_data
 from striate.options import DataOptions, ModelOptions, RuntimeOptions, TrainOptions, write_recipe
 
 
@@ -78,6 +80,42 @@ def test_evaluate_on_other_data_matches_classes_by_name(call, run, world, tmp_pa
     assert (row["n"], row["split"]) == (12, "all")
     supports = {one["label"]: one["support"] for one in row["per_class"]}
     assert supports == {"ant": 0, "bee": 4, "cat": 0, "dog": 4, "eel": 0, "fox": 4, "gnu": 0}
+
+
+@pytest.mark.parametrize("words", [(), ("--split", "all")])
+def test_evaluate_on_a_few_other_images(call, run, model_file, world, tmp_path, words):
+    """They are only scored: nothing is held out, one image of a class is enough, and so is a test folder."""
+    world.photo_folder(tmp_path / "few", names=("fox", "bee"), per_class=1)
+    world.photo_folder(tmp_path / "only" / "test", names=("fox", "bee"), per_class=1)
+    world.photo_folder(tmp_path / "held" / "val", names=("fox",), per_class=1)
+    for network in (run, model_file):
+        row = evaluated(call, network, "few", *words)
+        assert (row["n"], row["split"]) == (2, "all")
+        row = evaluated(call, network, "only", *words)
+        assert (row["n"], row["split"]) == (2, "test")
+        row = evaluated(call, network, "held", *words)
+        assert (row["n"], row["split"]) == (1, "val")
+
+
+def test_other_data_are_not_split(call, run, world, tmp_path):
+    world.photo_folder(tmp_path / "others", names=("fox", "bee"))
+    result = call("evaluate", run, "others", "--split", "val")
+    assert result.exit_code == 2
+    assert "others has no val split" in result.stderr
+    result = call("evaluate", run, "others", "--val-fraction", "0.5")
+    assert result.exit_code == 2
+    assert "others is only scored, not split: val_fraction would change nothing" in result.stderr
+
+
+def test_a_model_file_knows_its_data_by_name(call, world, tmp_path):
+    """Without a recipe too, the images that it was trained on are not scored with those held out."""
+    world.photo_folder(tmp_path / "photos")
+    saved = world.saved_model(tmp_path / "net.safetensors", n=1)
+    save_model(tmp_path / "named.safetensors", saved.model, saved.spec, saved.labels, notes={"data": "photos"})
+    row = evaluated(call, "named.safetensors", "photos")
+    held_out = len(load_data(str(tmp_path / "photos")).splits["val"])
+    assert (row["n"], row["split"]) == (held_out, "val")
+    assert evaluated(call, "net.safetensors", "photos")["n"] == 28
 
 
 def test_evaluate_prefers_a_test_set_that_the_data_bring(call, run, world, tmp_path):

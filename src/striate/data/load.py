@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
@@ -18,24 +16,26 @@ from striate.data.sources.folder import find_folder
 from striate.data.sources.found import Found
 from striate.data.sources.idx import find_idx, idx_folder
 from striate.data.sources.named import ALIASES, NAMES, canonical_name, find_named
+from striate.data.sources.sides import AsGiven, Sides, picked
 from striate.data.sources.table import TABLE_SUFFIXES, find_table
-from striate.data.split import Interval, assign, by_number, shares, unit_digests, unit_numbers
 from striate.errors import DataError, UnknownNameError, UsageError
 from striate.options.sections import DataOptions
 from striate.progress import Progress, Silent
 from striate.spec import Labels
 
-ItemT = TypeVar("ItemT")
-
 _USUAL_INPUT = 224  # side for which photos are prepared while they are first read, where none is asked for
 
 
-def load_data(options: DataOptions | str, *, progress: Progress | None = None) -> Dataset:
+def load_data(options: DataOptions | str, *, scoring: bool = False, progress: Progress | None = None) -> Dataset:
     """A data set, read, checked and split.
 
     Args:
         options: what to load and how to split it; text stands for ``DataOptions(data=text)``: a named set, a folder,
             IDX or CIFAR files, a CSV or Parquet table.
+        scoring: the images are only scored, not trained on. They stay in the splits that the data give, of which any
+            may be missing, or together in one, `all`, where they give none; whatever is said about splitting them and
+            limiting them is left aside, and so are the demands of training: two classes, each with an image to train
+            on, and one to validate on.
         progress: where it is said how far the reading is.
 
     Raises:
@@ -47,16 +47,17 @@ def load_data(options: DataOptions | str, *, progress: Progress | None = None) -
     if isinstance(options, str):
         options = DataOptions(data=options)
     progress = progress or Silent()
-    found = find_source(options, progress)
+    found = find_source(options, progress, scoring=scoring)
     if not len(found.targets):
         raise DataError(f"{options.data} holds no images")
     photos = found.files is not None
-    dataset = _Photos(found, options, progress).dataset() if photos else _array_dataset(found, options)
+    rule = AsGiven(found) if scoring else Sides(found, options)
+    dataset = _Photos(found, rule, options, progress).dataset() if photos else _array_dataset(found, rule)
     return replace(dataset, options=options)
 
 
-def find_source(options: DataOptions, progress: Progress) -> Found:
-    """Recognise `options.data` and list its images.
+def find_source(options: DataOptions, progress: Progress, *, scoring: bool = False) -> Found:
+    """Recognise `options.data` and list its images; `scoring` as for `load_data`.
 
     Raises:
         As `load_data`.
@@ -65,25 +66,25 @@ def find_source(options: DataOptions, progress: Progress) -> Found:
     if name is not None:
         found = find_named(name, options.data_root, offline=options.offline, progress=progress)
     else:
-        found = _find_path(Path(options.data).expanduser(), options)
+        found = _find_path(Path(options.data).expanduser(), options, scoring)
     if found.files is None and options.group is not None:
         raise UsageError(f"data.group needs image files; {found.name} has none")
     return found
 
 
-def _find_path(path: Path, options: DataOptions) -> Found:
+def _find_path(path: Path, options: DataOptions, scoring: bool) -> Found:
     if not path.exists():
         raise _unknown(options.data, path)
     if path.is_file() and path.suffix.lower() in TABLE_SUFFIXES:
-        return find_table(path, options)
+        return find_table(path, options, scoring=scoring)
     folder = idx_folder(path)
     if folder is not None:
-        return find_idx(folder, _set_name(folder))
+        return find_idx(folder, _set_name(folder), scoring=scoring)
     place = cifar_place(path)
     if place is not None:
         return find_cifar(place)
     if path.is_dir():
-        return find_folder(path, options.group)
+        return find_folder(path, options.group, scoring=scoring)
     known = ", ".join((*TABLE_SUFFIXES, "IDX files (train-images-idx3-ubyte)", *ARCHIVE_SUFFIXES[:3]))
     raise DataError(f"{path} is a file of no known kind of data", f"known: a folder of class folders, {known}")
 
@@ -107,93 +108,39 @@ def _set_name(folder: Path) -> str:
     return (folder.parent if folder.name == "raw" else folder).name or "idx"
 
 
-# splitting ------------------------------------------------------------------------------------------------------------
+# data sets in arrays --------------------------------------------------------------------------------------------------
 
 
-class _Sides:
-    """The rule that divides what the source gives as training images, and the words for it."""
-
-    def __init__(self, found: Found, options: DataOptions) -> None:
-        self.seed, self.exact = options.split_seed, found.fixed
-        self.notes: list[str] = []
-        fold = _fold(options.fold)
-        given = set(np.unique(found.given).tolist())
-        self.official_test = "test" in given
-        self.merge_val = fold is not None and "val" in given
-        val, test = 0.0, 0.0
-        if "val" in given and fold is None:
-            if options.val_fraction is not None:
-                self.notes.append("the data have a val split of their own: val_fraction is not used")
-        else:
-            val = options.val_fraction or (0.1 if self.official_test else 0.2)
-        if self.official_test and options.test_fraction:
-            self.notes.append("the data have a test split of their own: test_fraction is not used")
-        elif not self.official_test:
-            test = options.test_fraction
-        if val + test >= 1:
-            raise UsageError(f"val_fraction {val:g} and test_fraction {test:g} leave nothing to train on")
-        self.val: Interval = (0.0, val)
-        self.test: Interval = (val, val + test)
-        if fold is not None:
-            self._set_fold(*fold)
-        if self.val[1] > self.val[0]:
-            share = f"fold {fold[0]} of {fold[1]}" if fold else f"{100 * val:g} %"
-            how = "by group and content hash" if found.groups else "by content hash"
-            self.notes.append(f"val is {share} of the training images, {how}, split seed {self.seed}")
-
-    def _set_fold(self, number: int, folds: int) -> None:
-        if self.test[1] > self.test[0]:
-            raise UsageError("folds and test_fraction do not go together", "give a test split, or leave it out")
-        self.val = ((number - 1) / folds, number / folds)
-
-    def of(
-        self, given: np.ndarray, digests: np.ndarray, targets: np.ndarray, groups: Sequence[str | None] | None
-    ) -> np.ndarray:
-        """The side of each image."""
-        sides = given.astype("<U5")
-        pool = np.flatnonzero((given == "train") | (self.merge_val & (given == "val")))
-        chosen = _picked(groups, pool) if groups is not None else None
-        sides[pool] = assign(
-            digests[pool],
-            targets[pool],
-            groups=chosen,
-            seed=self.seed,
-            val=self.val,
-            test=self.test,
-            exact=self.exact,
+def _array_dataset(found: Found, rule: Sides | AsGiven) -> Dataset:
+    assert found.pixels is not None
+    digests = array_digests(found.pixels)
+    sides = rule.of(found.given, digests, found.targets, None)
+    splits: dict[str, Split] = {}
+    for name in rule.names:
+        rows = np.flatnonzero(sides == name)
+        if not len(rows) and name not in rule.always:
+            continue
+        splits[name] = Split(
+            name=name,
+            targets=found.targets[rows],
+            paths=picked(found.paths, rows),
+            images=TensorImages(_rows(found.pixels, rows)),
+            digests=digests[rows],
         )
-        return sides
-
-    def of_unreadable(self, given: str, digest: bytes, group: str | None) -> str:
-        """The side that an unreadable image would be on, were it like any other."""
-        if given != "train" and not (self.merge_val and given == "val"):
-            return given
-        unit = unit_digests(np.frombuffer(digest, np.uint8)[None], [group])
-        return str(by_number(unit_numbers(unit, self.seed), self.val, self.test)[0])
-
-
-def _fold(text: str | None) -> tuple[int, int] | None:
-    """ "2/5" as (2, 5)."""
-    if text is None:
-        return None
-    part, _, count = text.partition("/")
-    if not (part.isdecimal() and count.isdecimal() and 1 <= int(part) <= int(count) and int(count) >= 2):
-        raise UsageError(f"data.fold = {text!r}: expected I/K with I from 1 to K, such as 2/5")
-    return int(part), int(count)
-
-
-def _limited(
-    sides: np.ndarray, digests: np.ndarray, targets: np.ndarray, options: DataOptions, notes: list[str]
-) -> np.ndarray:
-    """`sides` with "" for the training images beyond the limit."""
-    training = np.flatnonzero(sides == "train")
-    if options.limit is None or options.limit >= len(training):
-        return sides
-    kept = training[shares(targets[training], digests[training], options.limit, options.split_seed)]
-    sides[training] = ""
-    sides[kept] = "train"
-    notes.append(f"only {options.limit} of {len(training)} training images are used, the same share of each class")
-    return sides
+    labels = Labels(found.class_names)
+    notes = rule.check(splits, labels, found.name)
+    return Dataset(
+        name=found.name,
+        labels=labels,
+        splits=splits,
+        official_test=rule.official_test,
+        channels=found.pixels.shape[1],
+        bits=8 * found.pixels.dtype.itemsize,
+        native_size=(found.pixels.shape[2], found.pixels.shape[3]),
+        kind="tensor",
+        notes=(*found.notes, *rule.notes, *notes),
+        beyond_limit=_beyond_limit(found, np.flatnonzero(sides == ""), digests),
+    )
 
 
 def _beyond_limit(found: Found, rows: np.ndarray, digests: np.ndarray) -> tuple[LeftOut, ...]:
@@ -211,66 +158,6 @@ def _beyond_limit(found: Found, rows: np.ndarray, digests: np.ndarray) -> tuple[
     )
 
 
-def _picked(values: Sequence[ItemT], rows: np.ndarray) -> list[ItemT]:
-    return [values[row] for row in map(int, rows)]
-
-
-def _check_splits(splits: dict[str, Split], labels: Labels, name: str) -> None:
-    """Every class must have something to train on, and there must be something to validate on."""
-    counts = splits["train"].class_counts(len(labels))
-    empty = [labels.names[target] for target in np.flatnonzero(counts == 0)]
-    if empty:
-        raise DataError(
-            f"{name}: no training image of {', '.join(empty[:8])}", "add readable images, or remove the class"
-        )
-    if not len(splits["val"]):
-        raise DataError(f"{name}: {len(splits['train'])} images are too few to hold any out for validation")
-
-
-def _missing_in_val(splits: dict[str, Split], labels: Labels) -> list[str]:
-    absent = [labels.names[target] for target in np.flatnonzero(splits["val"].class_counts(len(labels)) == 0)]
-    listed = ", ".join(absent[:8]) + (f" and {len(absent) - 8} more" if len(absent) > 8 else "")
-    return [f"val has no image of {listed}"] if absent else []
-
-
-# data sets in arrays --------------------------------------------------------------------------------------------------
-
-
-def _array_dataset(found: Found, options: DataOptions) -> Dataset:
-    assert found.pixels is not None
-    digests = array_digests(found.pixels)
-    rule = _Sides(found, options)
-    notes = [*found.notes, *rule.notes]
-    sides = _limited(rule.of(found.given, digests, found.targets, None), digests, found.targets, options, notes)
-    splits: dict[str, Split] = {}
-    for name in ("train", "val", "test"):
-        rows = np.flatnonzero(sides == name)
-        if not len(rows) and name == "test":
-            continue
-        splits[name] = Split(
-            name=name,
-            targets=found.targets[rows],
-            paths=_picked(found.paths, rows),
-            images=TensorImages(_rows(found.pixels, rows)),
-            digests=digests[rows],
-        )
-    labels = Labels(found.class_names)
-    _check_splits(splits, labels, found.name)
-    notes += _missing_in_val(splits, labels)
-    return Dataset(
-        name=found.name,
-        labels=labels,
-        splits=splits,
-        official_test=rule.official_test,
-        channels=found.pixels.shape[1],
-        bits=8 * found.pixels.dtype.itemsize,
-        native_size=(found.pixels.shape[2], found.pixels.shape[3]),
-        kind="tensor",
-        notes=tuple(notes),
-        beyond_limit=_beyond_limit(found, np.flatnonzero(sides == ""), digests),
-    )
-
-
 def _rows(pixels: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """The chosen images; without a copy where they lie together."""
     if len(rows) and rows[-1] - rows[0] + 1 == len(rows):
@@ -284,14 +171,12 @@ def _rows(pixels: np.ndarray, rows: np.ndarray) -> np.ndarray:
 class _Photos:
     """A data set of image files: one pass over all of them, then the splits."""
 
-    def __init__(self, found: Found, options: DataOptions, progress: Progress) -> None:
+    def __init__(self, found: Found, rule: Sides | AsGiven, options: DataOptions, progress: Progress) -> None:
         assert found.files is not None
-        self.found, self.options, self.files = found, options, found.files
+        self.found, self.rule, self.files = found, rule, found.files
         self.store = PhotoStore(options.cache_memory * 2**20, options.workers)
         side = canvas_side(options.input_size or _USUAL_INPUT)
         self.infos = scan(found.files, found.paths, self.store, side, progress)
-        self.rule = _Sides(found, options)
-        self.notes = [*found.notes, *self.rule.notes]
         self.errors = self._errors()
 
     def dataset(self) -> Dataset:
@@ -305,18 +190,17 @@ class _Photos:
             )
         digests = np.frombuffer(b"".join(info.digest for info in infos), np.uint8).reshape(-1, 16)
         rows = np.flatnonzero(readable)
-        groups = _picked(found.groups, rows) if found.groups is not None else None
+        groups = picked(found.groups, rows) if found.groups is not None else None
         sides = np.full(len(infos), "out", "<U5")
         sides[rows] = self.rule.of(found.given[rows], digests[rows], found.targets[rows], groups)
-        sides = _limited(sides, digests, found.targets, self.options, self.notes)
         channels, bits = self._channels([infos[row] for row in rows]), max(infos[row].bits for row in rows)
         splits = {
             name: self._split(name, np.flatnonzero(sides == name), left_out, digests, channels, bits)
-            for name in ("train", "val", "test")
-            if name != "test" or name in sides or any(one.split == name for one in left_out)
+            for name in self.rule.names
+            if name in self.rule.always or name in sides or any(one.split == name for one in left_out)
         }
         labels = Labels(found.class_names)
-        _check_splits(splits, labels, found.name)
+        notes = self.rule.check(splits, labels, found.name)
         sizes = {infos[row].size for row in rows}
         return Dataset(
             name=found.name,
@@ -328,7 +212,7 @@ class _Photos:
             bits=bits,
             native_size=sizes.pop() if len(sizes) == 1 else None,
             kind="photos",
-            notes=(*self.notes, *self._image_notes(rows, bits), *_missing_in_val(splits, labels)),
+            notes=(*found.notes, *self.rule.notes, *self._image_notes(rows, bits), *notes),
             beyond_limit=_beyond_limit(found, np.flatnonzero(sides == ""), digests),
         )
 
@@ -336,16 +220,16 @@ class _Photos:
         self, name: str, rows: np.ndarray, left_out: tuple[LeftOut, ...], digests: np.ndarray, channels: int, bits: int
     ) -> Split:
         found = self.found
-        files, infos = _picked(self.files, rows), _picked(self.infos, rows)
+        files, infos = picked(self.files, rows), picked(self.infos, rows)
         images: Images = PhotoImages(files, infos, self.store, channels, bits)
         return Split(
             name=name,
             targets=found.targets[rows],
-            paths=_picked(found.paths, rows),
+            paths=picked(found.paths, rows),
             images=images,
             unreadable=tuple(one for one in left_out if one.split == name),
             digests=digests[rows],
-            groups=_picked(found.groups, rows) if found.groups is not None else None,
+            groups=picked(found.groups, rows) if found.groups is not None else None,
         )
 
     def _errors(self) -> list[str | None]:
@@ -386,5 +270,6 @@ class _Photos:
         if narrow:
             notes.append(f"{narrow} images of 8 bits among {len(infos) - narrow} of 16: their range is scaled up")
         if len(infos) < len(self.infos):
-            notes.append(f"{len(self.infos) - len(infos)} images cannot be read and are left out")
+            count = len(self.infos) - len(infos)
+            notes.append(f"{count} images cannot be read: training leaves them out, scores count them as wrong")
         return notes

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from striate.data import Dataset, Split, load_data
+from striate.data.sources.sides import ALL
 from striate.errors import UsageError
 from striate.evaluation.labels import matched, numbers_of
 from striate.evaluation.single_crop import evaluate
@@ -18,7 +19,8 @@ from striate.progress import Progress, Silent
 from striate.runfolder import RunFolder
 from striate.runtime import pick_device
 
-ALL = "all"  # in place of a split's name: every image
+_HELD_OUT = {"val", "test"}
+_OF_TRAINING = ("val_fraction", "test_fraction", "split_seed", "fold", "limit")  # options that divide training images
 
 
 def evaluate_run(
@@ -36,12 +38,13 @@ def evaluate_run(
     """Score the network of a run folder, of a model file, or of published weights.
 
     On the data it was trained on (`data` None, or the same again) that is the test split, or val where there is none.
-    On others it is their test split where they bring one of their own, otherwise every image of theirs.
+    On others it is their test split where they bring one of their own, otherwise every image of theirs: they are only
+    scored, so that nothing is held out of them, and no number of images is too small.
 
     Args:
         run: any spelling of a network (see `striate.network`); only a run folder knows its data.
         data: what `load_data` takes, or a loaded `Dataset`; its classes are matched with the network's by name.
-        split: `train`, `val`, `test` or `all` instead.
+        split: `train`, `val` or `test`, one that the data have, or `all` instead.
         data_options: options of the data that are to differ from the run's, by name.
         batch_size: images passed at once.
         device: see `pick_device`.
@@ -51,7 +54,7 @@ def evaluate_run(
 
     Raises:
         CheckpointError, UnknownNameError, ModelError, OfflineError: no usable network.
-        UsageError: a model file without data, or a split that the data do not have.
+        UsageError: a model file without data, a split that the data do not have, or options that split other data.
         DataError: the data cannot be used, or have classes that the network does not know.
     """
     progress = progress or Silent()
@@ -63,8 +66,13 @@ def evaluate_run(
         dataset, own = data, data.name == saved.notes.get("data")
     else:
         options, own = _data_options(data, recipe, given, run)
-        dataset = load_data(options, progress=progress)
-        own = own or (recipe is None and dataset.name == saved.notes.get("data"))
+        dataset = load_data(options, scoring=not own, progress=progress)
+        if recipe is None and dataset.name == saved.notes.get("data"):
+            own = True
+            if set(dataset.splits) - _HELD_OUT:  # the data of a model file are known by name only once they are read
+                dataset = load_data(options, progress=progress)
+        if not own:
+            _refuse_splitting(options)
     splits = _chosen(dataset, split, own)
     splits = [matched(one, dataset.labels, saved.labels) for one in splits]
     present = set(numbers_of(dataset.labels, saved.labels))
@@ -106,6 +114,17 @@ def _data_options(
     return merged(others, changes, "data"), False
 
 
+def _refuse_splitting(options: DataOptions) -> None:
+    """Whoever asks for held-out images of other data must not be given all of them."""
+    usual = DataOptions()
+    asked = [name for name in _OF_TRAINING if getattr(options, name) != getattr(usual, name)]
+    if asked:
+        raise UsageError(
+            f"{options.data} is only scored, not split: {', '.join(asked)} would change nothing",
+            "leave it out; data in folders train, val and test keep these splits",
+        )
+
+
 def _same_place(one: str, other: str) -> bool:
     return one == other or Path(one).expanduser().resolve() == Path(other).expanduser().resolve()
 
@@ -119,6 +138,8 @@ def _chosen(dataset: Dataset, split: str | None, own: bool) -> list[Split]:
     if split == ALL:
         return list(there.values())
     if split not in there:
+        if set(there) == {ALL}:
+            raise UsageError(f"{dataset.name} has no {split} split", f"{ALL} its images are scored: leave --split out")
         raise UsageError(f"{dataset.name} has no {split} split", f"it has: {', '.join(there)}, or {ALL} of them")
     return [there[split]]
 

@@ -28,22 +28,25 @@ SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "va
 _HIDDEN = frozenset({"__macosx", "thumbs.db", "desktop.ini", "lost+found", "@eadir"})
 
 
-def find_folder(root: Path, group: str | None = None) -> Found:
+def find_folder(root: Path, group: str | None = None, *, scoring: bool = False) -> Found:
     """The images of a folder.
 
     Args:
         root: the folder.
         group: None, `parent`, or a regular expression whose first bracket in the path below `root` names the group.
+        scoring: the images are only scored: any of the splits may be missing, classes may differ between them, and one
+            class is enough.
 
     Raises:
         DataError: no class folders, fewer than two classes, splits with different classes, an unreadable folder.
         UsageError: `group` is not a usable pattern.
     """
-    sides = _split_folders(root)
+    sides = _split_folders(root, scoring)
     notes: list[str] = []
     trees = {split: _Tree(folder, root) for split, folder in (sides or {"train": root}).items()}
     if sides:
-        _match_classes(trees, root)
+        if not scoring:
+            _match_classes(trees, root)
         beside = [entry.name for entry in _entries(root) if entry.name.lower() not in SPLIT_NAMES]
         if beside:
             notes.append(f"beside the split folders, ignored: {_listed(beside)}")
@@ -52,12 +55,13 @@ def find_folder(root: Path, group: str | None = None) -> Found:
         for tree in trees.values()
         if tree.ignored
     ]
-    names = class_order(name for name, files in trees["train"].classes.items() if files)
-    empty = sorted(set(trees["train"].classes) - set(names))
+    names = class_order(name for tree in trees.values() for name, files in tree.classes.items() if files)
+    if not scoring:
+        _refuse_empty_training(trees)
+    empty = sorted({name for tree in trees.values() for name in tree.classes} - set(names))
     if empty:
-        _refuse_empty_training(trees, empty)
         notes.append(f"class folders without images are left out: {_listed(empty)}")
-    _check_class_count(root, trees["train"], names)
+    _check_class_count(root, next(iter(trees.values())), names, least=1 if scoring else 2)
     files, targets, given = [], [], []
     for split, tree in trees.items():
         for target, name in enumerate(names):
@@ -170,7 +174,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _split_folders(root: Path) -> dict[str, Path] | None:
+def _split_folders(root: Path, scoring: bool) -> dict[str, Path] | None:
     """The split folders of `root` by split, or None where the class folders lie directly in it."""
     found: dict[str, Path] = {}
     for entry in _entries(root):
@@ -182,7 +186,7 @@ def _split_folders(root: Path) -> dict[str, Path] | None:
         found[split] = Path(entry.path)
     if not found:
         return None
-    if "train" not in found:
+    if "train" not in found and not scoring:
         names = " and ".join(folder.name for folder in found.values())
         raise DataError(f"{root} has {names} but no train folder", "add train, or give the folder of classes itself")
     return {split: found[split] for split in ("train", "val", "test") if split in found}
@@ -201,15 +205,16 @@ def _match_classes(trees: dict[str, _Tree], root: Path) -> None:
             )
 
 
-def _refuse_empty_training(trees: dict[str, _Tree], empty: list[str]) -> None:
+def _refuse_empty_training(trees: dict[str, _Tree]) -> None:
+    empty = sorted(name for name, files in trees["train"].classes.items() if not files)
     for split, tree in trees.items():
         held = [name for name in empty if tree.classes.get(name)]
         if held:
             raise DataError(f"classes with images in {split} but none in train: {_listed(held)}")
 
 
-def _check_class_count(root: Path, tree: _Tree, names: tuple[str, ...]) -> None:
-    if len(names) > 1:
+def _check_class_count(root: Path, tree: _Tree, names: tuple[str, ...], least: int) -> None:
+    if len(names) >= least:
         return
     how = "one folder per class is expected: FOLDER/cat/1.jpg, FOLDER/dog/2.jpg, ..."
     if names:

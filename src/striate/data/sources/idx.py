@@ -59,15 +59,15 @@ def idx_folder(path: Path) -> Path | None:
     return found[0] if found else None
 
 
-def find_idx(folder: Path, name: str) -> Found:
-    """The training part and, where it lies there, the official test part.
+def find_idx(folder: Path, name: str, *, scoring: bool = False) -> Found:
+    """The training part and, where it lies there, the official test part; for `scoring` either is enough.
 
     Raises:
         DataError: a file is missing, damaged, or images and labels do not belong together.
     """
     files = idx_files(folder)
     parts = [part for part in ("train", "test") if (part, "images") in files or (part, "labels") in files]
-    if "train" not in parts:
+    if "train" not in parts and not scoring:
         raise DataError(f"{folder} has IDX files, but none for training", "expected train-images-idx3-ubyte[.gz]")
     for part in parts:
         for what in ("images", "labels"):
@@ -87,7 +87,7 @@ def find_idx(folder: Path, name: str) -> Found:
         targets=targets,
         paths=numbered_paths({part: len(images[part]) for part in parts}),
         given=np.repeat(parts, [len(images[part]) for part in parts]),
-        pixels=images["train"] if parts == ["train"] else np.concatenate([images[part] for part in parts]),
+        pixels=images[parts[0]] if len(parts) == 1 else np.concatenate([images[part] for part in parts]),
         fixed=True,
     )
 

@@ -26,8 +26,10 @@ _IMAGE_COLUMNS = ("image", "path", "file", "filename")
 _LABEL_COLUMNS = ("label", "class", "category")
 
 
-def find_table(path: Path, options: DataOptions) -> Found:
+def find_table(path: Path, options: DataOptions, *, scoring: bool = False) -> Found:
     """The images that a table lists.
+
+    `scoring`: they are only scored, which takes no row to train and no second class.
 
     Raises:
         DataError: the table cannot be read, lacks a column or a label, names an unknown split, or has one class only.
@@ -41,13 +43,13 @@ def find_table(path: Path, options: DataOptions) -> Found:
         empty = [number + 1 for number, value in enumerate(values) if not value]
         if empty:
             raise DataError(f"{path}: column {name} is empty in {len(empty)} rows, the first is row {empty[0]}")
-    given = _splits(table, options.split_column, path)
+    given = _splits(table, options.split_column, path, scoring)
     groups = _texts(table, options.group) if options.group and options.group in table.column_names else None
     kept = _once(listed, labels, path)
     notes = [f"{len(listed) - len(kept)} rows repeat an earlier one and count once"] if len(kept) < len(listed) else []
     paths = [str(listed[row]).replace("\\", "/") for row in kept]
     names = class_order(str(labels[row]) for row in kept)
-    if len(names) < 2:
+    if len(names) < (1 if scoring else 2):
         raise DataError(f"{path} has {'only one class, ' + names[0] if names else 'no rows'}; two classes are needed")
     positions = {name: position for position, name in enumerate(names)}
     files = [path.parent / shown for shown in paths]
@@ -108,7 +110,7 @@ def _texts(table: pyarrow.Table, column: str) -> list[str | None]:
     return [None if value is None else str(value).strip() for value in values]
 
 
-def _splits(table: pyarrow.Table, asked: str | None, path: Path) -> np.ndarray:
+def _splits(table: pyarrow.Table, asked: str | None, path: Path, scoring: bool) -> np.ndarray:
     """The side each row is given; empty means train."""
     if asked is None:
         asked = next((name for name in table.column_names if name.lower() == "split"), None)
@@ -121,7 +123,7 @@ def _splits(table: pyarrow.Table, asked: str | None, path: Path) -> np.ndarray:
     if unknown:
         raise DataError(f"{path}: column {asked} says {', '.join(unknown[:5])}", "expected train, val or test")
     splits = np.array([SPLIT_NAMES[word] for word in words])
-    if "train" not in splits:
+    if "train" not in splits and not scoring:
         raise DataError(f"{path}: column {asked} gives no row to train")
     return splits
 
