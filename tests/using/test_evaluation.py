@@ -14,6 +14,8 @@ from torch.nn import functional
 from striate.data import Split, TensorImages, load_data
 from striate.errors import DataError, UsageError
 from striate.evaluation import evaluate, matched
+from striate.evaluation.labels import numbers_of
+from striate.hub.classes import imagenet_labels
 from striate.spec import Labels
 
 
@@ -146,6 +148,18 @@ def test_classes_are_matched_by_name(world):
         matched(split, Labels(("fox", "ant", "hog")), world.labels)
     assert "does not know hog" in caught.value.message
     assert "it knows bee, cat, dog, eel, gnu, which the data do not have" in caught.value.message
+
+
+def test_a_name_that_two_classes_of_imagenet_share():
+    ours = imagenet_labels()
+    with pytest.raises(DataError) as caught:
+        numbers_of(Labels(("crane", "tench")), ours)
+    assert "crane bird (n02012849) and crane (n03126707)" in caught.value.message
+    assert numbers_of(Labels(("crane", "n02012849_crane")), ours) == [517, 134]  # the other one is named
+    assert numbers_of(Labels(("crane", "n03126707_crane", "tench")), ours) == [134, 517, 0]
+    assert numbers_of(ours, ours) == list(range(1000))
+    backwards = Labels(tuple(reversed(ours.names)))
+    assert numbers_of(backwards, ours) == list(range(999, -1, -1))
 
 
 def test_the_table_is_written_whole_and_with_odd_names(world, saved, tmp_path):

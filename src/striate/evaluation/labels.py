@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from striate.errors import DataError
-from striate.hub.classes import other_names, plain_name
+from striate.hub.classes import meanings, synset_of
 from striate.spec import Labels
 
 if TYPE_CHECKING:
@@ -21,10 +22,11 @@ def matched(split: Split, theirs: Labels, ours: Labels) -> Split:
     """`split` with its targets turned from numbers into `theirs` to numbers into `ours`, the network's outputs.
 
     Data that have only some of the network's classes are welcome; a class that the network does not know is not.
-    ImageNet's classes also go by their synsets (`n01440764`) and with underscores for blanks.
+    ImageNet's classes also go by their synsets (`n01440764`, whatever follows it) and with underscores for blanks.
 
     Raises:
-        DataError: classes that the network does not know; the message shows both sides of the difference.
+        DataError: classes that the network does not know; the message shows both sides of the difference. Or a name
+            that two classes share, unless the data name the other one otherwise.
     """
     if theirs == ours:
         return split
@@ -42,10 +44,10 @@ def numbers_of(theirs: Labels, ours: Labels) -> list[int]:
     Raises:
         DataError: see `matched`.
     """
-    known = {name: number for number, name in enumerate(ours.names)}
-    others = other_names(ours)
-    numbers = [known.get(name, others.get(plain_name(name))) for name in theirs.names]
-    unknown = [name for name, number in zip(theirs.names, numbers, strict=True) if number is None]
+    if theirs == ours:
+        return list(range(len(ours)))
+    meant = meanings(theirs.names, ours)
+    unknown = [name for name, numbers in meant.items() if not numbers]
     if unknown:
         missing = [name for name in ours.names if name not in set(theirs.names)]
         message = f"the network does not know {_listed(unknown)}"
@@ -54,7 +56,17 @@ def numbers_of(theirs: Labels, ours: Labels) -> list[int]:
         raise DataError(
             f"the classes do not match: {message}", "rename the class folders, or train on these data: striate train"
         )
-    return [number for number in numbers if number is not None]
+    clear = {numbers[0] for numbers in meant.values() if len(numbers) == 1}
+    return [_the_one(name, [one for one in meant[name] if one not in clear] or meant[name], ours) for name in meant]
+
+
+def _the_one(name: str, numbers: Sequence[int], ours: Labels) -> int:
+    if len(numbers) > 1:
+        spelled = " and ".join(f"{ours.names[number]} ({synset_of(number)})" for number in numbers)
+        raise DataError(
+            f"{name} may be either of two classes of the network: {spelled}", "name the class folder by its synset"
+        )
+    return numbers[0]
 
 
 def _listed(names: list[str]) -> str:

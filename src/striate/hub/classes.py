@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from functools import cache
 from importlib.resources import files
 
@@ -9,6 +11,9 @@ from striate.data.sources.cifar import CIFAR10_NAMES
 from striate.spec import Labels, ModelEntry
 
 _IMAGENET = 1000
+_SYNSET = re.compile(r"n\d{8}")
+# what ImageNet itself calls two of its classes each; `imagenet.txt` tells them apart
+_SHARED = {"crane": ("n02012849", "n03126707"), "maillot": ("n03710637", "n03710721")}
 
 
 def labels_of(entry: ModelEntry, classes: int) -> Labels:
@@ -45,6 +50,31 @@ def other_names(labels: Labels) -> dict[str, int]:
     for number, (synset, name) in enumerate(_imagenet()):
         names |= {synset: number, plain_name(name): number, plain_name(f"{synset} {name}"): number}
     return names
+
+
+def meanings(names: Iterable[str], labels: Labels) -> dict[str, tuple[int, ...]]:
+    """The numbers of the classes that each name may stand for: none where it is unknown, two where they share it.
+
+    Of ImageNet's classes a synset decides by itself, whatever name follows it.
+    """
+    others, own = other_names(labels), {name: number for number, name in enumerate(labels.names)}
+
+    def of(name: str) -> tuple[int, ...]:
+        plain = plain_name(name)
+        first = plain.partition(" ")[0]
+        if _SYNSET.fullmatch(first) and first in others:
+            return (others[first],)
+        if others and plain in _SHARED:
+            return tuple(others[synset] for synset in _SHARED[plain])
+        number = own.get(name, others.get(plain))
+        return () if number is None else (number,)
+
+    return {name: of(name) for name in names}
+
+
+def synset_of(number: int) -> str:
+    """The WordNet synset of an ImageNet class, such as n01440764."""
+    return _imagenet()[number][0]
 
 
 def plain_name(name: str) -> str:
