@@ -62,7 +62,7 @@ JOBS = (
     Job("preact_resnet110", 32, 0.05, 6),
     Job("stochdepth_resnet110", 32, 0.05, 10),
     Job("mobilenet_v1_0.5_128", 64, 0.1, 8),
-    Job("squeezenet1_1", 64, 0.02, 15),
+    Job("squeezenet1_1", 64, 0.0005, 15, settings=("--optimizer", "adamw")),
 )
 
 
