@@ -15,6 +15,7 @@ from striate.checkpoint import save_model
 from striate.cli.main import striate
 from striate.data import load_data
 from striate.options import DataOptions, ModelOptions, RuntimeOptions, TrainOptions, write_recipe
+from striate.spec import Labels
 
 
 @pytest.fixture
@@ -116,6 +117,21 @@ def test_a_model_file_knows_its_data_by_name(call, world, tmp_path):
     held_out = len(load_data(str(tmp_path / "photos")).splits["val"])
     assert (row["n"], row["split"]) == (held_out, "val")
     assert evaluated(call, "net.safetensors", "photos")["n"] == 28
+
+
+@pytest.mark.parametrize(
+    ("classes", "present", "said"),
+    [
+        (40, 3, "others has no images of 37 of the network's 40 classes\n"),
+        (40, 28, "others has no images of c28, c29, c30, c31, c32, c33, c34, c35, c36, c37 and 2 more classes\n"),
+        (7, 2, "others has no images of c2, c3, c4, c5, c6\n"),
+    ],
+)
+def test_absent_classes_are_counted_where_they_are_most(call, world, tmp_path, classes, present, said):
+    names = tuple(f"c{number}" for number in range(classes))
+    world.saved_model(tmp_path / "net.safetensors", n=1, labels=Labels(names))
+    world.photo_folder(tmp_path / "others", names=names[:present], per_class=1)
+    assert said in call("evaluate", "net.safetensors", "others", "--device", "cpu").stderr
 
 
 def test_evaluate_prefers_a_test_set_that_the_data_bring(call, run, world, tmp_path):

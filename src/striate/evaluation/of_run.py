@@ -19,6 +19,7 @@ from striate.progress import Progress, Silent
 from striate.runfolder import RunFolder
 from striate.runtime import pick_device
 
+_SHOWN = 10  # names of absent classes
 _HELD_OUT = {"val", "test"}
 _OF_TRAINING = ("val_fraction", "test_fraction", "split_seed", "fold", "limit")  # options that divide training images
 
@@ -78,8 +79,7 @@ def evaluate_run(
     present = set(numbers_of(dataset.labels, saved.labels))
     absent = [name for number, name in enumerate(saved.labels.names) if number not in present]
     if absent:
-        more = f" and {len(absent) - 10} more classes" if len(absent) > 10 else ""
-        progress.say(f"{dataset.name} has no images of {', '.join(absent[:10])}{more}")
+        progress.say(f"{dataset.name} has no images of {_in_words(absent, len(saved.labels))}")
     result = evaluate(
         saved,
         splits,
@@ -112,6 +112,15 @@ def _data_options(
         return merged(recipe.data, changes, "data"), True
     others = DataOptions(data=str(data), data_root=recipe.data.data_root, offline=recipe.data.offline)
     return merged(others, changes, "data"), False
+
+
+def _in_words(absent: list[str], classes: int) -> str:
+    """The absent classes by name, or only their number where they are many and most."""
+    if len(absent) <= _SHOWN:
+        return ", ".join(absent)
+    if len(absent) > classes / 2:
+        return f"{len(absent)} of the network's {classes} classes"
+    return f"{', '.join(absent[:_SHOWN])} and {len(absent) - _SHOWN} more classes"
 
 
 def _refuse_splitting(options: DataOptions) -> None:
