@@ -111,3 +111,34 @@ def test_missing_and_other_contents(tmp_path):
         archive.writestr("a.txt", "hello")
     with pytest.raises(CheckpointError, match="damaged, or no file of torch"):
         read_state(tmp_path / "photos.zip")
+
+
+def test_numbers_of_numpy_are_plain_numbers(tmp_path):
+    import numpy as np
+
+    notes = {"best": np.float64(91.73), "epoch": np.int64(-4), "half": np.float16(0.5), "done": np.bool_(True)}
+    for old in (False, True):
+        torch.save({"state_dict": STATE, **notes}, tmp_path / "w.pth", _use_new_zipfile_serialization=not old)
+        state = read_state(tmp_path / "w.pth")
+        assert {key: state[key] for key in notes} == notes
+        assert type(state["best"]) is float
+
+
+def test_objects_of_numpy_are_not_opened(tmp_path):
+    """NumPy's own unpickling of such a value would call what the file names."""
+    import numpy as np
+
+    victim = tmp_path / "made-by-the-file"
+
+    class Value:
+        def __reduce__(self):
+            scalar = np.float64(1).__reduce__()[0]
+            return scalar, (np.dtype("O"), pickle.dumps(Malicious(victim)))
+
+    torch.save({"state_dict": STATE, "best": Value()}, tmp_path / "w.pth")
+    with pytest.raises(CheckpointError):
+        read_state(tmp_path / "w.pth")
+    torch.save({"state_dict": STATE, "best": np.array([Malicious(victim)], dtype=object)}, tmp_path / "w.pth")
+    with pytest.raises(CheckpointError, match="asks for code"):
+        read_state(tmp_path / "w.pth")
+    assert not victim.exists()

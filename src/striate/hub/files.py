@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -25,6 +26,36 @@ _KINDS: tuple[tuple[bytes, str], ...] = (
     (b"\x1f\x8b", "a gzip archive: unpack it"),
     (b"version https://git-lfs", "a pointer of Git LFS, not the file itself: fetch it with `git lfs pull`"),
 )
+
+
+class _DType:
+    """Stands in for numpy.dtype in a file; understands those of plain numbers only."""
+
+    def __init__(self, code: str, *_: object) -> None:
+        self.code, self.order = code, "="
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.order = state[1]
+
+    def number(self, data: bytes) -> Any:
+        """The value that the bytes are of."""
+        if not re.fullmatch(r"[biufc]\d+", self.code) or self.order not in ("<", ">", "=", "|"):
+            raise ValueError(f"a NumPy value of type {self.code}")
+        return np.frombuffer(data, np.dtype(self.code).newbyteorder(self.order))[0].item()
+
+
+def _number(dtype: Any, data: Any = b"") -> Any:
+    """Stands in for NumPy's own function of this purpose."""
+    if not (isinstance(dtype, _DType) and isinstance(data, bytes)):
+        raise ValueError("a NumPy value that is no number")
+    return dtype.number(data)
+
+
+_NUMPY: list[Any] = [
+    (_DType, "numpy.dtype"),
+    (_number, "numpy.core.multiarray.scalar"),
+    (_number, "numpy._core.multiarray.scalar"),
+]
 
 
 def read_state(path: Path) -> dict[str, Any]:
@@ -79,11 +110,15 @@ def _safetensors(path: Path, size: int) -> dict[str, Tensor]:
 
 
 def _unpickled(path: Path, size: int) -> Any:
-    """torch's unpickler of tensors and plain values, which refuses everything else."""
+    """torch's unpickler of tensors and plain values, which refuses everything else.
+
+    Training loops note accuracies as NumPy's numbers: those come back as Python's, and NumPy itself unpickles nothing.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of old formats
-            return torch.load(path, map_location="cpu", weights_only=True)
+            with torch.serialization.safe_globals(_NUMPY):
+                return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # of many kinds: pickle's, zip's, torch's
         text = " ".join(str(error).split())
         code = re.search(r"GLOBAL (\S+)", text) or re.search(r"class (\S+) was not an allowed", text)
