@@ -20,3 +20,4 @@ class Naming:
     patterns: tuple[tuple[str, str], ...]
     input: InputSpec | None = None  # what these weights are fed, where it is not what the registry says
     variations: Mapping[str, Any] = field(default_factory=dict)  # fields of the config that these weights need
+    shipped: bool = True  # whether they publish this very network; a file alone is taken for one of those first

@@ -118,8 +118,9 @@ class ResNet(ConvNet):
 
     @classmethod
     def namings(cls, config: ResNetConfig) -> tuple[Naming, ...]:
-        """See `PUBLISHED_NAMES`."""
-        return (Naming(publisher="torchvision", patterns=PUBLISHED_NAMES),)
+        """See `PUBLISHED_NAMES`; only option B is published."""
+        shipped = config.shortcut == "B" and not config.stochastic_depth
+        return (Naming(publisher="torchvision", patterns=PUBLISHED_NAMES, shipped=shipped),)
 
     def reset_parameters(self, generator: Generator | None = None) -> None:
         """He's normal initialisation (sec. 3.4)."""

@@ -111,8 +111,9 @@ class CifarResNet(ConvNet):
 
     @classmethod
     def namings(cls, config: CifarResNetConfig) -> tuple[Naming, ...]:
-        """See `PUBLISHED_NAMES` and `PUBLISHED_INPUT`."""
-        return (Naming(publisher="akamaster", patterns=PUBLISHED_NAMES, input=PUBLISHED_INPUT),)
+        """See `PUBLISHED_NAMES` and `PUBLISHED_INPUT`; only option A is published."""
+        shipped = config.shortcut == "A" and not config.stochastic_depth
+        return (Naming(publisher="akamaster", patterns=PUBLISHED_NAMES, input=PUBLISHED_INPUT, shipped=shipped),)
 
     def reset_parameters(self, generator: Generator | None = None) -> None:
         """He's normal initialisation (sec. 3.4)."""

@@ -149,9 +149,10 @@ class SqueezeNet(ConvNet):
             (r"^conv10\.", "head.conv10."),
         )
         padded = {"conv10_padding": 1} if config.conv1 == SqueezeNetConfig().conv1 else {}  # 1.1 has dropped it
+        shipped = config.bypass == "none"
         return (
-            Naming(publisher="torchvision", patterns=torchvision),
-            Naming(publisher="caffe", patterns=caffe, input=CAFFE_227, variations=padded),
+            Naming(publisher="torchvision", patterns=torchvision, shipped=shipped),
+            Naming(publisher="caffe", patterns=caffe, input=CAFFE_227, variations=padded, shipped=shipped),
         )
 
     def reset_parameters(self, generator: Generator | None = None) -> None:
