@@ -39,6 +39,7 @@ def adapted(
     classes: int | None = None,
     in_channels: int | None = None,
     other_classes: bool = False,
+    blue_first: bool = False,
 ) -> Adapted:
     """The network that `make` builds with the weights of `state`.
 
@@ -48,6 +49,7 @@ def adapted(
         classes: None for those of the weights; another number starts a new head.
         in_channels: None for those of the weights; another number adapts the first layer.
         other_classes: start a new head though the number is the same, since the classes are not.
+        blue_first: the three channels of the weights are blue, green, red; those of another number follow red first.
 
     Raises:
         ModelError: the weights are not of this network; the message names the first that do not fit.
@@ -59,7 +61,10 @@ def adapted(
             f"these are not weights of {found.name}: they {misfits_of(fit)}",
             "give the network that they are of: MODEL:FILE, or the FILE alone to have it recognised",
         )
-    wanted = {"classes": classes or measure["classes"], "in_channels": in_channels or measure["in_channels"]}
+    wanted = {
+        "classes": measure["classes"] if classes is None else classes,
+        "in_channels": measure["in_channels"] if in_channels is None else in_channels,
+    }
     new_head = other_classes or wanted["classes"] != measure["classes"]
     changes, given = list(found.changes), dict(found.given)
     lacking = [name for name in fit.no_auxiliary if name in found.own]
@@ -79,13 +84,16 @@ def adapted(
         theirs = measure["classes"] if wanted["classes"] != measure["classes"] else "others"
         changes.append(f"new head for {wanted['classes']} classes, started randomly: the weights have {theirs}")
     if wanted["in_channels"] != measure["in_channels"]:
+        turned = blue_first and measure["in_channels"] == 3
         for name in found.by_channels:
-            tensors[name] = other_channels(tensors[name], wanted["in_channels"])
+            weight = tensors[name].flip(1) if turned else tensors[name]
+            tensors[name] = other_channels(weight, wanted["in_channels"])
         if not found.by_channels:
             raise ModelError(f"{found.name} has no first layer that takes another number of channels")
         changes.append(
             f"first layer for {wanted['in_channels']} channels from one for {measure['in_channels']}: "
             f"{_channel_rule(measure['in_channels'], wanted['in_channels'])}"
+            f"{', red first' if turned and wanted['in_channels'] > 1 else ''}"
         )
     own = model.state_dict()
     model.load_state_dict({**own, **{name: tensor for name, tensor in tensors.items() if name in own}})
