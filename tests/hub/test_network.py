@@ -10,6 +10,8 @@ from striate.checkpoint import save_model
 from striate.errors import CheckpointError, ModelError, OfflineError, UnknownNameError, UsageError
 from striate.hub import published
 from striate.models import create_model
+from striate.models.adapt import adapted
+from striate.models.reference import their_name
 from striate.network import described, open_network, read_spelling
 from striate.spec import InputSpec, Labels
 
@@ -91,7 +93,7 @@ def test_a_file_that_fits_none_names_the_nearest(torchvision_file, tmp_path):
     state = network.state_dict()
     del state["layer2.0.conv1.weight"]
     torch.save(state, tmp_path / "w.pth")
-    with pytest.raises(ModelError, match=r"nearest is resnet18: they lack stages\.conv3_x\.0\.conv1\.weight"):
+    with pytest.raises(ModelError, match=r"nearest is resnet18: they lack layer2\.0\.conv1\.weight"):
         open_network(tmp_path / "w.pth")
     with pytest.raises(ModelError, match="these are not weights of resnet18: they lack"):
         open_network(f"resnet18:{tmp_path / 'w.pth'}")
@@ -199,3 +201,125 @@ def test_counts_of_any_network():
     assert described("resnet20").params == 269_722
     entry = described("timm:resnet18")
     assert (entry.params, entry.macs) == (11_689_512, 1_814_073_344)
+
+
+def published_names(name, publisher, tmp_path, **config):
+    """A file of random weights under the publisher's keys."""
+    model = create_model(name, classes=3, **config)
+    naming = next(one for one in model.published_names() if one.publisher == publisher)
+    theirs = {key: their_name(naming, key) for key in model.state_dict()}
+    assert None not in theirs.values(), theirs
+    path = tmp_path / f"{name}-{publisher}.pth"
+    torch.save({theirs[key]: value for key, value in model.state_dict().items()}, path)
+    return path
+
+
+def test_networks_that_a_file_cannot_tell_apart_are_all_named(tmp_path):
+    """bvlc_alexnet and CaffeNet: the same keys and shapes, another order of pooling and normalisation."""
+    path = published_names("caffenet", "caffe", tmp_path)
+    with pytest.raises(ModelError, match=r"fit several networks: caffenet, alexnet_2012$"):
+        open_network(path)
+    assert open_network(f"alexnet_2012:{path}").model.architecture.config["pool_first"] is False
+
+
+@pytest.mark.parametrize(
+    ("name", "publisher", "other"),
+    [
+        ("cifar_resnet20", "akamaster", "cifar_plain20"),
+        ("squeezenet1_0", "torchvision", "squeezenet_simple_bypass"),
+        ("squeezenet1_0", "caffe", "squeezenet_simple_bypass"),
+    ],
+)
+def test_a_file_alone_is_of_what_its_publisher_ships(tmp_path, name, publisher, other):
+    path = published_names(name, publisher, tmp_path)
+    assert open_network(path).model.architecture.name == name
+    assert open_network(f"{other}:{path}").model.architecture.name == other
+
+
+def test_no_publisher_says_so(tmp_path):
+    torch.save(create_model("cifar_plain20").state_dict(), tmp_path / "w.pth")
+    with pytest.raises(ModelError, match=r"fit several networks: cifar_resnet20, cifar_plain20"):
+        open_network(tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize("side", [224, 192, 160, 128])
+def test_the_size_is_that_of_the_name(tmp_path, side):
+    path = published_names("mobilenet_v1_1.0_224", "timm", tmp_path)
+    saved = open_network(f"mobilenet_v1_1.0_{side}:{path}")
+    assert saved.spec.size == saved.model.architecture.input_size == (side, side)
+    assert (saved.spec.mean, saved.spec.interpolation) == ((0.5,), "bicubic")
+    if side == 224:
+        for text in (path, f"mobilenetv1_100:{path}"):
+            saved = open_network(text)
+            assert (saved.model.architecture.name, saved.spec.size) == ("mobilenet_v1_1.0_224", (224, 224))
+            assert "adapted" not in saved.notes
+
+
+def test_another_meaning_is_told_only_where_the_file_may_have_it(tmp_path):
+    path = published_names("googlenet", "caffe", tmp_path, auxiliary=False)
+    saved = open_network(f"googlenet:{path}")
+    assert saved.model.architecture.name == "googlenet"
+    assert not any("publisher" in line for line in saved.notes["adapted"])
+
+
+def test_misfits_go_by_the_names_of_the_file(tmp_path):
+    state = torch.load(published_names("cifar_resnet20", "akamaster", tmp_path))
+    bn = state.pop("layer3.2.bn2.weight")
+    torch.save(state, tmp_path / "w.pth")
+    with pytest.raises(ModelError, match=r"they lack layer3\.2\.bn2\.weight$"):
+        open_network(f"cifar_resnet20:{tmp_path / 'w.pth'}")
+    state |= {"layer3.2.bn2.weight": bn, "layer1.0.conv2.weight": torch.zeros(16, 16, 5, 5)}
+    torch.save(state, tmp_path / "w.pth")
+    with pytest.raises(ModelError, match=r"another shape layer1\.0\.conv2\.weight \(16x16x5x5, not 16x16x3x3\)"):
+        open_network(f"cifar_resnet20:{tmp_path / 'w.pth'}")
+
+
+def test_blue_first_filters_are_turned_for_other_channels(tmp_path):
+    path = published_names("squeezenet1_1", "caffe", tmp_path)
+    three = open_network(f"squeezenet1_1:{path}")
+    saved = open_network(f"squeezenet1_1:{path}", in_channels=4)
+    assert three.spec.channel_order == "BGR"
+    assert saved.spec.channel_order == "RGB"
+    blue_first = three.model.stem.conv1.conv.weight
+    expected = blue_first[:, [2, 1, 0, 2]] * 3 / 4
+    torch.testing.assert_close(saved.model.stem.conv1.conv.weight, expected)
+    save_model(tmp_path / "ours.safetensors", three.model, three.spec, three.labels)
+    again = open_network(tmp_path / "ours.safetensors", in_channels=4)
+    torch.testing.assert_close(again.model.stem.conv1.conv.weight, expected)
+    assert "red first" in again.notes["adapted"][0]
+
+
+@pytest.mark.parametrize("wanted", [{"classes": 0}, {"in_channels": 0}])
+def test_nothing_at_all_is_no_network(tmp_path, wanted):
+    torch.save(create_model("cifar_resnet20").state_dict(), tmp_path / "w.pth")
+    for text in ("cifar_resnet20", f"cifar_resnet20:{tmp_path / 'w.pth'}"):
+        with pytest.raises(UsageError, match="a network of 0"):
+            open_network(text, **wanted)
+    with pytest.raises(ModelError, match="at least 1"):
+        adapted(lambda **figures: create_model("cifar_resnet20", **figures), torch.load(tmp_path / "w.pth"), **wanted)
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        lambda state: {"model": {"state_dict": state}, "epoch": 3},
+        lambda state: {"weights": state},
+        lambda state: {"model_state": state, "optimizer_state": {"state": {}, "param_groups": []}},
+        lambda state: {"ema": state, "epoch": 3},
+        lambda state: {"state_dict": {f"model.{key}": value for key, value in state.items()}},
+        lambda state: {"state_dict": {f"model.module.{key}": value for key, value in state.items()}},
+    ],
+)
+def test_wrappings_of_other_training_loops(tmp_path, wrapped):
+    state = torch.load(published_names("cifar_resnet20", "akamaster", tmp_path))
+    torch.save(wrapped(state), tmp_path / "w.pth")
+    for text in (tmp_path / "w.pth", f"cifar_resnet20:{tmp_path / 'w.pth'}"):
+        model = open_network(text).model
+        assert torch.equal(model.stem.conv1.weight, state["conv1.weight"])
+
+
+def test_a_file_without_weights_says_what_it_has(tmp_path):
+    torch.save({"epoch": 3, "scores": {"top1": 0.5}}, tmp_path / "w.pth")
+    for text in (tmp_path / "w.pth", f"cifar_resnet20:{tmp_path / 'w.pth'}"):
+        with pytest.raises(ModelError, match=r"no tensors where .*but epoch, scores \{top1\}"):
+            open_network(text)

@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from striate.checkpoint import SavedModel, load_model
-from striate.errors import ModelError, UnknownNameError
+from striate.errors import ModelError, UnknownNameError, UsageError
 from striate.hub.classes import labels_of, numbered
 from striate.hub.download import fetched
 from striate.hub.files import read_state
 from striate.hub.published import Weights, find_weights, published_as, references
-from striate.hub.recognise import recognised
+from striate.hub.recognise import fitted_to, recognised
 from striate.models import create_model, entries, find_entry, rebuild
 from striate.models.adapt import Adapted, adapted, fitted
+from striate.models.reference import tensors_of
 from striate.models.sources import is_own
 from striate.network.spelling import Spelling, read_spelling
 from striate.progress import Progress, Silent
@@ -53,6 +54,7 @@ def open_network(
 
     Raises:
         UnknownNameError: no such network, weights or run.
+        UsageError: no classes or channels at all, or a colon with nothing after it.
         CheckpointError: a file that is missing, damaged, holds code, or is of another kind.
         ModelError: the weights do not fit the network, or fit none or several.
         OfflineError: weights would have to be fetched, and cannot be.
@@ -122,6 +124,11 @@ class _Asked:
     input_size: tuple[int, int] | None
     variations: Mapping[str, Any]
 
+    def __post_init__(self) -> None:
+        for what, value in (("classes", self.classes), ("input channels", self.in_channels)):
+            if value is not None and value < 1:
+                raise UsageError(f"a network of {value} {what}", "there must be at least 1")
+
     def changes(self, saved: SavedModel) -> bool:
         record = saved.model.architecture
         same = (
@@ -167,14 +174,15 @@ def _refitted(saved: SavedModel, asked: _Asked, code: str | None, wanted: Labels
 
     def make(*, start: bool = True, classes: int | None = None, in_channels: int | None = None, **changes: Any) -> Any:
         figures = replace(
-            record, classes=classes or record.classes, in_channels=in_channels or record.in_channels,
+            record, classes=record.classes if classes is None else classes,
+            in_channels=record.in_channels if in_channels is None else in_channels,
             input_size=asked.input_size or record.input_size, config={**record.config, **asked.variations, **changes},
         )  # fmt: skip
         return rebuild(figures, start=start, code=code)
 
     result = adapted(
         make, saved.model.state_dict(), classes=asked.classes, in_channels=asked.in_channels,
-        other_classes=wanted not in (None, saved.labels),
+        other_classes=wanted not in (None, saved.labels), blue_first=saved.spec.reverses_channels,
     )  # fmt: skip
     labels = wanted or (saved.labels if len(saved.labels) == result.model.architecture.classes else None)
     return _saved(result, saved.spec, labels, saved.notes, saved.path)
@@ -182,8 +190,8 @@ def _refitted(saved: SavedModel, asked: _Asked, code: str | None, wanted: Labels
 
 def _without_weights(entry: ModelEntry, asked: _Asked, published: Weights | None, start: bool) -> SavedModel:
     """The network alone, with random weights, or with `start` False with none at all."""
-    classes = asked.classes or (published.classes if published else None)
-    size = asked.input_size or (published.input.size if published else None)
+    classes = published.classes if published and asked.classes is None else asked.classes
+    size = asked.input_size or (_of_size(entry, published.input).size if published else None)
     model = create_model(
         entry.name, classes=classes, in_channels=asked.in_channels, input_size=size, start=start, **asked.variations
     )
@@ -200,10 +208,13 @@ def _of_state(
     def maker(size: tuple[int, int] | None) -> Any:
         return lambda **figures: create_model(entry.name, input_size=size, **{**asked.variations, **figures})
 
+    tensors_of(state)  # or there is nothing to fit
     first = fitted(maker(asked.input_size), state)
-    spec = published.input if published else first.fit.naming.input or entry.input
+    spec = _of_size(entry, published.input if published else first.fit.naming.input or entry.input)
     size = asked.input_size or (None if is_own(entry.name) else spec.size)
-    result = adapted(maker(size), state, classes=asked.classes, in_channels=asked.in_channels)
+    result = adapted(
+        maker(size), state, classes=asked.classes, in_channels=asked.in_channels, blue_first=spec.reverses_channels
+    )
     labels = labels_of(entry, result.classes) if result.classes == result.model.architecture.classes else None
     naming = {} if published else {"naming": result.fit.naming.publisher}
     return _saved(result, spec, labels, {**note, **naming}, Path())
@@ -227,9 +238,8 @@ def _of_file(read: Spelling, asked: _Asked) -> SavedModel:
         except ModelError as error:
             failure = failure or error
             continue
-        others = [one.name for one in candidates if one is not entry]
-        if others and published is None:
-            line = f"{read.model} is also what a publisher calls {others[0]}: for that, spell {others[0]}:FILE"
+        if published is None and (other := _another(entry, candidates, state)):
+            line = f"{read.model} is also what a publisher calls {other}: for that, spell {other}:FILE"
             saved.notes["adapted"] = [*saved.notes.get("adapted", []), line]
         return saved
     assert failure is not None
@@ -248,6 +258,14 @@ def _named(model: str) -> list[ModelEntry]:
     return [ours, *(entry for entry in others if entry is not ours)]
 
 
+def _another(entry: ModelEntry, candidates: list[ModelEntry], state: Mapping[str, Any]) -> str | None:
+    """The first of the others that the weights fit too, and that is another network then."""
+    others = [one for one in candidates if one is not entry]
+    this = fitted_to(entry, state) if others else None
+    fitting = (fitted_to(one, state) for one in others)
+    return next((one.entry.name for one in fitting if one and this and one.network != this.network), None)
+
+
 def _only_fit(path: Path, state: Mapping[str, Any], published: Weights | None) -> ModelEntry:
     fitting = [one.entry for one in recognised(state)]
     if published is not None:
@@ -260,6 +278,12 @@ def _only_fit(path: Path, state: Mapping[str, Any], published: Weights | None) -
             f"say which of them they are of: {names[0]}:{path}",
         )
     return fitting[0]
+
+
+def _of_size(entry: ModelEntry, spec: InputSpec) -> InputSpec:
+    """`spec` with the entry's size, where networks are registered that differ in nothing else."""
+    same = [one for one in entries() if (one.build, one.config) == (entry.build, entry.config)]
+    return replace(spec, size=entry.input.size) if len(same) > 1 else spec
 
 
 # what belongs to it ---------------------------------------------------------------------------------------------------
