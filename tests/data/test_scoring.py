@@ -102,3 +102,18 @@ def test_the_official_test_files_alone(tmp_path):
 def test_named_sets_are_whole():
     whole, divided = scored("digits"), load_data("digits")
     assert counts(whole) == {"all": sum(counts(divided).values())}
+
+
+def test_labels_from_the_names_of_files(tmp_path):
+    """Only to be scored, only where every name begins with a synset, and not without a word."""
+    put(tmp_path, "n01440764_tench.png", "n02012849_1.png", "n01440764_10026.png")
+    with pytest.raises(DataError, match="3 images but no class folders"):
+        load_data(str(tmp_path))
+    dataset = scored(tmp_path)
+    assert dataset.labels.names == ("n01440764", "n02012849")
+    labels = [dataset.labels.names[target] for target in dataset.splits["all"].targets]
+    assert [path[:9] for path in dataset.splits["all"].paths] == labels
+    assert "the synset that each file name begins with is its label" in dataset.notes[0]
+    put(tmp_path, "other.png")
+    with pytest.raises(DataError, match="4 images but no class folders"):
+        scored(tmp_path)

@@ -134,6 +134,17 @@ def test_absent_classes_are_counted_where_they_are_most(call, world, tmp_path, c
     assert said in call("evaluate", "net.safetensors", "others", "--device", "cpu").stderr
 
 
+def test_labels_from_the_names_of_files_are_not_taken_in_silence(call, world, tmp_path):
+    world.saved_model(tmp_path / "net.safetensors", n=1, labels=Labels(("n01440764", "n02012849")))
+    photos = world.photo_folder(tmp_path / "photos", names=("a", "b"), per_class=1)
+    (tmp_path / "flat").mkdir()
+    for synset, file in zip(("n01440764", "n02012849"), sorted(photos.rglob("*.jpg")), strict=True):
+        file.rename(tmp_path / "flat" / f"{synset}_{file.name}")
+    result = call("evaluate", "net.safetensors", "flat", "--device", "cpu", "--json")
+    assert [one["support"] for one in json.loads(result.stdout)["per_class"]] == [1, 1]
+    assert "the synset that each file name begins with is its label" in result.stderr
+
+
 def test_evaluate_prefers_a_test_set_that_the_data_bring(call, run, world, tmp_path):
     world.photo_folder(tmp_path / "official" / "train", names=("fox", "bee"))
     world.photo_folder(tmp_path / "official" / "test", names=("fox", "bee"), per_class=2)

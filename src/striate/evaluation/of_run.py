@@ -74,6 +74,8 @@ def evaluate_run(
                 dataset = load_data(options, progress=progress)
         if not own:
             _refuse_splitting(options)
+            for note in dataset.notes:
+                progress.say(note)
     splits = _chosen(dataset, split, own)
     splits = [matched(one, dataset.labels, saved.labels) for one in splits]
     present = set(numbers_of(dataset.labels, saved.labels))

@@ -25,6 +25,7 @@ IMAGE_SUFFIXES = frozenset(
     | {".avif", ".jp2", ".j2k", ".jpx", ".ico", ".pbm", ".pgm", ".ppm", ".pnm", ".npy", ".heic", ".heif"}
 )  # fmt: skip
 SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+_SYNSET = re.compile(r"(n\d{8})_")  # what ImageNet's files begin with: n01440764_10026.JPEG
 _HIDDEN = frozenset({"__macosx", "thumbs.db", "desktop.ini", "lost+found", "@eadir"})
 
 
@@ -34,8 +35,9 @@ def find_folder(root: Path, group: str | None = None, *, scoring: bool = False) 
     Args:
         root: the folder.
         group: None, `parent`, or a regular expression whose first bracket in the path below `root` names the group.
-        scoring: the images are only scored: any of the splits may be missing, classes may differ between them, and one
-            class is enough.
+        scoring: the images are only scored: any of the splits may be missing, classes may differ between them, one
+            class is enough, and where there are no class folders but every file name begins with a synset of ImageNet,
+            that is the class.
 
     Raises:
         DataError: no class folders, fewer than two classes, splits with different classes, an unreadable folder.
@@ -55,6 +57,12 @@ def find_folder(root: Path, group: str | None = None, *, scoring: bool = False) 
         for tree in trees.values()
         if tree.ignored
     ]
+    if scoring:
+        notes += [
+            f"{tree.folder.name} has no class folders: the synset that each file name begins with is its label"
+            for tree in trees.values()
+            if tree.sorted_by_synset()
+        ]
     names = class_order(name for tree in trees.values() for name, files in tree.classes.items() if files)
     if not scoring:
         _refuse_empty_training(trees)
@@ -135,6 +143,15 @@ class _Tree:
             else:
                 self.ignored.append(entry.name)
         self.ignored += self.loose if self.classes else []
+
+    def sorted_by_synset(self) -> bool:
+        """Make classes of images without class folders by the synset in their names; not where one lacks it."""
+        matches = [_SYNSET.match(name) for name in self.loose]
+        if self.classes or not matches or None in matches:
+            return False
+        for name, match in zip(self.loose, matches, strict=True):
+            self.classes.setdefault(match[1] if match else "", []).append(self.folder / name)
+        return True
 
     def _images(self, folder: Path, root: Path) -> Iterator[Path]:
         start = Path(os.path.realpath(folder))
