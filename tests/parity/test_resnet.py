@@ -59,7 +59,7 @@ def test_weights_of_another_network_are_refused_and_nothing_is_loaded():
     with pytest.raises(ModelError, match=r"another shape fc\.weight \(7x512, not 10x512\)") as caught:
         load_reference(ours, theirs)
     assert "classes" in (caught.value.hint or "")
-    with pytest.raises(ModelError, match="lack head"):
+    with pytest.raises(ModelError, match=r"lack fc\.weight"):
         load_reference(ours, {key: value for key, value in theirs.items() if not key.startswith("fc")})
     with pytest.raises(ModelError, match="have besides"):
         load_reference(ours, {**theirs, "layer5.0.conv1.weight": torch.zeros(1)})
