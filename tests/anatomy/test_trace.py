@@ -146,3 +146,18 @@ def test_counting_a_deep_network_does_not_load_the_compiler():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_any_precision_is_accounted_for_in_single_precision():
+    for dtype in (torch.float64, torch.bfloat16):
+        model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()).to(dtype)
+        found = anatomy_of(model, 16, 3)
+        assert found.receptive_field == 3
+        assert found["0"].activation_bytes == 4 * 14 * 14 * 4
+        assert model[0].weight.dtype == dtype
+
+
+def test_no_field_is_better_than_a_wrong_one():
+    """An operation that has no rule leaves the network without a receptive field, not with that of the layer before."""
+    layers = (nn.Conv2d(3, 12, 3, padding=1), nn.PixelShuffle(2), nn.Conv2d(3, 8, 9, padding=4, stride=4))
+    assert anatomy_of(nn.Sequential(*layers, nn.Conv2d(8, 8, 5)), 64, 3).receptive_field is None

@@ -122,3 +122,11 @@ def test_side_by_side():
     text = run(compare, "resnet18", "vgg16", "googlenet")
     assert all(len(line) <= 120 for line in text.splitlines())
     assert "ImageNet val" in text
+
+
+def test_compare_knows_the_data_sets():
+    from striate.cli.compare import command as compare
+
+    result = CliRunner().invoke(compare, ["resnet18", "--dataset", "ImageNet vaal"])
+    assert result.exit_code == 2
+    assert "ImageNet val" in result.stderr

@@ -153,7 +153,7 @@ def _marker(bubble: Bubble) -> str:
         return _OTHER[0]
     if protocol.startswith("10 crops"):
         return _TEN[0]
-    single = protocol.startswith(("1 crop", "centre crop")) or "crops" not in protocol
+    single = protocol.startswith("1 crop") or "crops" not in protocol
     return _ONE[0] if single else _OTHER[0]
 
 

@@ -134,9 +134,14 @@ class Anatomy:
 
     @property
     def last_map(self) -> Layer | None:
-        """The last layer before flattening or global pooling."""
-        maps = [layer for layer in self.layers if layer.field is not None and layer.field.is_map]
-        return maps[-1] if maps else None
+        """The last layer before flattening or global pooling; None where an operation without a rule follows it."""
+        maps = [place for place, layer in enumerate(self.layers) if layer.field is not None and layer.field.is_map]
+        if not maps:
+            return None
+        after = self.layers[maps[-1] + 1 :]
+        if any(layer.note and len(layer.output) > 2 and max(layer.output[1:]) > 1 for layer in after):
+            return None
+        return self.layers[maps[-1]]
 
     @property
     def receptive_field(self) -> int | None:

@@ -88,12 +88,13 @@ def forward(model: nn.Module, values: dict[str, Tensor], image: Tensor, *modes: 
 
 
 def meta_values(model: nn.Module) -> dict[str, Tensor]:
-    """Shapes without memory for every parameter and buffer."""
+    """Shapes without memory for every parameter and buffer; numbers in single precision, which all figures are for."""
     values = {}
     for name, value in (*model.named_parameters(), *model.named_buffers()):
         if nn.parameter.is_lazy(value):
             raise ModelError(f"{name} has no shape yet", "run the lazy network once on an image before")
-        values[name] = value.detach().to("meta").requires_grad_(value.requires_grad)
+        dtype = torch.float32 if value.is_floating_point() else value.dtype
+        values[name] = value.detach().to("meta", dtype).requires_grad_(value.requires_grad)
     return values
 
 

@@ -53,6 +53,8 @@ def command(
       striate compare "cifar_*" latest --chart cifar.png
     """
     chosen = _chosen(models)
+    if dataset is not None and dataset not in (known := _datasets()):
+        raise UnknownNameError("data set of published scores", dataset, known)
     prepare_torch()
     progress = progress_of()
     found = []
@@ -149,6 +151,13 @@ def _entry_of(model: Any) -> ModelEntry | None:
         return find_entry(model.architecture.name)
     except UnknownNameError:
         return None
+
+
+def _datasets() -> set[str]:
+    """Whatever any registered network has a published score on."""
+    from striate.models.registry import entries
+
+    return {score.dataset for entry in entries() for score in entry.published}
 
 
 def _usual_dataset(found: Sequence[_Compared]) -> str | None:

@@ -101,7 +101,7 @@ TABLE: tuple[ModelEntry, ...] = (
         title="CaffeNet: AlexNet with pooling before normalisation",
         min_size=39,
         aliases=("bvlc_reference_caffenet",),
-        published=(_score(42.6, 19.6, "centre crop", "BVLC reference CaffeNet, iteration 310,000"),),
+        published=(_score(42.6, 19.6, "1 crop", "BVLC reference CaffeNet, iteration 310,000"),),
         differs="as AlexNet, but pooling comes before normalisation and counts windows that the border cuts; it starts "
         "as the paper's AlexNet, BVLC's with smaller weights in fc6 and fc7",
     ),
@@ -122,7 +122,7 @@ TABLE: tuple[ModelEntry, ...] = (
         title="AlexNet of one tower, as torchvision ships it",
         min_size=63,
         aliases=("alexnet",),
-        published=(_score(43.478, 20.934, "centre crop", "torchvision IMAGENET1K_V1"),),
+        published=(_score(43.478, 20.934, "1 crop", "torchvision IMAGENET1K_V1"),),
         reference="torchvision:alexnet",
         differs="as torchvision; cuda-convnet2's one-GPU network has local response normalisation, conv1 without "
         "padding, 8192 units in fc7 and dropout on the outputs of fc6 and fc7; ours starts as the AlexNet of 2012",
@@ -203,7 +203,7 @@ TABLE: tuple[ModelEntry, ...] = (
         macs=1_105_996_320,
         min_size=39,
         paper_params=7.6e6,
-        published=(_score(40.64, None, "centre crop", "Caffe model zoo"),),
+        published=(_score(40.64, None, "1 crop", "Caffe model zoo"),),
         differs="the zoo trained it on 224 pixels, where the first mlpconv has 54x54 maps instead of 55x55",
     ),
 )
