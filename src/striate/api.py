@@ -203,11 +203,24 @@ def load_data(data: str | Path | DataOptions, *, progress: bool | Progress = Tru
 
 
 def check(data: str | Path | Dataset, *, progress: bool | Progress = True, **settings: Any) -> CheckReport:
-    """Examine a data set: counts, sizes, unreadable files, duplicates, leaks, imbalance. Changes nothing."""
-    dataset = load_data(data, progress=progress, **settings) if isinstance(data, (str, Path)) else data
+    """Examine a data set: counts, sizes, unreadable files, duplicates, leaks, imbalance. Changes nothing.
+
+    What can be scored but not trained on is examined too; `trainable` is False then, and the first warning says why.
+
+    Raises:
+        DataError: the data can be neither trained on nor scored.
+        OfflineError: they would have to be downloaded.
+    """
+    shown = progress_of(progress)
+    if isinstance(data, (str, Path)):
+        options = merged(DataOptions(data=str(data)), _data_settings(settings), "data")
+        _before_torch()
+        from striate.data import check as check_data
+
+        return check_data(options, progress=shown)
     from striate.data import examine
 
-    return examine(dataset, progress=progress_of(progress))
+    return examine(data, progress=shown)
 
 
 def _with_report(result: RunResult) -> RunResult:

@@ -13,8 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 
+import striate
 from striate.data import CheckReport, examine, load_data
 from striate.data.near import MAX_DISTANCE, _close_pairs, groups_of_pairs, near_pairs, perceptual_hashes
+from striate.errors import DataError
 from striate.options import DataOptions
 
 from .image_files import SHARED_DATA, as_bytes, noise, smooth
@@ -229,6 +231,79 @@ def test_checking_does_not_load_torch():
 def test_sixty_thousand_images_take_seconds():
     images = noise(28, 28, 20_000).transpose(2, 0, 1)
     assert len(near_pairs(images, perceptual_hashes(images))) == 0
+
+
+# data that can be scored but not trained on ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("side", ["test", "val"])
+def test_held_out_images_alone_are_examined_with_a_warning(tmp_path, side):
+    content = put(tmp_path, f"{side}/cat/1.jpg", 1)
+    (tmp_path / side / "cat" / "again.jpg").write_bytes(content)
+    put(tmp_path, f"{side}/dog/3.jpg", 3)
+    report = striate.check(tmp_path, progress=False)
+    assert not report.trainable
+    assert (report.images, report.classes, report.splits) == (3, 2, {side: 3})
+    assert (report.duplicates, report.leaks, report.imbalance) == (1, 0, None)
+    counts = [(one.label, one.train, getattr(one, side), one.all) for one in report.per_class]
+    assert counts == [("cat", 0, 2, 0), ("dog", 0, 1, 0)]
+    first, second = report.warnings
+    assert "can be scored (striate evaluate) but not trained on" in first
+    assert f"has {side} but no train folder" in first
+    assert "add train" in first
+    assert second == "1 images are exact copies of others"
+
+
+def test_an_image_a_class_is_examined_with_a_warning(tmp_path):
+    for seed, label in enumerate(("cat", "dog")):
+        put(tmp_path, f"{label}/1.jpg", seed)
+    report = striate.check(tmp_path, progress=False)
+    assert (report.images, report.splits, report.trainable) == (2, {"all": 2}, False)
+    assert [(one.label, one.train, one.all) for one in report.per_class] == [("cat", 0, 1), ("dog", 0, 1)]
+    (warning,) = report.warnings
+    assert "not trained on" in warning
+
+
+def test_splits_of_different_classes_keep_their_other_findings(clean):
+    content = (clean / "train/cat/3.jpg").read_bytes()
+    (clean / "test/cow").mkdir(parents=True)
+    (clean / "test/cow/leak.jpg").write_bytes(content)
+    report = striate.check(clean, progress=False)
+    assert (report.trainable, report.leaks, report.splits) == (False, 1, {"train": 40, "val": 20, "test": 1})
+    assert "train and test have different classes" in report.warnings[0]
+    assert any("more than one label" in warning for warning in report.warnings[1:])
+
+
+def test_a_data_set_loaded_for_scoring_is_examined_too():
+    report = striate.check(load_data("digits", scoring=True), progress=False)
+    assert (report.images, report.trainable) == (1797, False)
+    assert "digits gives no training images" in report.warnings[0]
+    assert striate.check("digits", progress=False).trainable
+
+
+def test_what_can_be_neither_trained_on_nor_scored_is_refused_as_for_training(tmp_path):
+    (tmp_path / "cat").mkdir()
+    with pytest.raises(DataError, match="holds no images"):
+        striate.check(tmp_path, progress=False)
+    (tmp_path / "cat" / "1.jpg").write_bytes(b"text")
+    with pytest.raises(DataError, match="only one class, cat"):
+        striate.check(tmp_path, progress=False)
+
+
+def test_the_command_says_why_and_goes_on(tmp_path):
+    from striate.cli.check import command
+
+    put(tmp_path, "test/cat/1.jpg", 1)
+    put(tmp_path, "test/dog/2.jpg", 2)
+    result = CliRunner().invoke(command, [str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    for words in ("2 images, 2 classes (test 2)", "1 to 1 images", "but not trained on", "no train folder"):
+        assert words in result.output
+    assert "training images" not in result.output
+    row = json.loads(CliRunner().invoke(command, [str(tmp_path), "--json"]).stdout)
+    assert (row["images"], row["classes"], row["trainable"], row["unreadable"]) == (2, 2, False, 0)
+    assert row["per_class"][0] == {"label": "cat", "train": 0, "val": 0, "test": 1, "unreadable": 0, "all": 0}
+    assert len(row["warnings"]) == 1
 
 
 def test_limits_do_not_confuse_the_doctor(clean):

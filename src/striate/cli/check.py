@@ -22,7 +22,8 @@ _SHOWN = 10  # files or groups listed; --json has all
 def command(data: str | None, options: TrainOptions, as_json: bool) -> None:
     """Examine DATA without changing it: counts, unreadable files, duplicates, leaks between splits, imbalance.
 
-    DATA is as for `striate train`. Without DATA: digits.
+    DATA is as for `striate train`, or for `striate evaluate`: what can be scored but not trained on is examined too,
+    with a warning that says why. Without DATA: digits.
 
     \b
     Examples:
@@ -30,11 +31,10 @@ def command(data: str | None, options: TrainOptions, as_json: bool) -> None:
       striate check labels.csv --group patient --json
     """
     prepare_torch()
-    from striate.data import examine, load_data
+    from striate.data import check
 
     chosen = merged(options, {"data": {"data": data}} if data else {})
-    progress = progress_of()
-    report = examine(load_data(chosen.data, progress=progress), progress=progress)
+    report = check(chosen.data, progress=progress_of())
     if as_json:
         print_json(report)
     else:
@@ -49,8 +49,11 @@ def _show(report: CheckReport) -> None:
     _line("modes", ", ".join(f"{mode} {count:,}" for mode, count in report.modes.items()))
     if report.exif_rotated:
         _line("rotated", f"{report.exif_rotated:,} images lie on their side or head by EXIF; they are turned upright")
-    counts = [one.train for one in report.per_class]
-    _line("per class", f"{min(counts):,} to {max(counts):,} training images")
+    if "train" in report.splits:
+        counts, what = [one.train for one in report.per_class], "training images"
+    else:
+        counts, what = [one.val + one.test + one.all for one in report.per_class], "images"
+    _line("per class", f"{min(counts):,} to {max(counts):,} {what}")
     _line("unreadable", f"{report.unreadable:,}")
     _lines([f"{one.path}: {one.reason}" for one in report.unreadable_files])
     _line("duplicates", f"{report.duplicates:,} exact, {report.near_duplicates:,} near")

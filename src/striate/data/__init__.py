@@ -13,6 +13,7 @@ from striate.data.dataset import LeftOut as LeftOut
 from striate.data.dataset import Split as Split
 from striate.data.decode import decode as decode
 from striate.data.doctor import CheckReport as CheckReport
+from striate.data.doctor import check as check
 from striate.data.doctor import examine as examine
 from striate.data.fit import fit as fit
 from striate.data.images import Images as Images

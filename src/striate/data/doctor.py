@@ -11,7 +11,11 @@ import numpy as np
 
 from striate.data.dataset import Dataset, LeftOut
 from striate.data.images import PhotoImages
+from striate.data.load import load_data
 from striate.data.near import groups_of_pairs, near_pairs, perceptual_hashes
+from striate.data.sources.sides import ALL
+from striate.errors import DataError
+from striate.options.sections import DataOptions
 from striate.progress import Progress, Silent
 
 IMBALANCE = 5.0  # largest over smallest class of the training split, from which it is worth a warning
@@ -39,6 +43,7 @@ class ClassCounts:
     val: int
     test: int
     unreadable: int
+    all: int = 0  # in data that can only be scored and give no splits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +53,7 @@ class CheckReport:
     name: str
     images: int  # found, readable or not
     classes: int
+    trainable: bool  # False: they can be scored, and the first warning says why not trained on
     splits: dict[str, int]  # readable images
     unreadable: int
     duplicates: int  # byte for byte the same as an earlier one
@@ -83,12 +89,37 @@ class CheckReport:
         return row
 
 
-def examine(dataset: Dataset, *, progress: Progress | None = None) -> CheckReport:
+def check(options: DataOptions | str, *, progress: Progress | None = None) -> CheckReport:
+    """Load data and look at every image; data that can be scored but not trained on are examined as they are.
+
+    Raises:
+        UnknownNameError, DataError, OfflineError, UsageError: as `load_data`, of data that cannot even be scored.
+    """
+    refused = None
+    try:
+        dataset = load_data(options, progress=progress)
+    except DataError as refusal:
+        try:
+            dataset = load_data(options, scoring=True, progress=progress)
+        except DataError:
+            raise refusal from None
+        refused = f"{refusal.message} ({refusal.hint})" if refusal.hint else refusal.message
+    return examine(dataset, refused=refused, progress=progress)
+
+
+def examine(dataset: Dataset, *, refused: str | None = None, progress: Progress | None = None) -> CheckReport:
     """Look at every image of a loaded data set.
+
+    Args:
+        dataset: as `load_data` gives it, for training or for scoring.
+        refused: why it cannot be trained on, where that is known.
+        progress: where it is said how far the search is.
 
     Raises:
         DataError: a file changed or vanished since the data were loaded.
     """
+    if refused is None and "train" not in dataset.splits:
+        refused = f"{dataset.name} gives no training images"
     images = _Table(dataset)
     exact = images.groups("exact", _equal_rows(images.digests))
     with (progress or Silent()).task("looking for near duplicates", len(images)) as task:
@@ -101,6 +132,7 @@ def examine(dataset: Dataset, *, progress: Progress | None = None) -> CheckRepor
     facts: dict[str, Any] = {
         "images": len(images) + len(dataset.left_out),
         "classes": len(dataset.labels),
+        "trainable": refused is None,
         "splits": {name: len(split) for name, split in dataset.splits.items()},
         "unreadable": len(dataset.left_out),
         "duplicates": sum(len(group.paths) - 1 for group in exact),
@@ -114,7 +146,7 @@ def examine(dataset: Dataset, *, progress: Progress | None = None) -> CheckRepor
     }
     return CheckReport(
         name=dataset.name,
-        warnings=tuple(_warnings(facts, dataset)),
+        warnings=(*_only_scored(refused), *_warnings(facts, dataset)),
         notes=dataset.notes,
         unreadable_files=dataset.left_out,
         duplicate_groups=tuple(exact),
@@ -182,15 +214,19 @@ def _leaked(leaking: list[ImageGroup]) -> set[str]:
 def _per_class(dataset: Dataset) -> list[ClassCounts]:
     names = dataset.labels.names
     counts = {name: split.class_counts(len(names)).tolist() for name, split in dataset.splits.items()}
-    nothing = [0] * len(names)
     unreadable = Counter(one.label for one in dataset.left_out)
+
+    def count(split: str, position: int) -> int:
+        return counts[split][position] if split in counts else 0
+
     return [
         ClassCounts(
             label=name,
-            train=counts["train"][position],
-            val=counts["val"][position],
-            test=counts.get("test", nothing)[position],
+            train=count("train", position),
+            val=count("val", position),
+            test=count("test", position),
             unreadable=unreadable[name],
+            all=count(ALL, position),
         )
         for position, name in enumerate(names)
     ]
@@ -224,6 +260,11 @@ def _file_facts(dataset: Dataset) -> dict[str, Any]:
     return {"modes": dict(modes.most_common()), "formats": dict(formats.most_common()), "exif_rotated": rotated}
 
 
+def _only_scored(refused: str | None) -> Iterable[str]:
+    if refused is not None:
+        yield f"these images can be scored (striate evaluate) but not trained on: {refused}"
+
+
 def _warnings(facts: dict[str, Any], dataset: Dataset) -> Iterable[str]:
     """The findings that need a decision, in plain words, the gravest first."""
     if facts["leaks"]:
@@ -237,7 +278,7 @@ def _warnings(facts: dict[str, Any], dataset: Dataset) -> Iterable[str]:
         if missing:
             yield f"{name} has no image of {_listed(missing)}"
     few = [f"{one.label} ({one.train})" for one in facts["per_class"] if one.train < FEW_IMAGES]
-    if few:
+    if few and "train" in dataset.splits:
         yield f"fewer than {FEW_IMAGES} training images: {_listed(few)}"
     if facts["imbalance"] is not None and facts["imbalance"] >= IMBALANCE:
         yield f"the largest class has {facts['imbalance']:.1f} times the training images of the smallest"
@@ -251,6 +292,8 @@ def _warnings(facts: dict[str, Any], dataset: Dataset) -> Iterable[str]:
 def _shifts(dataset: Dataset) -> Iterable[str]:
     """Splits whose classes have other shares than in training, beyond what chance explains."""
     classes = len(dataset.labels)
+    if "train" not in dataset.splits:
+        return
     expected = dataset.splits["train"].class_counts(classes) / max(1, len(dataset.splits["train"]))
     for name in ("val", "test"):
         split = dataset.splits.get(name)
