@@ -7,6 +7,7 @@ import os
 import pickle
 import random
 import subprocess
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -187,16 +188,23 @@ def test_no_flipped_bit_goes_unnoticed(saved):
         assert all(torch.equal(tensor, theirs[name]) for name, tensor in loaded.model.state_dict().items())
 
 
-def rewritten(path: Path, **changes: object) -> Path:
+def without(record: dict, *path: str) -> dict:
+    """A copy of a nested record that lacks one key."""
+    name, *rest = path
+    if rest:
+        return record | {name: without(record[name], *rest)}
+    return {key: value for key, value in record.items() if key != name}
+
+
+def rewritten(path: Path, change: Callable[[dict], dict] = dict, **changes: object) -> Path:
     """The file with its record changed and a checksum that fits, as another version of Striate might write it."""
     from safetensors import safe_open
 
     from striate.checkpoint import model_file
 
     with safe_open(path, framework="pt") as archive:
-        record = json.loads(archive.metadata()["striate"]) | changes
+        record = change(without(json.loads(archive.metadata()["striate"]), "sha256") | changes)
     tensors = load_file(path)
-    del record["sha256"]
     record["sha256"] = model_file._checksum(record, tensors)
     save_file(tensors, path, {"striate": json.dumps(record)})
     return path
@@ -220,6 +228,25 @@ def test_records_that_do_not_fit(saved):
     refuse(rewritten(saved, labels=["a", "a", "b"]), "occur twice")
     refuse(rewritten(saved, input={"size": [3, 3]}), "cannot be built")
     refuse(rewritten(saved, input=None), "cannot be built")
+
+
+REQUIRED = [
+    *[(name,) for name in ("format_version", "architecture", "input", "labels")],
+    *[("architecture", name) for name in ("name", "config", "in_channels", "classes", "input_size")],
+    *[("input", name) for name in ("size", "channels")],
+]
+
+
+@pytest.mark.parametrize("path", REQUIRED, ids=".".join)
+def test_a_record_that_lacks_something_is_refused_in_plain_words(saved, path):
+    error = refuse(rewritten(saved, lambda record: without(record, *path)))
+    assert error.hint
+
+
+@pytest.mark.parametrize("name", ["scores", "notes", "versions"])
+def test_what_is_only_told_may_be_missing(saved, name):
+    rewritten(saved, lambda record: without(record, name))
+    assert load_model(saved).labels == LABELS
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,16 +15,18 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from tests.training.conftest import QUICK
 
-from striate.checkpoint import load_model
+from striate.checkpoint import load_model, load_state, save_state
 from striate.data import Dataset, Split, TensorImages, load_data
-from striate.errors import DataError, MissingExtraError, ModelError, TrainingError, UsageError
+from striate.errors import CheckpointError, DataError, MissingExtraError, ModelError, TrainingError, UsageError
 from striate.models import create_model
-from striate.options import DataOptions
+from striate.options import DataOptions, TrainOptions, merged
 from striate.runfolder import RunFolder
 from striate.spec import Labels
 from striate.training import repeat, resume, train
 from striate.training.planning import parse_duration
+from striate.training.state import PARTS
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
@@ -190,6 +193,77 @@ def test_resuming_a_finished_run_changes_nothing(quick):
     before = weights(result.run)
     assert resume(result.run).val == result.val
     assert same(before, weights(result.run))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run of one epoch, to be copied and changed."""
+    options = merged(merged(TrainOptions(), QUICK), {"schedule": {"epochs": 1}})
+    run_dir = str(tmp_path_factory.mktemp("finished") / "run")
+    return train(merged(options, {"training": {"run_dir": run_dir}})).run
+
+
+def copied(finished: Path, tmp_path: Path) -> RunFolder:
+    return RunFolder(Path(shutil.copytree(finished, tmp_path / "run")))
+
+
+def rewrite_state(run: RunFolder, change) -> None:
+    """The newest state read, changed, and written as another version of Striate would have written it."""
+    state, _ = load_state(run.resume)
+    change(state)
+    save_state(run.resume, state, keep=1)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_state_without_a_part_is_refused_in_plain_words(finished, tmp_path, part):
+    run = copied(finished, tmp_path)
+    rewrite_state(run, lambda state: state.pop(part))
+    before = sorted((file.name, file.read_bytes()) for file in run.path.rglob("*") if file.is_file())
+    with pytest.raises(CheckpointError, match=rf"another version of Striate: it lacks {part}$") as raised:
+        resume(run, epochs=2)
+    assert "--from RUN" in raised.value.hint
+    assert before == sorted((file.name, file.read_bytes()) for file in run.path.rglob("*") if file.is_file())
+
+
+@pytest.mark.parametrize(
+    ("part", "name"), [("position", "step"), ("position", "best"), ("architecture", "config"), ("architecture", "name")]
+)
+def test_a_state_with_half_a_part_is_refused_in_plain_words(finished, tmp_path, part, name):
+    run = copied(finished, tmp_path)
+    rewrite_state(run, lambda state: state[part].pop(name))
+    with pytest.raises(CheckpointError, match=rf"it lacks {part}\.{name}$"):
+        resume(run, epochs=2)
+
+
+def test_the_parts_of_a_state_are_those_that_are_written(finished):
+    assert tuple(load_state(RunFolder(finished).resume)[0]) == PARTS
+
+
+@pytest.mark.parametrize("part", ["model", "optimizer", "schedule", "random", "position"])
+def test_a_state_whose_parts_do_not_fit_is_refused_in_plain_words(finished, tmp_path, part):
+    run = copied(finished, tmp_path)
+
+    def change(state):
+        if part == "position":
+            state[part]["mood"] = 1.0  # of a later version
+        else:
+            state[part].popitem() if part == "model" else state[part].clear()
+
+    rewrite_state(run, change)
+    with pytest.raises(CheckpointError, match="does not fit this run") as raised:
+        resume(run, epochs=2)
+    assert "--from RUN" in raised.value.hint
+
+
+def test_a_manifest_that_cannot_be_compared_is_refused_in_plain_words(finished, tmp_path):
+    run = copied(finished, tmp_path)
+    pq.write_table(pq.read_table(run.manifest).drop_columns(["reason"]), run.manifest)
+    with pytest.raises(DataError, match="damaged, or of another version") as raised:
+        resume(run, epochs=2)
+    assert "reason" in raised.value.message
+    run.manifest.write_bytes(b"PAR1")
+    with pytest.raises(DataError, match="damaged, or of another version"):
+        resume(run, epochs=2)
 
 
 def test_other_data_are_refused_when_resuming(quick):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import MISSING, fields, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -122,6 +122,9 @@ def _build(
     for key in config:
         if key not in known:
             raise ModelError(f"{entry.name} has no option {key!r}", f"it has: {', '.join(known)}")
+    for field in fields(family.config_type):
+        if field.default is MISSING and field.default_factory is MISSING and field.name not in config:
+            raise ModelError(f"the record of {entry.name} is incomplete: it lacks {field.name}")
     with without_random_start():  # torch's own start would be overwritten at once
         model = family(
             family.config_type(**config),

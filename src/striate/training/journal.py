@@ -123,12 +123,20 @@ def check_same_data(run: RunFolder, dataset: Dataset) -> None:
     """Refuse to go on with other images, labels or splits than the run began with.
 
     Raises:
-        DataError: the data changed; the message counts how.
+        DataError: the data changed (the message counts how), or what they were cannot be read.
     """
     if not run.manifest.is_file():
         raise DataError(f"{run.path} has no data.parquet to compare the data with", "start a new run")
     columns = ["path", "hash", "label", "split", "reason"]
-    before, now = (_rows(table, columns) for table in (pq.read_table(run.manifest), dataset.manifest()))
+    try:
+        before = _rows(pq.read_table(run.manifest), columns)
+    except (pa.ArrowInvalid, KeyError) as error:
+        reason = " ".join(str(error.args[0]).split())[:200]
+        raise DataError(
+            f"{run.manifest} is damaged, or of another version of Striate: {reason}",
+            "start from the weights so far: striate train --from RUN",
+        ) from error
+    now = _rows(dataset.manifest(), columns)
     if before != now:
         gone, added = len(set(before) - set(now)), len(set(now) - set(before))
         if not gone + added:

@@ -32,7 +32,7 @@ from striate.training.pictures import save_pictures
 from striate.training.planning import RANGE_TEST_RATES, fit_batch, parse_duration, plan_for_budget, range_test
 from striate.training.session import Session, evaluation_batch, lengthen_schedule, open_session
 from striate.training.start import SCRATCH, build_model, locate_start, open_start, start_weights
-from striate.training.state import gather_state, restore_state
+from striate.training.state import check_state, gather_state, restore_state
 
 SILENT = Silent()
 
@@ -94,7 +94,7 @@ def resume(
 
     Raises:
         ModelError: a network that cannot be built again, or code that is not named.
-        CheckpointError: no usable state; what is there stays untouched.
+        CheckpointError: no usable state, or one of another version; what is there stays untouched.
         DataError: the data changed since the run began.
     """
     run = run if isinstance(run, RunFolder) else RunFolder(Path(run))
@@ -107,6 +107,7 @@ def resume(
         state, warning = load_state(run.resume)
         if warning:
             progress.warn(warning)
+        check_state(state, run.resume)
         dataset = dataset if dataset is not None else load_data(options.data, progress=progress)
         journal.check_same_data(run, dataset)
         if epochs is not None and epochs != options.schedule.epochs:

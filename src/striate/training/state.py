@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
+from striate.errors import CheckpointError
+from striate.models.base import Architecture
 from striate.runtime import random_state, restore_random_state
 
 if TYPE_CHECKING:
     from striate.training.session import Session
+
+PARTS = (
+    "architecture", "model", "optimizer", "schedule", "average", "scaler", "random", "position", "planned_epochs",
+    "epoch", "step",
+)  # fmt: skip
+_HINT = "go on with the Striate that wrote it, or start from the weights so far: striate train --from RUN"
 
 
 @dataclass
@@ -45,8 +57,42 @@ def gather_state(session: Session) -> dict[str, Any]:
     }
 
 
+def check_state(state: Mapping[str, Any], folder: Path) -> None:
+    """Refuse a state that another version of Striate wrote and that lacks something: going on would not be exact.
+
+    Raises:
+        CheckpointError: the message names what is missing.
+    """
+    missing = [name for name in PARTS if name not in state]
+    for part, kind in (("architecture", Architecture), ("position", Position)):
+        if part in state:
+            held = state[part] if isinstance(state[part], Mapping) else {}
+            missing += [f"{part}.{one.name}" for one in fields(kind) if one.name not in held]
+    if missing:
+        raise CheckpointError(
+            f"the resume state in {folder} was written by another version of Striate: it lacks {', '.join(missing)}",
+            _HINT,
+        )
+
+
 def restore_state(session: Session, state: dict[str, Any]) -> None:
-    """Put `gather_state`'s values back into a session built from the same recipe."""
+    """Put `gather_state`'s values back into a session built from the same recipe.
+
+    Raises:
+        CheckpointError: a part of the state does not fit the session.
+    """
+    try:
+        _restore(session, state)
+    except torch.OutOfMemoryError:
+        raise
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise CheckpointError(
+            f"the resume state in {session.run.resume} does not fit this run: {type(error).__name__}: {reason}", _HINT
+        ) from error
+
+
+def _restore(session: Session, state: dict[str, Any]) -> None:
     session.model.load_state_dict(state["model"])
     session.optimizer.load_state_dict(state["optimizer"])
     session.schedule.load_state_dict(state["schedule"])
