@@ -1,4 +1,4 @@
-"""`striate models`: the architectures, from the registry alone, without loading torch."""
+"""`striate models`: the architectures, from the registry alone, without loading torch; and timm's, where asked for."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Any
 
 import click
 
-from striate.cli.common import json_flag, print_json, say, striate_command
+from striate.cli.common import json_flag, prepare_torch, print_json, say, striate_command
 from striate.errors import UnknownNameError
 from striate.hub.published import listed
+from striate.models.sources import TIMM
 from striate.spec import ModelEntry
 
 _WIDTH = 120  # characters of a line
@@ -23,19 +24,47 @@ _WIDTH = 120  # characters of a line
 def command(pattern: str | None, as_json: bool) -> None:
     """List the architectures: paper, parameters, multiply-accumulates of one image, published errors.
 
-    PATTERN keeps those whose name, alias or family contains it, or matches it where it has wildcards (resnet*).
+    PATTERN is a name, alias or family, or a part of one, or has wildcards (resnet*). timm:PATTERN lists timm's networks
+    and weights likewise.
+
+    \b
+    Examples:
+      striate models resnet20
+      striate models 'timm:convnext*'
+    """
+    if pattern is not None and pattern.lower().startswith(TIMM):
+        rows = timm_rows(pattern)
+        lines = timm_table_of(rows)
+    else:
+        chosen = chosen_by(pattern)
+        rows = [row_of(entry) for entry in chosen]
+        lines = table_of(chosen)
+    if as_json:
+        print_json({"models": rows})
+        return
+    for line in lines:
+        say(line)
+
+
+def chosen_by(pattern: str | None) -> list[ModelEntry]:
+    """The architectures that PATTERN names: where it is a name or an alias, that one and those of a family so called.
+
+    Raises:
+        UnknownNameError: there is none.
     """
     from striate.models.registry import entries
 
-    chosen = [entry for entry in entries() if pattern is None or _matches(entry, pattern)]
+    everything = list(entries())
+    if pattern is None:
+        return everything
+    wanted = pattern.lower()
+    if any(wanted in (entry.name, *entry.aliases) for entry in everything):
+        return [entry for entry in everything if wanted in (entry.name, entry.family, *entry.aliases)]
+    chosen = [entry for entry in everything if _matches(entry, wanted)]
     if not chosen:
-        known = [name for entry in entries() for name in (entry.name, entry.family, *entry.aliases)]
-        raise UnknownNameError("model", str(pattern), set(known))
-    if as_json:
-        print_json({"models": [row_of(entry) for entry in chosen]})
-        return
-    for line in table_of(chosen):
-        say(line)
+        known = [name for entry in everything for name in (entry.name, entry.family, *entry.aliases)]
+        raise UnknownNameError("model", pattern, set(known))
+    return chosen
 
 
 def row_of(entry: ModelEntry) -> dict[str, Any]:
@@ -53,6 +82,43 @@ def row_of(entry: ModelEntry) -> dict[str, Any]:
         "published": [asdict(score) for score in entry.published],
         "weights": listed(entry),
     }
+
+
+def timm_rows(pattern: str) -> list[dict[str, Any]]:
+    """What `--json` prints of timm's networks: the same fields, null where it would take building them to know.
+
+    Raises:
+        MissingExtraError, UnknownNameError: timm is not installed, or has none such.
+    """
+    prepare_torch()
+    from striate.models.sources import timm_config, timm_names
+
+    unknown = dict.fromkeys(("paper", "year", "params", "macs"))
+    return [
+        {
+            "name": f"{TIMM}{name}",
+            "family": "timm",
+            **unknown,
+            "input": list(timm_config(f"{TIMM}{name}").input_size) if tags else None,
+            "aliases": [],
+            "title": f"timm's {name}",
+            "published": [],
+            "weights": [f"{TIMM}{name}:{tag}" for tag in tags],
+        }
+        for name, tags in timm_names(pattern).items()
+    ]
+
+
+def timm_table_of(rows: list[dict[str, Any]]) -> list[str]:
+    """A line of headings, then those of each network of timm's."""
+    width = max(len(row["name"]) for row in rows)
+    lines = [f"{'name':{width}}  {'input':>9}  weights"]
+    for row in rows:
+        size = "x".join(map(str, row["input"])) if row["input"] else "?"
+        start = f"{row['name']:{width}}  {size:>9}  "
+        tags = ", ".join(spelling.rpartition(":")[2] for spelling in row["weights"]) or "none"
+        lines += wrap(tags, max(_WIDTH, len(start) + 40), initial_indent=start, subsequent_indent=" " * len(start))
+    return lines
 
 
 def table_of(chosen: list[ModelEntry]) -> list[str]:
@@ -88,8 +154,7 @@ def _published(entry: ModelEntry) -> str:
     return ""
 
 
-def _matches(entry: ModelEntry, pattern: str) -> bool:
-    wanted = pattern.lower()
+def _matches(entry: ModelEntry, wanted: str) -> bool:
     names = (entry.name, entry.family, *entry.aliases)
     if any(mark in wanted for mark in "*?["):
         return any(fnmatch(name, wanted) for name in names)

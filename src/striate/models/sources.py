@@ -6,6 +6,7 @@ is a name to compare with, never a file to run.
 
 from __future__ import annotations
 
+import fnmatch
 import hashlib
 import inspect
 import re
@@ -125,6 +126,29 @@ def timm_tags(name: str) -> list[str]:
     tags = [full.partition(".")[2] for full in timm.list_pretrained(f"{plain}.*")]
     default = getattr(timm.models.get_pretrained_cfg(plain), "tag", None)
     return sorted(tags, key=lambda tag: (tag != default, tag))
+
+
+def timm_names(pattern: str) -> dict[str, list[str]]:
+    """timm's networks that `timm:PATTERN` names, each with the tags of its weights: the one of that name, with or
+    without a tag, else those that contain it, or match it where it has wildcards.
+
+    Raises:
+        MissingExtraError: timm is not installed.
+        UnknownNameError: there is none.
+    """
+    timm = _timm(pattern)
+    wanted, known = pattern.lower().removeprefix(TIMM), timm.list_models()
+    exact = wanted.partition(".")[0]
+    wildcards = any(mark in wanted for mark in "*?[")
+    chosen = [exact] if exact in known else fnmatch.filter(known, wanted if wildcards else f"*{wanted}*")
+    if not chosen:
+        raise UnknownNameError("network of timm", wanted, known)
+    tags: dict[str, list[str]] = {name: [] for name in chosen}
+    for full in timm.list_pretrained():
+        name, _, tag = full.partition(".")
+        if name in tags:
+            tags[name].append(tag)
+    return tags
 
 
 def timm_input(config: Any) -> InputSpec:
