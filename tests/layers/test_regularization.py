@@ -11,6 +11,7 @@ from striate.layers.regularization import (
     GaussianDropout,
     GaussianNoise,
     StochasticDepth,
+    limit_filters,
     linear_drop_rates,
     make_dropout,
 )
@@ -99,3 +100,22 @@ def test_a_rate_is_a_probability_below_one(make, rate):
 def test_a_deviation_is_not_negative():
     with pytest.raises(ModelError):
         GaussianNoise(-1.0)
+
+
+def test_filters_beyond_the_radius_are_set_back_to_it():
+    """Zeiler & Fergus 2013, sec. 3: root mean square of at most 0.1, for each filter of each convolution."""
+    model = nn.Sequential(nn.Conv2d(3, 4, 7), nn.Conv2d(4, 6, 3, groups=2), nn.Flatten(), nn.Linear(6, 5))
+    first, second, _, dense = model
+    with torch.no_grad():
+        for layer, size in ((first, 0.05), (second, 0.05), (dense, 3.0)):
+            layer.weight.copy_(size * torch.randn(layer.weight.shape).sign())  # of a root mean square of just this size
+        first.weight[3] *= 100
+        second.weight[5] *= 30
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    limit_filters(model, 0.1)
+    torch.testing.assert_close(first.weight[3], before["0.weight"][3] / 50)
+    torch.testing.assert_close(second.weight[5], before["1.weight"][5] / 15)
+    assert torch.equal(first.weight[:3], before["0.weight"][:3])  # within the radius: left alone
+    assert torch.equal(second.weight[:5], before["1.weight"][:5])
+    assert torch.equal(first.bias, before["0.bias"])
+    assert torch.equal(dense.weight, before["3.weight"])  # not a convolution

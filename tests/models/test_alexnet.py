@@ -12,7 +12,6 @@ from torch import nn
 from striate.layers.initialise import initialise
 from striate.layers.normalization import Contrast, LocalResponse
 from striate.models import ConvNet, create_model
-from striate.models.zfnet import limit_filters
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 
@@ -101,26 +100,6 @@ def test_zfnet_pools_before_it_normalises():
         assert [child for child, _ in unit.named_children()] == ["conv", "activation", "pool", "norm"]
         assert isinstance(unit.norm, Contrast)
     assert all((value == 0).all() for key, value in model.named_parameters() if key.endswith("bias"))
-
-
-def test_filters_beyond_the_radius_are_set_back_to_it():
-    """Zeiler & Fergus 2013, sec. 3: root mean square of at most 0.1, for each filter of each convolution."""
-    model = alexnet("zfnet_fig3")
-    before = {key: value.detach().clone() for key, value in model.state_dict().items()}
-    with torch.no_grad():
-        model.stem.conv.weight[3] *= 100
-        model.stages.conv4.conv.weight[5] *= 30
-        model.head.fc7.weight *= 100
-    grown = model.stem.conv.weight[3].clone()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
-    optimizer.register_step_post_hook(lambda *_: limit_filters(model))
-    optimizer.step()
-    limited = model.stem.conv.weight[3]
-    assert limited.square().mean().sqrt().item() == pytest.approx(0.1)
-    torch.testing.assert_close(limited / limited.norm(), grown / grown.norm())
-    assert model.stages.conv4.conv.weight[5].square().mean().sqrt().item() == pytest.approx(0.1)
-    assert torch.equal(model.stem.conv.weight[4], before["stem.conv.weight"][4])  # within the radius: left alone
-    assert torch.equal(model.head.fc7.weight, before["head.fc7.weight"] * 100)  # not a convolution
 
 
 def test_nin_has_no_dense_layer_and_one_map_for_each_class():

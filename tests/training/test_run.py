@@ -103,6 +103,27 @@ def test_the_average_is_scored_beside_the_raw_weights(quick):
     assert result.val.top1 == pytest.approx(best)
 
 
+def test_filters_are_kept_within_their_limit_and_resuming_changes_no_bit(quick):
+    changes = {
+        "optimizer": {"optimizer": "sgd", "lr": 0.5},
+        "schedule": {"epochs": 2, "steps_per_epoch": 1, "schedule": "constant"},
+        "model": {"normalization": "none"},
+    }
+    limited = {"regularize": {"max_filter_rms": 0.05}}
+
+    def largest(run: Path) -> torch.Tensor:
+        filters = [value for value in weights(run).values() if value.ndim == 4]
+        return torch.cat([value.square().mean((1, 2, 3)).sqrt() for value in filters]).max()
+
+    free, held = train(quick("free", **changes)), train(quick("held", **changes, **limited))
+    assert RunFolder(held.run).read_metrics()[-1]["step"] == 2
+    assert largest(free.run) > 0.06
+    assert largest(held.run) == pytest.approx(0.05, rel=1e-5)
+    changes["schedule"]["epochs"] = 1
+    resumed = resume(train(quick("stopped", **changes, **limited)).run, epochs=2)
+    assert same(weights(resumed.run), weights(held.run))
+
+
 def test_resuming_in_the_middle_of_an_epoch_changes_no_bit(quick):
     changes = {
         "augment": {"preset": "digits", "mixup": 0.2},

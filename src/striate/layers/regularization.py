@@ -1,6 +1,6 @@
-"""Layers that act in training only: dropout's relatives and stochastic depth.
+"""What acts in training only: dropout's relatives and stochastic depth, which are layers, and a limit of filters.
 
-All draw from torch's global generator of the tensor's device, whose state training saves and restores.
+The layers draw from torch's global generator of the tensor's device, whose state training saves and restores.
 """
 
 from __future__ import annotations
@@ -72,6 +72,19 @@ class GaussianDropout(nn.Module):
 def make_dropout(rate: float) -> nn.Module:
     """Inverted dropout (kept units divided by 1 - rate in training, nothing at test); no layer at all for rate 0."""
     return nn.Dropout(_probability("dropout", rate)) if rate else nn.Identity()
+
+
+@torch.no_grad()
+def limit_filters(model: nn.Module, radius: float) -> None:
+    """Set every convolution filter of `model` whose root mean square exceeds `radius` back to it, in place.
+
+    Zeiler & Fergus 2013, arXiv:1311.2901, sec. 3, with a radius of 0.1, after each step: it keeps a few filters from
+    outgrowing the rest, in the first layer above all. A filter is all weights of one output map, without its bias.
+    """
+    for layer in model.modules():
+        if isinstance(layer, nn.Conv2d):
+            size = layer.weight.square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
+            layer.weight.mul_(radius / size.clamp_min(radius))
 
 
 def _probability(what: str, rate: float) -> float:

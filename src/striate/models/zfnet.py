@@ -6,7 +6,8 @@ Figure 3 is `zfnet_fig3`; `zfnet_512_1024_512` is row (b) of table 2, with wider
 tower; after the pooling of conv1 and conv2 the maps are contrast normalised, for which the paper gives no formula (see
 `layers.normalization.Contrast` for the reading taken).
 Departs from the paper: the classifier reads maps of any size (`grid`); the mean that is taken off is that of a channel,
-not of each pixel; the renormalisation of filters is a function, `limit_filters`, that a training has to call.
+not of each pixel; filters are renormalised where the training is asked to: `--max-filter-rms 0.1` (sec. 3), a radius
+that belongs to inputs of about -128 to 127, as the registry says for these networks.
 No published implementation to check against: sizes and counts are those of the figure (tests/models/test_zfnet.py)."""
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import torch
 from torch import Generator, nn
 
 from striate.layers.activations import PLAIN_ACTIVATIONS, make_activation
@@ -47,7 +47,6 @@ GRID = 6  # side of conv5's pooled maps for an image of 224 pixels
 # 110 pixels pooled 3x3/2 are 54.5, and the figure has 55: a last window that the border cuts counts too, as in the
 # code of the time. Padding by one pixel would give 55 and then 13 as well, but 7 after conv5, where the figure has 6.
 CUT_WINDOWS = True
-RADIUS = 0.1  # sec. 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -115,19 +114,6 @@ class ZFNet(ConvNet):
     def reset_parameters(self, generator: Generator | None = None) -> None:
         """Weights of 0.01, biases 0 (sec. 3); the weights are taken as from N(0, 0.01²), which it leaves open."""
         gaussian(self, 0.01, generator)
-
-
-@torch.no_grad()
-def limit_filters(model: nn.Module, radius: float = RADIUS) -> None:
-    """Set every convolution filter of `model` whose root mean square exceeds `radius` back to it, in place. Sec. 3.
-
-    Meant after each step of training: ``optimizer.register_step_post_hook(lambda *_: limit_filters(model))``. The
-    radius belongs to inputs of about -128 to 127, as the registry says for these networks.
-    """
-    for layer in model.modules():
-        if isinstance(layer, nn.Conv2d):
-            size = layer.weight.square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
-            layer.weight.mul_(radius / size.clamp_min(radius))
 
 
 def _unit(inputs: int, width: int, layer: Layer, config: ZFNetConfig) -> nn.Sequential:

@@ -206,6 +206,12 @@ class RegularizeOptions:
     decay_norms_and_biases: bool = option(False, "apply weight decay to normalisation layers and biases too")
     head_weight_decay: float | None = option(None, "another weight decay for the head [as the rest]", at_least=0.0)
     l1: float = option(0.0, "L1: weight of the sum of absolute weights", at_least=0.0)
+    max_filter_rms: float = option(
+        0.0,
+        "after each step, set convolution filters of a larger root mean square back to it, 0 for no limit",
+        at_least=0.0,
+        source="Zeiler & Fergus 2013, arXiv:1311.2901, sec. 3",
+    )
     label_smoothing: float | None = option(
         None,
         "part of the target spread over all classes",
