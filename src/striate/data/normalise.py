@@ -20,7 +20,7 @@ def normalise(pixels: torch.Tensor, spec: InputSpec) -> torch.Tensor:
     """
     import torch
 
-    scale, offset = _factors(spec, pixels.dtype.is_floating_point, pixels.device)
+    scale, offset = factors(spec, floating=pixels.dtype.is_floating_point, device=pixels.device)
     result = pixels.to(torch.float32, copy=True)
     if spec.reverses_channels:
         result = result.flip(1)
@@ -35,13 +35,20 @@ def normalise(pixels: torch.Tensor, spec: InputSpec) -> torch.Tensor:
 
 def denormalise(images: torch.Tensor, spec: InputSpec) -> torch.Tensor:
     """The reverse, for showing: float32 [B, C, H, W] in parts of the full range, clipped to 0..1, colours as RGB."""
-    scale, offset = _factors(spec, True, images.device)
+    scale, offset = factors(spec, floating=True, device=images.device)
     shown = ((images - offset[:, None, None]) / scale[:, None, None]).clamp_(0.0, 1.0)
     return shown.flip(1) if spec.reverses_channels else shown
 
 
+def factors(
+    spec: InputSpec, *, floating: bool = False, device: torch.device | str = "cpu"
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The line ``scale * pixel + offset`` that `normalise` computes: two float32 tensors [C or 1], not to be changed."""
+    return _factors(spec, floating, device)
+
+
 @lru_cache(maxsize=32)
-def _factors(spec: InputSpec, floating: bool, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+def _factors(spec: InputSpec, floating: bool, device: torch.device | str) -> tuple[torch.Tensor, torch.Tensor]:
     """float32 [C or 1] twice: the line ``scale * pixel + offset``."""
     import torch
 
