@@ -43,7 +43,7 @@ def denormalise(images: torch.Tensor, spec: InputSpec) -> torch.Tensor:
 def factors(
     spec: InputSpec, *, floating: bool = False, device: torch.device | str = "cpu"
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The line ``scale * pixel + offset`` that `normalise` computes: two float32 tensors [C or 1], not to be changed."""
+    """The line ``scale * pixel + offset`` that `normalise` computes: float32 [C or 1] twice, not to be changed."""
     return _factors(spec, floating, device)
 
 

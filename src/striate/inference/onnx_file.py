@@ -12,6 +12,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,7 +79,7 @@ def read_onnx_record(path: str | Path) -> ExportRecord:
         MissingExtraError: onnx is not installed.
         CheckpointError: no such file, or not one of ours.
     """
-    onnx = _import_onnx("reading an ONNX file")
+    onnx = needed("onnx", "reading an ONNX file")
     try:
         proto = onnx.load(str(path), load_external_data=False)
     except OSError as error:
@@ -116,7 +117,8 @@ def exported_program(model: nn.Module, record: ExportRecord, batch: int | None) 
 
 
 def _graph(model: nn.Module, record: ExportRecord, batch: int | None) -> ModelProto:
-    _import_onnx("exporting to ONNX")
+    for package in ("onnx", "onnxscript"):  # the second is what torch's exporter works with
+        needed(package, "exporting to ONNX")
     program = exported_program(model, record, batch)
     shapes = ({0: torch.export.Dim("batch")},) if batch is None else None
     with _quiet():
@@ -191,13 +193,16 @@ def _cannot(record: ExportRecord, batch: int | None, error: Exception) -> ModelE
     return ModelError(f"torch cannot export {record.architecture.name}: {first}", hint)
 
 
-def _import_onnx(what: str) -> Any:
+def needed(package: str, what: str) -> Any:
+    """An optional package, imported.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
     try:
-        import onnx
-        import onnxscript  # torch's exporter needs it
+        return import_module(package)
     except ImportError as error:
-        raise MissingExtraError(what, f"the package {error.name}", "export") from error
-    return onnx
+        raise MissingExtraError(what, package, "export") from error
 
 
 @contextmanager
