@@ -19,7 +19,7 @@ def test_a_small_network_by_hand():
     assert [layer.op for layer in found] == ["conv 3x3", "batch norm", "relu", "max 2x2/2", "flatten", "linear"]
     assert [layer.output for layer in found] == [(8, 8, 8), (8, 8, 8), (8, 8, 8), (8, 4, 4), (128,), (5,)]
     assert [layer.params for layer in found] == [224, 16, 0, 0, 0, 645]
-    assert [layer.weights for layer in found] == [216, 8, 0, 0, 0, 640]
+    assert [layer.weights for layer in found] == [216, 0, 0, 0, 0, 640]
     assert [layer.macs for layer in found] == [64 * 216, 0, 0, 0, 0, 640]
     assert [layer.other_ops for layer in found] == [512, 1024, 512, 512, 0, 5]
     assert [layer.activation_bytes for layer in found] == [2048, 2048, 2048, 512, 0, 20]
@@ -157,7 +157,59 @@ def test_any_precision_is_accounted_for_in_single_precision():
         assert model[0].weight.dtype == dtype
 
 
-def test_no_field_is_better_than_a_wrong_one():
-    """An operation that has no rule leaves the network without a receptive field, not with that of the layer before."""
-    layers = (nn.Conv2d(3, 12, 3, padding=1), nn.PixelShuffle(2), nn.Conv2d(3, 8, 9, padding=4, stride=4))
-    assert anatomy_of(nn.Sequential(*layers, nn.Conv2d(8, 8, 5)), 64, 3).receptive_field is None
+@pytest.mark.parametrize(("name", "size", "beside"), [("googlenet", 224, 6_379_984), ("inception_v3", 299, 3_326_696)])
+def test_what_only_training_uses_is_auxiliary(name, size, beside):
+    with torch.device("meta"):
+        model = getattr(torchvision.models, name)(weights=None, init_weights=False)
+    found = anatomy_of(model, size, training=False)
+    assert found.params_aux == sum(layer.params for layer in found.auxiliary_layers) == beside
+    assert found.params == sum(layer.params for layer in found.layers)
+    assert found.params + beside == sum(value.numel() for value in model.parameters())
+    assert {layer.name.split(".")[0].lower()[:3] for layer in found.auxiliary_layers} == {"aux"}
+    head = found.auxiliary_layers[-1]
+    assert (head.op, head.output, head.macs, head.other_ops) == ("linear", (1000,), head.params - 1000, 1000)
+
+
+def test_parameters_that_nothing_uses_stay_with_the_network():
+    class Spare(nn.Sequential):
+        def __init__(self):
+            super().__init__(nn.Conv2d(1, 2, 3))
+            self.spare = [nn.Linear(4, 4)]  # as a plain list first: no part of the Sequential's forward
+            self.register_parameter("scale", nn.Parameter(torch.ones(5)))
+
+    found = anatomy_of(Spare(), 8)
+    assert (found.params, found.params_aux, found.auxiliary_layers) == (20 + 5, 0, ())
+
+
+def test_copies_of_parameters_belong_to_the_operation_that_uses_them():
+    class Copies(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight, self.bias = nn.Parameter(torch.ones(6, 3, 1, 1)), nn.Parameter(torch.ones(6))
+
+        def forward(self, maps):
+            weight = torch.zeros_like(self.weight)
+            weight[:3] = self.weight[:3]
+            bias = self.bias.clone().to(torch.float64).to(maps.dtype)
+            bias[:3].zero_()
+            return nn.functional.conv2d(maps, weight, bias)
+
+    (layer,) = anatomy_of(Copies(), 8, 3).layers
+    assert (layer.params, layer.weights) == (24, 18)
+    with torch.device("meta"):
+        found = anatomy_of(torchvision.models.swin_v2_t(), 256, training=False)
+    assert found.params == sum(layer.params for layer in found.layers) == 28_351_570
+
+
+def test_weights_leave_out_biases_and_scales_of_normalisation():
+    norms = nn.BatchNorm1d(3), nn.GroupNorm(1, 3), nn.LayerNorm([3, 6]), nn.RMSNorm(6)
+    net = nn.Sequential(nn.Conv1d(2, 3, 3), *norms, nn.PReLU(), nn.Flatten(), nn.Linear(18, 2))
+    found = anatomy_of(net, (8,), 2)
+    assert found.weights == sum(layer.weights for layer in found) == 18 + 1 + 36
+    # As counted from the papers' tables.
+    for name, weights in (("alexnet_2012", 60_954_656), ("googlenet", 6_990_272), ("bn_inception_fig5", 11_264_192)):
+        assert anatomy_of(create_model(name, start=False), training=False).weights == weights
+    # The trained coefficients of LeNet-5's pooling are weights: 22 beside those of its filters and units.
+    found = anatomy_of(create_model("lenet5_1998", start=False), training=False)
+    pools = [layer for layer in found if layer.params in (12, 32)]
+    assert [layer.weights for layer in pools] == [6, 16]

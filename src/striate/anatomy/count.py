@@ -6,15 +6,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import nn
 
-from striate.anatomy.memory import training_bytes
+from striate.anatomy.fields import of_image
+from striate.anatomy.memory import BATCH, training_bytes
+from striate.anatomy.parameters import AUXILIARY, is_auxiliary, weight_names
 from striate.anatomy.table import Anatomy, Layer
-from striate.anatomy.trace import Trace, run, trace
+from striate.anatomy.trace import Trace, empty_input, run, trace
 from striate.errors import ModelError, UsageError
-
-AUXILIARY = "auxiliary"
 
 
 def anatomy_of(
@@ -29,7 +28,7 @@ def anatomy_of(
     Any `nn.Module` that takes images [B, in_channels, *input_size]; one side stands for a square, a sequence of one for
     signals [B, C, L]. Networks of ours know their size and channels. Nothing is computed, and the network is left as it
     was: it is followed on meta tensors, in evaluation mode; and once more in training mode for what training keeps in
-    memory, unless `training` is false.
+    memory, unless `training` is false. What only training uses stands beside, as auxiliary heads do.
 
     Raises:
         UsageError: a size or number of channels is needed and not known.
@@ -40,8 +39,11 @@ def anatomy_of(
     heads = dict(heads.named_children()) if isinstance(heads, nn.ModuleDict) else {}
     found = trace(model, shape, wanted=[f"stages.{stage}" for stage in heads])
     extra = [layer for stage, head in heads.items() for layer in _auxiliary(found, stage, head, shape)]
-    learned = dict(model.named_parameters())
-    own = {name: value for name, value in learned.items() if not name.startswith(f"{AUXILIARY}.")}
+    learned = {name: value.numel() for name, value in model.named_parameters()}
+    own = {name for name in learned if not name.startswith(f"{AUXILIARY}.")}
+    if unused := own - found.used:
+        beside, rows = _trained_beside(model, shape, found, unused)
+        own, extra = own - beside, extra + rows
     try:
         kept, by_layer = training_bytes(model, shape) if training else (0, {})
     except ModelError:  # a network for inference only
@@ -49,9 +51,9 @@ def anatomy_of(
     return Anatomy(
         model=_name(model),
         input=shape,
-        params=sum(value.numel() for value in own.values()),
-        weights=sum(value.numel() for name, value in own.items() if not name.endswith("bias")),
-        params_aux=sum(value.numel() for value in learned.values()) - sum(value.numel() for value in own.values()),
+        params=sum(learned[name] for name in own),
+        weights=sum(learned[name] for name in own & weight_names(model)),
+        params_aux=sum(size for name, size in learned.items() if name not in own),
         layers=tuple(_with_training(found.layers, by_layer)),
         auxiliary_layers=tuple(_with_training(extra, by_layer)),
         peak_bytes=found.peak_bytes,
@@ -60,8 +62,9 @@ def anatomy_of(
 
 
 def count_parameters(model: nn.Module) -> int:
-    """Learned values with biases, scales and shifts, frozen or not; no running statistics and no auxiliary heads."""
-    return sum(value.numel() for name, value in model.named_parameters() if not name.startswith(f"{AUXILIARY}."))
+    """Learned values with biases, scales and shifts, frozen or not; no running statistics and no auxiliary heads,
+    which are known by their names here and in torchvision."""
+    return sum(value.numel() for name, value in model.named_parameters() if not is_auxiliary(name))
 
 
 def count_macs(model: nn.Module, in_channels: int | None = None, size: int | tuple[int, int] | None = None) -> int:
@@ -101,7 +104,32 @@ def input_shape(model: nn.Module, size: int | Sequence[int] | None, channels: in
 def _auxiliary(found: Trace, stage: str, head: nn.Module, shape: Sequence[int]) -> list[Layer]:
     """The rows of the head that reads `stage`."""
     reads, field = found.outputs[f"stages.{stage}"]
-    return run(head, torch.empty(reads, device="meta"), field, shape[1:], root=f"{AUXILIARY}.{stage}").layers
+    return run(head, empty_input(*reads), field, shape[1:], root=f"{AUXILIARY}.{stage}").layers
+
+
+def _trained_beside(
+    model: nn.Module, shape: Sequence[int], found: Trace, unused: set[str]
+) -> tuple[set[str], list[Layer]]:
+    """The parameters among `unused` that training uses and evaluation does not, and the rows of their modules."""
+    image = empty_input(BATCH, *shape)
+    try:
+        trained = run(model, image, of_image(image.shape), shape[1:], training=True)
+    except ModelError:  # a network for inference only
+        return set(), []
+    names = unused & trained.used
+    added = trained.entered - found.entered
+    heads = {path for path in added if any(name.startswith(f"{path}.") for name in names)}
+    rows = [
+        replace(
+            layer,
+            macs=layer.macs // BATCH,
+            other_ops=layer.other_ops // BATCH,
+            activation_bytes=layer.activation_bytes // BATCH,
+        )
+        for layer in trained.layers
+        if any(f"{layer.name}.".startswith(f"{head}.") for head in heads)
+    ]
+    return names, rows
 
 
 def _with_training(layers: Sequence[Layer], by_path: dict[str, list[int]]) -> list[Layer]:

@@ -108,4 +108,4 @@ def _sides(sides: Sequence[int]) -> str:
 def _covers_map(call: Call) -> bool:
     field = call.field_of(call["self"])
     after = call.field_of(call.first)
-    return field is not None and after is not None and bool(field.open_axes) and not after.open_axes
+    return field is not None and after is not None and bool(field.open_axes) and after.open_axes <= after.pooled_axes

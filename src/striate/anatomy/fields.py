@@ -7,7 +7,8 @@ along it, and for every index along that dimension
 - the *theoretical* interval, as papers count it: as if the image and every map went on for ever (`Theory`).
 
 The channels of a position share one interval, the union of theirs. An axis that no dimension runs along any more
-(after flattening or global pooling) is `settled`: every unit sees the same interval.
+(after flattening) is `settled`: every unit sees the same interval. After global pooling one unit is left; its axis is
+marked `pooled` until something reads a neighbourhood again.
 """
 
 from __future__ import annotations
@@ -93,6 +94,7 @@ class Axis:
     lo: np.ndarray
     hi: np.ndarray
     theory: Theory | None
+    pooled: bool = False  # one unit, made of all there were
 
     def __len__(self) -> int:
         return len(self.lo)
@@ -106,6 +108,8 @@ class Axis:
 
     def windows(self, units: int, kernel: int, stride: int = 1, padding: int = 0, dilation: int = 1) -> Axis:
         """Convolution or pooling: unit o reads the units o * stride - padding + dilation * (0 ... kernel - 1)."""
+        if self.pooled and kernel == 1 and not padding:
+            return self
         taps = dilation * np.arange(kernel)
         table = (np.arange(units) * stride - padding)[:, None] + taps
         offsets = [int(tap) - padding for tap in taps]
@@ -133,6 +137,10 @@ class Axis:
             self.lo.min(keepdims=True), self.hi.max(keepdims=True), self.theory and self.theory.settled(len(self))
         )
 
+    def pooled_to_one(self) -> Axis:
+        """One unit that sees what all of them saw."""
+        return replace(self.settled(), pooled=True)
+
     def spread(self, units: int) -> Axis:
         """One unit repeated."""
         return Axis(np.repeat(self.lo, units), np.repeat(self.hi, units), self.theory and self.theory.settled(1))
@@ -140,7 +148,8 @@ class Axis:
     def joined(self, other: Axis) -> Axis:
         """The union, unit by unit; one settled interval joins every unit."""
         theory = self.theory.joined(other.theory) if self.theory and other.theory else None
-        return Axis(np.minimum(self.lo, other.lo), np.maximum(self.hi, other.hi), theory)
+        pooled = self.pooled and other.pooled
+        return Axis(np.minimum(self.lo, other.lo), np.maximum(self.hi, other.hi), theory, pooled)
 
 
 @dataclass(frozen=True)
@@ -161,9 +170,15 @@ class Field:
         return frozenset(axis for factors in self.layout for _, axis in factors if axis is not None)
 
     @cached_property
+    def pooled_axes(self) -> frozenset[int]:
+        """The open axes that global pooling has left one unit of."""
+        return frozenset(axis for axis in self.open_axes if self.axes[axis].pooled)
+
+    @cached_property
     def map_axes(self) -> frozenset[int]:
-        """The axes that have a dimension to themselves."""
-        return frozenset(axis for axis in map(self.axis_at, range(len(self.layout))) if axis is not None)
+        """The axes that have a dimension to themselves and are not pooled."""
+        own = map(self.axis_at, range(len(self.layout)))
+        return frozenset(axis for axis in own if axis is not None) - self.pooled_axes
 
     @property
     def is_map(self) -> bool:
@@ -203,12 +218,18 @@ class Field:
         axes = tuple(change(one) if i == axis else one for i, one in enumerate(self.axes))
         return Field(axes, _with(self.layout, dim, ((size, axis),)))
 
-    def without(self, dims: Iterable[int], keep: bool = False) -> Field:
-        """After a reduction over some dimensions, which become 1 long or (`keep` false) disappear."""
+    def without(self, dims: Iterable[int]) -> Field:
+        """After a reduction over some dimensions, which disappear."""
         gone = {dim % len(self.layout) for dim in dims}
         plain = self.settled_at(gone)
-        layout = [((1, None),) if dim in gone else factors for dim, factors in enumerate(plain.layout)]
-        return replace(plain, layout=tuple(one for dim, one in enumerate(layout) if keep or dim not in gone))
+        return replace(plain, layout=tuple(one for dim, one in enumerate(plain.layout) if dim not in gone))
+
+    def pooled(self, dims: Iterable[int]) -> Field:
+        """After global pooling along some dimensions, which become 1 long."""
+        field = self
+        for dim in dims:
+            field = field.changed(dim % len(self.layout), Axis.pooled_to_one, 1)
+        return field
 
     def rearranged(self, dims: Sequence[int | None]) -> Field:
         """With the dimensions `dims` in this order, None for a new one of length 1; axes left out are settled."""
@@ -261,19 +282,10 @@ def join(fields: Sequence[Field], shape: Sequence[int]) -> Field:
     if all(one is first for one in fields) and first.shape == tuple(shape):
         return first
     spread = [one.expanded(shape) for one in fields]
-    # Where two tensors' dimensions run along different axes, no interval describes a unit: settle those axes.
-    clash: set[int] = set()
-    for dim in range(len(shape)):
-        kinds = {one.layout[dim] for one in spread if any(axis is not None for _, axis in one.layout[dim])}
-        if len(kinds) > 1:
-            clash |= {axis for kind in kinds for _, axis in kind if axis is not None}
-    places: dict[int, set[int]] = {}
-    for one in spread:
-        for dim, factors in enumerate(one.layout):
-            for _, axis in factors:
-                if axis is not None:
-                    places.setdefault(axis, set()).add(dim)
-    clash |= {axis for axis, dims in places.items() if len(dims) > 1}
+    if clash := _clashing(spread):
+        # What is pooled is the same at every place, so it does not matter along which dimension it lies.
+        spread = [one.settled(one.pooled_axes & clash).expanded(shape) for one in fields]
+        clash = _clashing(spread)
     spread = [one.settled(clash) for one in spread]
     axes = spread[0].axes
     for one in spread[1:]:
@@ -285,6 +297,23 @@ def join(fields: Sequence[Field], shape: Sequence[int]) -> Field:
         for dim, size in enumerate(shape)
     )
     return Field(axes, layout)
+
+
+def _clashing(fields: Sequence[Field]) -> set[int]:
+    """Axes along which, or beside which, different dimensions run in tensors of one shape: no interval describes a unit
+    made of both."""
+    clash: set[int] = set()
+    for dim in range(len(fields[0].layout)):
+        kinds = {one.layout[dim] for one in fields if any(axis is not None for _, axis in one.layout[dim])}
+        if len(kinds) > 1:
+            clash |= {axis for kind in kinds for _, axis in kind if axis is not None}
+    places: dict[int, set[int]] = {}
+    for one in fields:
+        for dim, factors in enumerate(one.layout):
+            for _, axis in factors:
+                if axis is not None:
+                    places.setdefault(axis, set()).add(dim)
+    return clash | {axis for axis, dims in places.items() if len(dims) > 1}
 
 
 def _with(layout: Layout, dim: int, factors: tuple[Factor, ...]) -> Layout:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from striate.anatomy.shapes import MetaMode
-from striate.anatomy.trace import forward, is_layer, meta_values, mode_kept, plain_attention
+from striate.anatomy.trace import empty_input, forward, is_layer, meta_values, mode_kept, plain_attention
 
 BATCH = 2  # one image has no batch statistics; what is kept is halved
 
@@ -48,7 +48,7 @@ def training_bytes(model: nn.Module, shape: Sequence[int]) -> tuple[int, dict[st
             paths.pop()
             inside.clear()
 
-    image = torch.empty(BATCH, *shape, device="meta")
+    image = empty_input(BATCH, *shape)
     handles = []
     try:
         for module in names:

@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from striate.anatomy import windows
+from striate.anatomy import moves, windows
 from striate.anatomy.calls import Call, NoRuleError
 from striate.anatomy.fields import Axis, Field, join
 
@@ -200,7 +200,7 @@ def _reduced(call: Call) -> Field:
     field = call.field
     dims = call.arguments.get("dim")
     dims = range(len(field.layout)) if dims is None or dims == [] else [dims] if isinstance(dims, int) else dims
-    return field.without(dims, keep=bool(call.arguments.get("keepdim")))
+    return field.pooled(dims) if call.arguments.get("keepdim") else field.without(dims)
 
 
 def _mixed(call: Call) -> Field:
@@ -269,7 +269,16 @@ _RULES: dict[str, Rule] = {
     **_rules(windows.padded, "constant_pad_nd"),
     **_rules(windows.reflected, "reflection_pad1d", "reflection_pad2d"),
     **_rules(windows.replicated, "replication_pad1d", "replication_pad2d"),
+    **_rules(moves.flipped, "flip"),
+    **_rules(moves.rotated, "rot90"),
+    **_rules(moves.rolled, "roll"),
+    **_rules(moves.repeated, "repeat"),
+    **_rules(moves.channels_mixed, "channel_shuffle", "native_channel_shuffle"),
+    **_rules(moves.shuffled, "pixel_shuffle"),
+    **_rules(moves.unshuffled, "pixel_unshuffle"),
     **_rules(windows.nearest, "upsample_nearest1d", "upsample_nearest2d"),
+    **_rules(windows.nearest_exact, "_upsample_nearest_exact1d", "_upsample_nearest_exact2d"),
+    **_rules(windows.bicubic, "upsample_bicubic2d"),
     **_rules(windows.bilinear, "upsample_linear1d", "upsample_bilinear2d"),
     **_rules(windows.columns, "im2col"),
     **_rules(_concatenated, "cat"),

@@ -20,13 +20,14 @@ class Layer:
     op: str  # "conv 3x3/2", "max 3x3/2", "add", "linear" ...
     output: tuple[int, ...]
     params: int  # counted where they are first used
-    weights: int  # parameters without biases
+    weights: int  # parameters without biases and the scales of normalisation
     macs: int
     other_ops: int  # arithmetic beside the multiply-accumulates: see `Anatomy`
     activation_bytes: int  # of the output; 0 where it is the input seen differently (flatten, dropout at test)
     training_bytes: int = 0  # what autograd keeps for the backward pass, where it was not kept already
     field: Field | None = field(default=None, repr=False)  # None: does not depend on the image
     note: str = ""
+    lost: bool = False  # no rule for its operation: what its units see is not known
 
     @property
     def flops(self) -> int:
@@ -50,7 +51,8 @@ class Layer:
         if self.field is None:
             return ()
         axes = enumerate(self.field.theories)
-        return tuple(_number(one.stride) if one and i in self.field.map_axes else None for i, one in axes)
+        known = [one if one and one.shift and i in self.field.map_axes else None for i, one in axes]
+        return tuple(one and _number(abs(one.stride)) for one in known)
 
     @property
     def stride(self) -> int | float | None:
@@ -100,7 +102,7 @@ class Anatomy:
     model: str
     input: tuple[int, ...]  # channels, height, width
     params: int
-    weights: int  # parameters without biases
+    weights: int  # parameters without biases and the scales of normalisation
     params_aux: int
     layers: tuple[Layer, ...]
     auxiliary_layers: tuple[Layer, ...] = ()
@@ -139,7 +141,7 @@ class Anatomy:
         if not maps:
             return None
         after = self.layers[maps[-1] + 1 :]
-        if any(layer.note and len(layer.output) > 2 and max(layer.output[1:]) > 1 for layer in after):
+        if any(layer.lost and len(layer.output) > 2 and max(layer.output[1:]) > 1 for layer in after):
             return None
         return self.layers[maps[-1]]
 
@@ -147,6 +149,13 @@ class Anatomy:
     def receptive_field(self) -> int | None:
         """That of `last_map`, in pixels."""
         return self.last_map.receptive_field if self.last_map else None
+
+    @property
+    def receptive_field_note(self) -> str:
+        """Why there is no receptive field: the note of the first layer without one."""
+        if self.receptive_field is not None:
+            return ""
+        return next((f"{one.name}: {one.note}" for one in self.layers if one.note and one.receptive_field is None), "")
 
     @property
     def stride(self) -> int | float | None:
@@ -163,7 +172,7 @@ class Anatomy:
     def to_dict(self) -> dict[str, Any]:
         """What `striate anatomy --json` prints, without the published figures."""
         last = self.last_map
-        return {
+        found = {
             "model": self.model,
             "input": list(self.input),
             "params": self.params,
@@ -183,6 +192,7 @@ class Anatomy:
             "layers": [layer.to_dict() for layer in self.layers],
             "auxiliary_layers": [layer.to_dict() for layer in self.auxiliary_layers],
         }
+        return found | ({"receptive_field_note": self.receptive_field_note} if self.receptive_field_note else {})
 
 
 def _number(value: Fraction) -> int | float:

@@ -16,6 +16,8 @@ from torch.utils._pytree import tree_leaves
 from striate.anatomy.calls import Call, NoRuleError, each
 from striate.anatomy.describe import words_for, words_for_module
 from striate.anatomy.fields import Field, of_image, whole
+from striate.anatomy.parameters import weight_names
+from striate.anatomy.reasons import why_without_theory
 from striate.anatomy.rules import POINTWISE, SHAPE_ONLY, VIEWS, field_after
 from striate.anatomy.shapes import MetaMode
 from striate.anatomy.table import BYTES, Layer
@@ -31,6 +33,8 @@ _QUIET = {
     "scalar_tensor",
     "new_zeros",
     "copy_",
+    "zero",
+    "fill",
 }  # no rows between modules
 _MAJOR = ("convolution", "mm", "addmm", "bmm", "baddbmm")
 _NORMS = ("native_batch_norm", "_native_batch_norm_legit", "native_group_norm", "native_layer_norm")
@@ -43,6 +47,8 @@ class Trace:
         self.layers: list[Layer] = []
         self.peak_bytes = 0
         self.outputs: dict[str, tuple[tuple[int, ...], Field]] = {}
+        self.entered: set[str] = set()  # modules by their paths
+        self.used: set[str] = set()  # parameters
 
 
 def trace(model: nn.Module, shape: Sequence[int], *, wanted: Sequence[str] = (), root: str = "") -> Trace:
@@ -53,20 +59,28 @@ def trace(model: nn.Module, shape: Sequence[int], *, wanted: Sequence[str] = (),
     Raises:
         ModelError: the network does not take such an image, or looks at values, which meta tensors do not have.
     """
-    image = torch.empty(1, *shape, device="meta")
+    image = empty_input(1, *shape)
     return run(model, image, of_image(image.shape), shape[1:], wanted=wanted, root=root)
 
 
 def run(
-    model: nn.Module, image: Tensor, field: Field, extents: Sequence[int], *, wanted: Sequence[str] = (), root: str = ""
+    model: nn.Module,
+    image: Tensor,
+    field: Field,
+    extents: Sequence[int],
+    *,
+    wanted: Sequence[str] = (),
+    root: str = "",
+    training: bool = False,
 ) -> Trace:
-    """As `trace`, for a tensor that sees `field` of an image with sides `extents`."""
+    """As `trace`, for a tensor that sees `field` of an image with sides `extents`. Counts are for all its images."""
     values = meta_values(model)
     recorder = _Recorder(model, values, extents, wanted, root)
     recorder.remember(image, field)
-    with torch.no_grad(), mode_kept(model, training=False), recorder.listening(model), plain_attention():
+    with torch.no_grad(), mode_kept(model, training=training), recorder.listening(model), plain_attention():
         forward(model, values, image, recorder)
     recorder.found.peak_bytes = recorder.memory.peak
+    recorder.found.used = recorder.counted
     return recorder.found
 
 
@@ -78,7 +92,7 @@ def forward(model: nn.Module, values: dict[str, Tensor], image: Tensor, *modes: 
             for mode in modes:
                 stack.enter_context(mode)
             return functional_call(model, values, (image,))
-    except (RuntimeError, ValueError, TypeError, NotImplementedError, IndexError) as error:
+    except (RuntimeError, ValueError, TypeError, NotImplementedError, IndexError, AssertionError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         size = "x".join(map(str, image.shape[1:]))
         raise ModelError(
@@ -96,6 +110,11 @@ def meta_values(model: nn.Module) -> dict[str, Tensor]:
         dtype = torch.float32 if value.is_floating_point() else value.dtype
         values[name] = value.detach().to("meta", dtype).requires_grad_(value.requires_grad)
     return values
+
+
+def empty_input(*shape: int) -> Tensor:
+    """Images without memory."""
+    return torch.empty(shape, device="meta", dtype=torch.float32)
 
 
 @contextmanager
@@ -159,6 +178,7 @@ class _Row:
         self.parameters: set[str] = set()
         self.notes: list[str] = []
         self.acts = self.computes = False  # whether it does anything at all, and whether its output is new
+        self.lost = False  # whether what its units see is not known
 
 
 class _Recorder(MetaMode):
@@ -169,7 +189,9 @@ class _Recorder(MetaMode):
         self.found = Trace()
         self.memory = _Memory(values)
         self.extents, self.wanted, self.root = tuple(extents), set(wanted), root
-        self.owners = {values[name].untyped_storage()._cdata: name for name, _ in model.named_parameters()}
+        # By storage: the parameters that are in it, or that it is a copy of.
+        self.owners = {values[name].untyped_storage()._cdata: {name} for name, _ in model.named_parameters()}
+        self.weights = weight_names(model)
         self.sizes = {name: value.numel() for name, value in values.items()}
         self.counted: set[str] = set()
         self.names: Counter[str] = Counter()
@@ -203,6 +225,7 @@ class _Recorder(MetaMode):
         if field is None:
             if self.row is not None:
                 self.row.notes.append("written in parts: taken as seeing the whole image")
+                self.row.lost = True
             field = whole(self.extents, value.shape)
         return field
 
@@ -214,6 +237,7 @@ class _Recorder(MetaMode):
 
         def enter(module: nn.Module, _inputs: Any) -> None:
             self.paths.append(names[module])
+            self.found.entered.add(names[module])
             if self.row is None and is_layer(module):
                 self.row = _Row(self._path() or type(module).__name__.lower(), module, names[module])
 
@@ -245,7 +269,7 @@ class _Recorder(MetaMode):
         if module is not None:
             macs = getattr(module, "multiply_accumulates", None)
             if macs is not None:
-                row.macs = macs(output.shape)
+                row.macs = output.shape[0] * macs(torch.Size((1, *output.shape[1:])))
             own_names = (f"{row.path}.{name}".lstrip(".") for name, _ in module.named_parameters())
             row.parameters |= {name for name in own_names if name in self.sizes}
         own = row.parameters - self.counted
@@ -257,11 +281,12 @@ class _Recorder(MetaMode):
                 op=op,
                 output=tuple(output.shape[1:]),
                 params=sum(self.sizes[name] for name in own),
-                weights=sum(self.sizes[name] for name in own if not name.endswith("bias")),
+                weights=sum(self.sizes[name] for name in own & self.weights),
                 macs=row.macs,
                 other_ops=row.other_ops,
                 activation_bytes=output.numel() * BYTES if row.computes else 0,
                 field=self.field_of(output),
+                lost=row.lost,
                 note="; ".join(dict.fromkeys(row.notes)),
             )
         )
@@ -291,21 +316,25 @@ class _Recorder(MetaMode):
         assert row is not None
         row.acts = True
         tensors = [one for one in tree_leaves(call.arguments) if isinstance(one, Tensor)]
-        for tensor in tensors:
-            if (owner := self.owners.get(tensor.untyped_storage()._cdata)) is not None:
-                row.parameters.add(owner)
+        owners = {name for tensor in tensors for name in self.owners.get(tensor.untyped_storage()._cdata, ())}
+        row.parameters |= owners
         outs = [one for one in tree_leaves(call.out) if isinstance(one, Tensor)]
         for one in outs:
             self.memory.see(one)
+            if owners and call.name in _QUIET:
+                self._owned(one, owners)
         row.macs += _macs(call)
         if call.name not in SHAPE_ONLY and any(self.field_of(one) is not None for one in tensors):
             try:
                 fields = field_after(call, pointwise)
             except NoRuleError as error:
                 row.notes.append(f"no rule for {error}: taken as seeing the whole image")
+                row.lost = True
                 fields = [whole(self.extents, one.shape) for one in outs]
             # Of several outputs under one field (statistics, indices) only the first carries the image on.
             several = fields if isinstance(fields, list) else [fields]
+            if outs and several and (reason := why_without_theory(call, several[0])):
+                row.notes.append(reason)
             for one, field in zip(outs, several, strict=False):
                 self.remember(one, field, written=written)
             if call.name not in VIEWS:
@@ -313,6 +342,15 @@ class _Recorder(MetaMode):
         if call.name not in _QUIET and outs:
             row.other_ops += _other_ops(call, pointwise)
             row.calls.append((words_for(call), call.name in _MAJOR or "pool" in call.name or call.name in _NORMS))
+
+    def _owned(self, copy: Tensor, owners: set[str]) -> None:
+        """Keep in mind what a copy was made of, for the operation that uses it."""
+        storage = copy.untyped_storage()
+        key = storage._cdata
+        if key not in self.owners:
+            self.owners[key] = set()
+            weakref.finalize(storage, self.owners.pop, key, None).atexit = False
+        self.owners[key] |= owners
 
 
 def _view(tensor: Tensor) -> tuple[Any, ...]:

@@ -46,16 +46,25 @@ def pool(call: Call) -> Field:
         "padding": each(call["padding"], dims),
         "dilation": each(call.arguments.get("dilation", 1), dims),
     }
-    for i in range(dims):
-        dim = len(field.layout) - dims + i
+    pooled = range(len(field.layout) - dims, len(field.layout))
+    covers = _covers_all(call, [field.shape[dim] for dim in pooled], kernel, settings)
+    for i, dim in enumerate(pooled):
         size = call.first.shape[dim]
-        stride, padding, dilation = (settings[name][i] for name in ("stride", "padding", "dilation"))
-        field = field.changed(
-            dim,
-            lambda axis, size=size, i=i, rest=(stride, padding, dilation): axis.windows(size, kernel[i], *rest),
-            size,
-        )
+        rest = [settings[name][i] for name in ("stride", "padding", "dilation")]
+
+        def change(axis: Axis, size: int = size, kernel: int = kernel[i], rest: list[int] = rest) -> Axis:
+            read = axis.windows(size, kernel, *rest)
+            return replace(read, pooled=read.pooled or covers)
+
+        field = field.changed(dim, change, size)
     return field
+
+
+def _covers_all(call: Call, sides: Sequence[int], kernel: Sequence[int], settings: dict[str, list[int]]) -> bool:
+    """Whether one window reads the whole map: global pooling, unless the network goes on to read neighbours."""
+    single = all(size == 1 for size in call.first.shape[-len(sides) :]) and set(settings["dilation"]) == {1}
+    reach = [window - padding for window, padding in zip(kernel, settings["padding"], strict=True)]
+    return single and max(sides) > 1 and all(end >= side for end, side in zip(reach, sides, strict=True))
 
 
 def adaptive_pool(call: Call) -> Field:
@@ -64,7 +73,7 @@ def adaptive_pool(call: Call) -> Field:
     dims = dimensions_of(call.name)
     shape = call.first.shape
     whole = [dim for dim in range(len(shape) - dims, len(shape)) if shape[dim] == 1]
-    field = field.without(whole, keep=True)
+    field = field.pooled(whole)
     for dim in range(len(shape) - dims, len(shape)):
         if dim not in whole:
             field = field.changed(dim, lambda axis, size=shape[dim]: _adapted(axis, size), shape[dim])
@@ -126,6 +135,26 @@ def nearest(call: Call) -> Field:
 
     def taps(unit: int, scale: float, _count: int) -> list[int]:
         return [math.floor(unit * scale)]
+
+    return _resized(call, taps)
+
+
+def nearest_exact(call: Call) -> Field:
+    """The unit whose centre is nearest."""
+
+    def taps(unit: int, scale: float, _count: int) -> list[int]:
+        return [math.floor((unit + 0.5) * scale)]
+
+    return _resized(call, taps)
+
+
+def bicubic(call: Call) -> Field:
+    """The four nearest units; one where it is met exactly."""
+
+    def taps(unit: int, scale: float, _count: int) -> list[int]:
+        place = unit * scale if call["align_corners"] else (unit + 0.5) * scale - 0.5
+        below = math.floor(place)
+        return [below] if place == below else [below - 1, below, below + 1, below + 2]
 
     return _resized(call, taps)
 

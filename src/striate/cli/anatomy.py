@@ -192,7 +192,7 @@ def _totals(found: Anatomy, entry: ModelEntry | None) -> list[str]:
         sides = " x ".join("?" if side is None else str(side) for side in last.receptive_field_hw)
         field = f"{sides} pixels, stride {last.stride if last.stride is not None else '-'}, at {last.name}"
     lines = [
-        f"parameters       {found.params:,} ({found.weights:,} without biases{aux}){_paper(paper.get('params'))}",
+        f"parameters       {found.params:,} ({found.weights:,} without biases and scales{aux}){_paper(paper.get('params'))}",
         f"MACs             {found.macs:,} (FLOPs {found.flops:,}{aux_macs}){_paper(paper.get('macs'))}",
         f"other operations {found.other_ops:,} (biases, normalisation, activations, pooling, additions)",
         f"memory, fp32     {byte_size(found.activation_bytes)} all layer outputs of one image; at most "
