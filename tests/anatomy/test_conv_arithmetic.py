@@ -239,6 +239,51 @@ def test_sizes_and_counts_are_those_of_torch(size, kernel, stride, padding, dila
     assert found.macs == anatomy_of(layer, size).macs
 
 
+@settings(max_examples=80, deadline=None)
+@given(
+    size=st.integers(1, 14),
+    kernel=st.integers(1, 5),
+    stride=st.integers(1, 5),
+    padding=st.integers(0, 2),
+    up=st.booleans(),
+)
+def test_pools_are_those_of_torch_rounded_either_way(size, kernel, stride, padding, up):
+    padding = min(padding, kernel // 2)  # torch takes no more
+    pool = nn.MaxPool2d(kernel, stride, padding, ceil_mode=up)
+    text = f"pool input {size} kernel {kernel} stride {stride} pad {padding}{' ceil' if up else ''}"
+    try:
+        expected = tuple(pool(torch.zeros(1, 1, size, size)).shape[1:])
+    except RuntimeError as error:
+        if "Output size is too small" not in str(error):
+            raise
+        with pytest.raises(UsageError):
+            parse(text)
+        return
+    assert parse(text).output == expected
+
+
+@settings(max_examples=60, deadline=None)
+@given(kernel=st.integers(1, 6), stride=st.integers(1, 4), dilation=st.integers(1, 3))
+def test_what_an_output_of_a_transposed_convolution_sees(kernel, stride, dilation):
+    layer = layer_arithmetic(30, kernel, stride=stride, dilation=dilation, kind="transposed")
+    found = layer.to_dict()["receptive_field"]
+    weight = torch.ones(1, 1, kernel)
+    out = F.conv_transpose1d(torch.eye(30)[:, None], weight, stride=stride, dilation=dilation)[:, 0]
+    spans = [hit.nonzero().max() - hit.nonzero().min() + 1 for hit in out.T != 0 if hit.any()]
+    assert found == max(spans)
+    if dilation == 1:
+        assert found == -(-kernel // stride)
+
+
+def test_short_forms():
+    assert parse("input 9 kernel 3 pad 1") == parse("input 9 kernel 3 padding 1")
+    assert parse("input 9 kernel 3 pad=same no bias filters 4").biases == 0
+    assert parse("pool input 55 kernel 3 stride 2").sides[0].output == 27
+    uneven = parse("pool ceil input 56 kernel 3 stride 2").sides[0]
+    assert (uneven.exact, uneven.output, uneven.unused) == (27.5, 28, 0)
+    assert "ceil(27.5) = 28" in uneven.formula
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -251,6 +296,10 @@ def test_sizes_and_counts_are_those_of_torch(size, kernel, stride, padding, dila
         ("input 8 kernel 3 padding some", "padding 'some' cannot be read"),
         ("input 8 kernel 3 channels 4 filters 6 groups 4", "4 groups do not divide"),
         ("input 8x8x8 kernel 3", "has 3 values"),
+        ("input 8 kernel 3 ceil", "`ceil` belongs to pooling"),
+        ("pool input 8 kernel 3 no bias", "pooling has no biases"),
+        ("input 8 kernel 3 no", "unknown word 'no'"),
+        ("input 8 kernel 3 pad 1 padding 2", "padding is given twice"),
     ],
 )
 def test_mistakes_are_named(text, message):

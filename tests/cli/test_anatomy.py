@@ -64,6 +64,9 @@ def test_size_channels_and_classes():
 def test_blocks_can_be_counted_on_their_own():
     found = json.loads(run(anatomy, "inception_naive", "--json"))
     assert (found["model"], found["input"], found["macs"]) == ("inception_naive", [256, 28, 28], 854_196_224)
+    result = call(anatomy, "inception_naive", "--classes", "10")
+    assert result.exit_code == 2
+    assert "--classes" in result.stderr
 
 
 def test_auxiliary_heads_stand_beside():
@@ -103,6 +106,31 @@ def test_one_layer():
     assert call(anatomy, "--conv", "input 224").exit_code == 2
     assert call(anatomy).exit_code == 2
     assert call(anatomy, "lenet5", "--conv", "input 8 kernel 3").exit_code == 2
+    bare = run(anatomy, "--conv", "input 227 kernel 11 stride 4 channels 3 filters 96 no bias")
+    assert "parameters       34,848 without biases" in bare
+    assert "at most 2x2 pixels" in run(anatomy, "--conv", "transposed input 7 kernel 4 stride 2 pad 1")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--picture", "layer.png"),
+        ("--output", "layer.txt"),
+        ("--format", "csv"),
+        ("--input-size", "9"),
+        ("--channels", "3"),
+        ("--classes", "3"),
+        ("--depth", "1"),
+        ("--all",),
+        ("--runs", "elsewhere"),
+    ],
+)
+def test_one_layer_takes_no_options_of_networks(options, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = call(anatomy, "--conv", "input 8 kernel 3", *options)
+    assert result.exit_code == 2
+    assert options[0] in result.stderr
+    assert not list(tmp_path.iterdir())
 
 
 def test_unknown_names_are_answered_with_the_nearest():
@@ -122,6 +150,31 @@ def test_side_by_side():
     text = run(compare, "resnet18", "vgg16", "googlenet")
     assert all(len(line) <= 120 for line in text.splitlines())
     assert "ImageNet val" in text
+
+
+def test_a_network_stands_once_in_a_comparison():
+    given = ("cifar_resnet20", "lenet5", "resnet20", "cifar_resnet2*", "lenet5_dense")
+    found = json.loads(run(compare, *given, "--json"))
+    assert [row["model"] for row in found["models"]] == ["cifar_resnet20", "lenet5_dense"]
+
+
+def test_weights_leave_out_scales_and_missing_fields_are_explained(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert json.loads(run(anatomy, "bn_inception_fig5", "--json"))["weights"] == 11_264_192
+    (tmp_path / "gated.py").write_text(
+        "import torch\n"
+        "class Gated(torch.nn.Sequential):\n"
+        "    def __init__(self):\n"
+        "        super().__init__(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU())\n"
+        "    def forward(self, maps):\n"
+        "        maps = super().forward(maps)\n"
+        "        return (maps * maps.mean((2, 3), keepdim=True).sigmoid()).mean((2, 3))\n"
+    )
+    arguments = ("gated.py:Gated", "--input-size", "32", "--channels", "3", "--classes", "4")
+    found = json.loads(run(anatomy, *arguments, "--json"))
+    assert found["receptive_field"] is None
+    assert "squeeze-and-excitation" in found["receptive_field_note"]
+    assert "squeeze-and-excitation" in run(anatomy, *arguments)
 
 
 def test_compare_knows_the_data_sets():

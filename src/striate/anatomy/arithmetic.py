@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from fractions import Fraction
-from math import floor
+from math import ceil, floor
 from typing import Any
 
 from striate.errors import UnknownNameError, UsageError, nearest
@@ -27,6 +27,11 @@ WORDS: dict[str, str] = {
     "groups": "parts that the channels are divided into [1]",
     "extra": "output padding of a transposed convolution [0]",
 }
+SHORT = {"pad": "padding"}
+FLAGS: dict[str, str] = {
+    "ceil": "pooling: round the output up, so that the last window may hang over the border",
+    "no bias": "convolutions: weights alone",
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,8 +51,22 @@ class Side:
 
     @property
     def extent(self) -> int:
-        """Pixels from the first to the last tap of a window: D (M - 1) + 1. A unit's receptive field in the input."""
+        """Pixels from the first to the last tap of a window: D (M - 1) + 1."""
         return self.dilation * (self.kernel - 1) + 1
+
+    @property
+    def seen_by_transposed(self) -> int:
+        """Input pixels, first to last, that one output of a transposed convolution sees at most: ceil(extent / S)
+        without dilation. Output o reads the inputs i with i S = o - D tap."""
+        seen = [
+            [
+                (phase - self.dilation * tap) // self.stride
+                for tap in range(self.kernel)
+                if (phase - self.dilation * tap) % self.stride == 0
+            ]
+            for phase in range(self.stride)
+        ]
+        return max(max(inputs) - min(inputs) + 1 for inputs in seen if inputs)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,6 +93,12 @@ class LayerArithmetic:
         """2 x macs."""
         return 2 * self.macs
 
+    @property
+    def receptive_field_hw(self) -> tuple[int, int]:
+        """Pixels of the layer's input that one output sees, first to last; of a transposed convolution the most."""
+        first, second = (one.seen_by_transposed if self.kind == "transposed" else one.extent for one in self.sides)
+        return first, second
+
     def to_dict(self) -> dict[str, Any]:
         """What `striate anatomy --conv ... --json` prints."""
         return {
@@ -85,8 +110,8 @@ class LayerArithmetic:
             "params": self.weights + self.biases,
             "macs": self.macs,
             "flops": self.flops,
-            "receptive_field": max(side.extent for side in self.sides),
-            "receptive_field_hw": [side.extent for side in self.sides],
+            "receptive_field": max(self.receptive_field_hw),
+            "receptive_field_hw": list(self.receptive_field_hw),
             "sides": [asdict(side) for side in self.sides],
         }
 
@@ -103,11 +128,14 @@ def layer_arithmetic(
     groups: int = 1,
     extra: int | tuple[int, int] = 0,
     kind: str = "conv",
+    ceil: bool = False,
+    bias: bool = True,
 ) -> LayerArithmetic:
     """Sizes and counts of one convolution, transposed convolution or pooling layer.
 
     Output of a convolution or pool: floor((N + before + after - D (M - 1) - 1) / S) + 1; of a transposed convolution:
-    (N - 1) S - before - after + D (M - 1) + 1 + extra. One number stands for both axes (height, width).
+    (N - 1) S - before - after + D (M - 1) + 1 + extra. One number stands for both axes (height, width). With `ceil` a
+    pool rounds up, but every window begins in the image or in the padding before it.
 
     Raises:
         UsageError: numbers out of range, groups that do not divide the channels, or a window larger than the image.
@@ -122,6 +150,10 @@ def layer_arithmetic(
         raise UsageError(f"{groups} groups do not divide {channels} channels and {filters} filters")
     if kind == "pool" and filters != channels:
         raise UsageError(f"pooling {channels} channels gives {channels}, not {filters}", "leave `filters` away")
+    if ceil and kind != "pool":
+        raise UsageError("`ceil` belongs to pooling", "`pool input 55 kernel 3 stride 2 ceil`")
+    if not bias and kind == "pool":
+        raise UsageError("pooling has no biases to leave away")
     pads = (padding, padding) if isinstance(padding, str) else _pair("padding", padding)
     numbers = {"input": input, "kernel": kernel, "stride": stride, "dilation": dilation, "extra": extra}
     pairs = {name: _pair(name, value) for name, value in numbers.items()}
@@ -134,6 +166,7 @@ def layer_arithmetic(
             dilation=pairs["dilation"][i],
             extra=pairs["extra"][i],
             padding=pads[i],
+            up=ceil,
         )
         for i in (0, 1)
     )
@@ -147,7 +180,7 @@ def layer_arithmetic(
         groups=groups,
         padding=padding if isinstance(padding, str) else _word(kind, (first, second)),
         weights=weights,
-        biases=0 if kind == "pool" else filters,
+        biases=0 if kind == "pool" or not bias else filters,
         macs=weights * positions,
     )
 
@@ -155,7 +188,8 @@ def layer_arithmetic(
 def parse(text: str) -> LayerArithmetic:
     """The layer that a text such as "input 227 kernel 11 stride 4 channels 3 filters 96 padding same" describes.
 
-    Words and values in any order, also as `kernel=11`; `conv`, `pool` or `transposed` says the kind.
+    Words and values in any order, also as `kernel=11`, and `pad` for padding; `conv`, `pool` or `transposed` says the
+    kind. `ceil` and `no bias` take no value.
 
     Raises:
         UsageError: a word that is not known, a value that is missing or no number.
@@ -167,8 +201,16 @@ def parse(text: str) -> LayerArithmetic:
         if word in KINDS:
             settings["kind"] = word
             continue
+        if word == "ceil":
+            settings["ceil"] = True
+            continue
+        if word == "no" and words and words[0].lower() in ("bias", "biases"):
+            words.pop(0)
+            settings["bias"] = False
+            continue
+        word = SHORT.get(word, word)
         if word not in WORDS:
-            raise UnknownNameError("word", word, (*WORDS, *KINDS), _known(word))
+            raise UnknownNameError("word", word, (*WORDS, *KINDS, *FLAGS), _known(word))
         if not words:
             raise UsageError(f"{word} is followed by nothing", f"{word}: {WORDS[word]}")
         if word in settings:
@@ -181,9 +223,10 @@ def parse(text: str) -> LayerArithmetic:
 
 
 def _known(word: str) -> str:
-    near = nearest(word, (*WORDS, *KINDS), 1)
+    near = nearest(word, (*WORDS, *KINDS, *FLAGS), 1)
     hint = f"did you mean {near[0]}? " if near and near[0] != word else ""
-    return f"{hint}words: {', '.join(WORDS)}; kinds: {', '.join(KINDS)}. Example: input 227 kernel 11 stride 4"
+    words = ", ".join((*WORDS, *FLAGS))
+    return f"{hint}words: {words}; kinds: {', '.join(KINDS)}. Example: input 227 kernel 11 stride 4"
 
 
 def _value(word: str, text: str) -> Any:
@@ -208,23 +251,27 @@ def _pair(name: str, value: int | tuple[int, int]) -> tuple[int, int]:
     return pair
 
 
-def _window(size: int, kernel: int, *, stride: int, dilation: int, extra: int, padding: int | str) -> Side:
+def _window(size: int, kernel: int, *, stride: int, dilation: int, extra: int, padding: int | str, up: bool) -> Side:
     if extra:
         raise UsageError("`extra` belongs to transposed convolutions")
     extent = dilation * (kernel - 1) + 1
     before, after = _padding(padding, size, extent, stride)
     room = size + before + after - extent
-    if room < 0:
+    if room < 0 and not (up and room + stride > 0):  # rounding up, the one window may hang over the border
         raise UsageError(
             f"a window of {extent} pixels does not fit into {size}"
             + (f" + {before + after} of padding" if before + after else ""),
             "a larger input, a smaller kernel, or padding",
         )
     exact = Fraction(room, stride) + 1
-    output = floor(exact)
+    output = ceil(exact) if up else floor(exact)
+    begins_beyond = up and (output - 1) * stride >= size + before
+    output -= begins_beyond
     padded = f" + {before} + {after}" if before or after else ""
     window = f"{kernel}" if dilation == 1 else f"({dilation}·({kernel} - 1) + 1)"
-    rounded = "" if exact == output else f" = floor({float(exact):g})"
+    rounded = "" if exact == output else f" = {'ceil' if output > exact else 'floor'}({float(exact):g})"
+    if begins_beyond:
+        rounded += " (a window more would begin beyond the image)"
     return Side(
         input=size,
         kernel=kernel,
@@ -234,12 +281,13 @@ def _window(size: int, kernel: int, *, stride: int, dilation: int, extra: int, p
         after=after,
         output=output,
         exact=float(exact),
-        unused=room % stride,
+        unused=max(0, room - (output - 1) * stride),
         formula=f"({size}{padded} - {window}) / {stride} + 1{rounded} = {output}",
     )
 
 
-def _enlarged(size: int, kernel: int, *, stride: int, dilation: int, extra: int, padding: int | str) -> Side:
+def _enlarged(size: int, kernel: int, *, stride: int, dilation: int, extra: int, padding: int | str, up: bool) -> Side:
+    assert not up
     if isinstance(padding, str) and padding != "valid":
         raise UsageError(f"padding {padding} is not defined for a transposed convolution", "give pixels, or valid")
     pad = 0 if isinstance(padding, str) else padding

@@ -11,8 +11,8 @@ _OF_OPERATION = {
     "cat": "the parts do not lie beside one another in the image",
 }
 _MIXED = (
-    "meets values made of the whole map, as by squeeze-and-excitation or attention: from here on every unit is taken as "
-    "seeing the whole image, and none has a receptive field"
+    "meets values made of the whole map, as by squeeze-and-excitation or attention: from here on every unit is taken "
+    "as seeing the whole image, and none has a receptive field"
 )
 _UNLIKE = "its units see parts of the image of different size or spacing"
 _STRETCHED = "the map is stretched so that its corners stay in place, which depends on its size"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from striate.cli.common import OneOf, json_flag, prepare_torch, print_json, say, striate_command
 from striate.cli.models import short
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from striate.anatomy.arithmetic import LayerArithmetic
     from striate.spec import ModelEntry
 
+_FOR_ONE_LAYER = {"model", "conv", "as_json"}  # options that go with --conv
 _ROWS_SHOWN = 70  # longer tables are folded unless asked otherwise
 
 
@@ -78,10 +80,12 @@ def command(
       striate anatomy resnet50 --input-size 320 --all --picture resnet50.png
       striate anatomy inception_v3 --format csv -o inception.csv
       striate anatomy --conv "input 227 kernel 11 stride 4 channels 3 filters 96"
+      striate anatomy --conv "pool input 56 kernel 3 stride 2 ceil"
     """
     if (model is None) == (conv is None):
         raise UsageError("give a MODEL or --conv", "`striate models` lists the networks; --conv describes one layer")
     if conv is not None:
+        _only(_FOR_ONE_LAYER, "--conv describes one layer")
         _one_layer(conv, as_json)
         return
     prepare_torch()
@@ -143,6 +147,17 @@ def published_figures(entry: ModelEntry | None) -> dict[str, Any] | None:
     }
 
 
+def _only(allowed: set[str], why: str) -> None:
+    """Raise UsageError if any option outside `allowed` was given."""
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        if name not in allowed and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise UsageError(
+                f"{parameter.opts[0]}: {why}, which this does not go with", f"leave {parameter.opts[0]} away"
+            )
+
+
 def _open(
     text: str, size: tuple[int, int] | None, channels: int | None, classes: int | None, runs: str
 ) -> tuple[Any, str, ModelEntry | None, Any, int | None]:
@@ -153,6 +168,8 @@ def _open(
 
     block = next((one for one in BLOCKS.values() if one.name == text.lower()), None)
     if block is not None:
+        if classes is not None:
+            raise UsageError(f"--classes: {block.name} is a block and has no classes", "leave --classes away")
         made = make_block(block.name) if channels is None else make_block(block.name, in_channels=channels)
         return made, block.name, None, size or block.input[1:], channels or block.input[0]
     saved = open_network(text, weights=False, classes=classes, in_channels=channels, input_size=size, runs=runs)
@@ -192,7 +209,8 @@ def _totals(found: Anatomy, entry: ModelEntry | None) -> list[str]:
         sides = " x ".join("?" if side is None else str(side) for side in last.receptive_field_hw)
         field = f"{sides} pixels, stride {last.stride if last.stride is not None else '-'}, at {last.name}"
     lines = [
-        f"parameters       {found.params:,} ({found.weights:,} without biases and scales{aux}){_paper(paper.get('params'))}",
+        f"parameters       {found.params:,} ({found.weights:,} without biases and scales{aux})"
+        f"{_paper(paper.get('params'))}",
         f"MACs             {found.macs:,} (FLOPs {found.flops:,}{aux_macs}){_paper(paper.get('macs'))}",
         f"other operations {found.other_ops:,} (biases, normalisation, activations, pooling, additions)",
         f"memory, fp32     {byte_size(found.activation_bytes)} all layer outputs of one image; at most "
@@ -251,7 +269,9 @@ def _explained(layer: LayerArithmetic) -> list[str]:
         share = f" / {layer.groups} groups" if layer.groups > 1 else ""
         lines += [
             f"weights          {kernel} x {channels} channels x {layer.filters} filters{share} = {layer.weights:,}",
-            f"parameters       {layer.weights + layer.biases:,} with {layer.biases:,} biases",
+            f"parameters       {layer.weights + layer.biases:,} with {layer.biases:,} biases"
+            if layer.biases
+            else f"parameters       {layer.weights:,} without biases",
         ]
         places = (
             f"{sides[0].input}x{sides[1].input} inputs"
@@ -260,6 +280,7 @@ def _explained(layer: LayerArithmetic) -> list[str]:
         )
         lines.append(f"MACs             {layer.weights:,} x {places} = {layer.macs:,}")
         lines.append(f"FLOPs            2 x MACs = {layer.flops:,}")
-    if layer.kind != "transposed":
-        lines.append(f"receptive field  {sides[0].extent}x{sides[1].extent} pixels of the layer's input")
+    most = "at most " if layer.kind == "transposed" else ""
+    height, width = layer.receptive_field_hw
+    lines.append(f"receptive field  {most}{height}x{width} pixels of the layer's input")
     return lines

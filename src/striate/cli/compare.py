@@ -130,7 +130,10 @@ def _chosen(models: Sequence[str]) -> list[tuple[str, ModelEntry | None]]:
             chosen.append((text, find_entry(text)))
         except UnknownNameError:
             chosen.append((text, None))
-    return chosen
+    once: dict[str, tuple[str, ModelEntry | None]] = {}
+    for text, entry in chosen:
+        once.setdefault(entry.name if entry else text, (text, entry))
+    return list(once.values())
 
 
 def _compared(text: str, entry: ModelEntry | None, runs: str) -> _Compared:
