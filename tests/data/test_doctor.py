@@ -67,8 +67,11 @@ def test_exact_copies_leaks_and_conflicts(clean):
     (group,) = report.duplicate_groups
     assert set(group.paths) == {"train/cat/3.jpg", "train/cat/again.jpg", "val/dog/leak.jpg"}
     assert report.leaking_groups == report.conflicting_groups == (group,)
-    assert any("scores will flatter" in warning for warning in report.warnings)
-    assert any("more than one label" in warning for warning in report.warnings)
+    assert report.warnings == (
+        "1 image is held out but has a copy in another split: scores will flatter the network",
+        "1 image occurs under more than one label",
+        "2 images are exact copies of others",
+    )
 
 
 def test_near_copies_are_found_and_leaks_among_them(clean):
@@ -77,6 +80,10 @@ def test_near_copies_are_found_and_leaks_among_them(clean):
     source.convert("L").save(clean / "val/dog/grey.jpg", quality=40)
     report = check(clean)
     assert (report.duplicates, report.near_duplicates, report.leaks) == (0, 2, 2)
+    assert report.warnings == (
+        "2 images are held out but have a copy in another split: scores will flatter the network",
+        "2 images are nearly the same as others",
+    )
     (group,) = report.near_duplicate_groups
     assert group.kind == "near"
     assert set(group.paths) == {"train/dog/5.jpg", "val/dog/larger.png", "val/dog/grey.jpg"}
@@ -98,7 +105,7 @@ def test_unreadable_rotated_few_and_unequal(clean):
     assert (cat.label, cat.train, cat.val, cat.test, cat.unreadable) == ("cat", 21, 10, 0, 1)
     assert report.imbalance == 21 / 4
     text = " | ".join(report.warnings)
-    for words in ("cannot be read", "dog (4)", "5.2 times", "other shares in val"):
+    for words in ("1 image cannot be read: left out", "dog (4)", "5.2 times", "other shares in val"):
         assert words in text
     assert dog.train == 4
 
@@ -251,7 +258,7 @@ def test_held_out_images_alone_are_examined_with_a_warning(tmp_path, side):
     assert "can be scored (striate evaluate) but not trained on" in first
     assert f"has {side} but no train folder" in first
     assert "add train" in first
-    assert second == "1 images are exact copies of others"
+    assert second == "1 image is an exact copy of another"
 
 
 def test_an_image_a_class_is_examined_with_a_warning(tmp_path):

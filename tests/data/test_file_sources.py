@@ -256,13 +256,13 @@ def test_missing_files_are_listed(tmp_path, rows):
 def test_repeated_rows_count_once(tmp_path, rows):
     dataset = load(write_csv(tmp_path / "a.csv", [*rows, rows[3]]))
     assert sum(map(len, dataset.splits.values())) == 40
-    assert any("1 rows repeat" in note for note in dataset.notes)
+    assert any("1 row repeats an earlier one" in note for note in dataset.notes)
 
 
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"label": ""}, "column label is empty in 1 rows, the first is row 41"),
+        ({"label": ""}, "column label is empty in row 41"),
         ({"path": ""}, "column path is empty"),
         ({"split": "holdout"}, "says holdout"),
         ({"label": "other"}, "labelled both 000 and other"),

@@ -43,12 +43,16 @@ def command(data: str | None, options: TrainOptions, as_json: bool) -> None:
 
 def _show(report: CheckReport) -> None:
     """The report in a screenful; long lists are cut and say so."""
+    from striate.data.wording import counted
+
     splits = ", ".join(f"{name} {count:,}" for name, count in report.splits.items())
-    _line("data", f"{report.name}: {report.images:,} images, {report.classes} classes ({splits})")
+    images, classes = counted(report.images, "image", "images"), counted(report.classes, "class", "classes")
+    _line("data", f"{report.name}: {images}, {classes} ({splits})")
     _line("sizes", _in_words(report.sizes))
     _line("modes", ", ".join(f"{mode} {count:,}" for mode, count in report.modes.items()))
     if report.exif_rotated:
-        _line("rotated", f"{report.exif_rotated:,} images lie on their side or head by EXIF; they are turned upright")
+        lying = counted(report.exif_rotated, "image lies on its", "images lie on their")
+        _line("rotated", f"{lying} side or head by EXIF: turned upright before use")
     if "train" in report.splits:
         counts, what = [one.train for one in report.per_class], "training images"
     else:
@@ -58,10 +62,10 @@ def _show(report: CheckReport) -> None:
     _lines([f"{one.path}: {one.reason}" for one in report.unreadable_files])
     _line("duplicates", f"{report.duplicates:,} exact, {report.near_duplicates:,} near")
     _lines(list(map(_group, (*report.duplicate_groups, *report.near_duplicate_groups))))
-    _line("leaks", f"{report.leaks:,} held-out images with a copy in another split")
+    _line("leaks", counted(report.leaks, "held-out image", "held-out images") + " with a copy in another split")
     _lines([_group(one, with_splits=True) for one in report.leaking_groups])
     if report.label_conflicts:
-        _line("conflicts", f"{report.label_conflicts:,} images under more than one label")
+        _line("conflicts", counted(report.label_conflicts, "image", "images") + " under more than one label")
         _lines([_group(one, with_labels=True) for one in report.conflicting_groups])
     for note in report.notes:
         _line("note", note)

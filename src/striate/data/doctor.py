@@ -14,6 +14,7 @@ from striate.data.images import PhotoImages
 from striate.data.load import load_data
 from striate.data.near import groups_of_pairs, near_pairs, perceptual_hashes
 from striate.data.sources.sides import ALL
+from striate.data.wording import counted
 from striate.errors import DataError
 from striate.options.sections import DataOptions
 from striate.progress import Progress, Silent
@@ -268,11 +269,13 @@ def _only_scored(refused: str | None) -> Iterable[str]:
 def _warnings(facts: dict[str, Any], dataset: Dataset) -> Iterable[str]:
     """The findings that need a decision, in plain words, the gravest first."""
     if facts["leaks"]:
-        yield f"{facts['leaks']} images are held out but have a copy in another split: scores will flatter the network"
+        held_out = counted(facts["leaks"], "image is held out but has", "images are held out but have")
+        yield f"{held_out} a copy in another split: scores will flatter the network"
     if facts["label_conflicts"]:
-        yield f"{facts['label_conflicts']} images occur under more than one label"
+        yield counted(facts["label_conflicts"], "image occurs", "images occur") + " under more than one label"
     if facts["unreadable"]:
-        yield f"{facts['unreadable']} images cannot be read: left out in training, wrong answers in an evaluation"
+        unreadable = counted(facts["unreadable"], "image", "images")
+        yield f"{unreadable} cannot be read: left out in training, wrong in an evaluation"
     for name in ("val", "test"):
         missing = [one.label for one in facts["per_class"] if name in dataset.splits and not getattr(one, name)]
         if missing:
@@ -284,9 +287,10 @@ def _warnings(facts: dict[str, Any], dataset: Dataset) -> Iterable[str]:
         yield f"the largest class has {facts['imbalance']:.1f} times the training images of the smallest"
     yield from _shifts(dataset)
     if facts["duplicates"]:
-        yield f"{facts['duplicates']} images are exact copies of others"
+        yield counted(facts["duplicates"], "image is an exact copy of another", "images are exact copies of others")
     if facts["near_duplicates"]:
-        yield f"{facts['near_duplicates']} images are nearly the same as others"
+        near = facts["near_duplicates"]
+        yield counted(near, "image is nearly the same as another", "images are nearly the same as others")
 
 
 def _shifts(dataset: Dataset) -> Iterable[str]:

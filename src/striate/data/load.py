@@ -18,6 +18,7 @@ from striate.data.sources.idx import find_idx, idx_folder
 from striate.data.sources.named import ALIASES, NAMES, canonical_name, find_named
 from striate.data.sources.sides import AsGiven, Sides, picked
 from striate.data.sources.table import TABLE_SUFFIXES, find_table
+from striate.data.wording import counted
 from striate.errors import DataError, UnknownNameError, UsageError
 from striate.options.sections import DataOptions
 from striate.progress import Progress, Silent
@@ -265,11 +266,13 @@ class _Photos:
         notes = []
         grey = sum(info.channels == 1 for info in infos)
         if 0 < grey < len(infos):
-            notes.append(f"{grey} grey images among {len(infos) - grey} in colour: grey is repeated in three channels")
+            some = counted(grey, "grey image", "grey images")
+            notes.append(f"{some} among {len(infos) - grey:,} in colour: grey is repeated in three channels")
         narrow = sum(info.bits < bits for info in infos)
         if narrow:
-            notes.append(f"{narrow} images of 8 bits among {len(infos) - narrow} of 16: their range is scaled up")
+            some = counted(narrow, "image", "images")
+            notes.append(f"{some} of 8 bits among {len(infos) - narrow:,} of 16: the range of 8 bits is scaled up")
         if len(infos) < len(self.infos):
-            count = len(self.infos) - len(infos)
-            notes.append(f"{count} images cannot be read: training leaves them out, scores count them as wrong")
+            some = counted(len(self.infos) - len(infos), "image", "images")
+            notes.append(f"{some} cannot be read: left out in training, counted as wrong in scores")
         return notes

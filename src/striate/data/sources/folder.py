@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from striate.data.sources.found import Found, class_order
+from striate.data.wording import counted
 from striate.errors import DataError, UsageError
 
 IMAGE_SUFFIXES = frozenset(
@@ -53,7 +54,7 @@ def find_folder(root: Path, group: str | None = None, *, scoring: bool = False) 
         if beside:
             notes.append(f"beside the split folders, ignored: {_listed(beside)}")
     notes += [
-        f"{len(tree.ignored)} files in {tree.folder.name} are ignored: {_listed(tree.ignored)}"
+        counted(len(tree.ignored), "file is", "files are") + f" ignored in {tree.folder.name}: {_listed(tree.ignored)}"
         for tree in trees.values()
         if tree.ignored
     ]
@@ -237,7 +238,8 @@ def _check_class_count(root: Path, tree: _Tree, names: tuple[str, ...], least: i
     if names:
         raise DataError(f"{tree.folder} has only one class, {names[0]}; at least two are needed", how)
     if tree.loose:
-        raise DataError(f"{tree.folder} has {len(tree.loose)} images but no class folders", how)
+        loose = counted(len(tree.loose), "image", "images")
+        raise DataError(f"{tree.folder} has {loose} but no class folders", how)
     raise DataError(f"{root} holds no images", how)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from striate.data.dataset import Split
 from striate.data.sources.found import Found
 from striate.data.split import Interval, assign, by_number, shares, unit_digests, unit_numbers
+from striate.data.wording import counted
 from striate.errors import DataError, UsageError
 from striate.options.sections import DataOptions
 from striate.spec import Labels
@@ -140,7 +141,8 @@ def _limited(
     kept = training[shares(targets[training], digests[training], options.limit, options.split_seed)]
     sides[training] = ""
     sides[kept] = "train"
-    notes.append(f"only {options.limit} of {len(training)} training images are used, the same share of each class")
+    used = "is used" if options.limit == 1 else "are used, the same share of each class"
+    notes.append(f"only {options.limit:,} of {len(training):,} training images {used}")
     return sides
 
 
@@ -158,7 +160,8 @@ def _check_splits(splits: dict[str, Split], labels: Labels, name: str) -> None:
             f"{name}: no training image of {', '.join(empty[:8])}", "add readable images, or remove the class"
         )
     if not len(splits["val"]):
-        raise DataError(f"{name}: {len(splits['train'])} images are too few to hold any out for validation")
+        few = counted(len(splits["train"]), "image is", "images are")
+        raise DataError(f"{name}: {few} too few to hold any out for validation")
 
 
 def _missing_in_val(splits: dict[str, Split], labels: Labels) -> list[str]:

@@ -14,6 +14,7 @@ import numpy as np
 
 from striate.data.sources.folder import SPLIT_NAMES, groups_of
 from striate.data.sources.found import Found, class_order
+from striate.data.wording import counted
 from striate.errors import DataError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -42,11 +43,13 @@ def find_table(path: Path, options: DataOptions, *, scoring: bool = False) -> Fo
     for name, values in ((image_column, listed), (label_column, labels)):
         empty = [number + 1 for number, value in enumerate(values) if not value]
         if empty:
-            raise DataError(f"{path}: column {name} is empty in {len(empty)} rows, the first is row {empty[0]}")
+            where = f"row {empty[0]}" if len(empty) == 1 else f"{len(empty):,} rows, the first is row {empty[0]}"
+            raise DataError(f"{path}: column {name} is empty in {where}")
     given = _splits(table, options.split_column, path, scoring)
     groups = _texts(table, options.group) if options.group and options.group in table.column_names else None
     kept = _once(listed, labels, path)
-    notes = [f"{len(listed) - len(kept)} rows repeat an earlier one and count once"] if len(kept) < len(listed) else []
+    repeated = len(listed) - len(kept)
+    notes = [counted(repeated, "row repeats", "rows repeat") + " an earlier one: counted once"] if repeated else []
     paths = [str(listed[row]).replace("\\", "/") for row in kept]
     names = class_order(str(labels[row]) for row in kept)
     if len(names) < (1 if scoring else 2):
