@@ -166,3 +166,29 @@ def test_presets(given, channels, size, kind, digits, expected):
 def test_impossible_options_are_refused(given, spec, message):
     with pytest.raises(UsageError, match=message):
         check_augment(AugmentOptions(**given), spec)
+
+
+# --- flips by turns --------------------------------------------------------------------------------------------------
+
+
+def test_flips_by_turns_show_every_image_and_its_mirror_image_alternately():
+    stored, turns = pixels(64), options(flip=0.5, flip_by="turns")
+    plain, mirrored = normalise(stored, COLOUR), normalise(stored, COLOUR).flip(-1)
+    seen = [augment(stored, COLOUR, turns, draws(64, epoch=epoch)) for epoch in range(4)]
+    sides = [torch.tensor([torch.equal(a, b) for a, b in zip(one, mirrored, strict=True)]) for one in seen]
+    assert 16 < int(sides[0].sum()) < 48  # the first side is drawn
+    for epoch in range(4):
+        assert torch.equal(sides[epoch], sides[0] ^ bool(epoch % 2))
+        assert torch.equal(seen[epoch], torch.where(sides[epoch][:, None, None, None], mirrored, plain))
+
+
+def test_a_turn_belongs_to_the_image_not_to_its_batch():
+    stored, turns = pixels(8), options(flip=0.5, flip_by="turns")
+    whole = augment(stored, COLOUR, turns, draws(8, epoch=3))
+    part = augment(stored[5:], COLOUR, turns, Draws(0, 3, np.arange(5, 8)))
+    assert torch.equal(whole[5:], part)
+
+
+def test_turns_are_one_in_two():
+    with pytest.raises(UsageError, match="half of the time"):
+        check_augment(options(flip=0.3, flip_by="turns"), COLOUR)

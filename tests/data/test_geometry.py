@@ -45,6 +45,25 @@ def test_shift_is_a_roll_with_zeros(by):
     assert np.array_equal(geometry.shift_by_indexing(stored, moves, int(np.abs(moves).max())), expected)
 
 
+@settings(max_examples=20, deadline=None)
+@given(by=st.lists(st.tuples(st.integers(-5, 5), st.integers(-5, 5)), min_size=1, max_size=5))
+def test_a_mirrored_border_is_numpys_reflection(by):
+    stored = pixels(len(by))
+    padded = np.pad(stored.numpy(), ((0, 0), (0, 0), (5, 5), (5, 5)), mode="reflect")
+    windows = [
+        image[:, 5 - down : 17 - down, 5 - right : 15 - right] for image, (down, right) in zip(padded, by, strict=True)
+    ]
+    expected, moves = np.stack(windows), np.array(by)
+    assert np.array_equal(geometry.shift(stored, moves, "mirrored"), expected)
+    reach = int(np.abs(moves).max())
+    assert np.array_equal(geometry.shift_by_indexing(stored, moves, reach, "mirrored"), expected)
+
+
+def test_a_mirrored_border_wider_than_the_image_repeats_its_last_line():
+    stored = torch.arange(6, dtype=torch.uint8).view(1, 1, 2, 3)
+    assert geometry.shift(stored, np.array([[3, 0]]), "mirrored")[0, 0].tolist() == [[3, 4, 5], [3, 4, 5]]
+
+
 def test_shift_keeps_sixteen_bits():
     stored = pixels().int() * 257
     moved = geometry.shift(stored, np.full((6, 2), 1))

@@ -28,6 +28,7 @@ EVERYDAY = {
     "squeezenet1_1",
     "squeezenet_complex_bypass",
     "mobilenet_v1_0.25_128",
+    "airbench94",
     "compact_s",
     "compact_m",
     "compact_l",

@@ -65,7 +65,7 @@ def test_an_optimiser_does_not_import_the_compiler():
         "import sys, torch; from torch import nn\n"
         "from striate.options import OptimizerOptions, RegularizeOptions\n"
         "from striate.training.optimizers import make_optimizer\n"
-        "for name in ('sgd', 'rmsprop', 'adamw'):\n"
+        "for name in ('sgd', 'rmsprop', 'adamw', 'muon'):\n"
         "    model = nn.Linear(2, 2)\n"
         "    o = make_optimizer(model, OptimizerOptions(optimizer=name, lr=0.1, momentum=0.9, nesterov=False),"
         " RegularizeOptions(weight_decay=0.1))\n"

@@ -167,6 +167,36 @@ def test_resuming_in_the_middle_of_an_epoch_changes_no_bit(quick):
     assert figures[0] == figures[1]
 
 
+def test_muon_with_rates_of_its_own_resumes_without_changing_a_bit(quick):
+    changes = {
+        "optimizer": {"optimizer": "muon", "lr": 0.1, "head_lr": 0.2, "bias_lr": 0.5},
+        "regularize": {"unit_kernels": True, "decay_norms_and_biases": True},
+        "augment": {"flip": 0.5, "flip_by": "turns", "shift": 1, "shift_border": "mirrored"},
+        "schedule": {"schedule": "constant"},
+        "model": {"model": "airbench94"},
+        "data": {"limit": 128, "input_size": 9},
+        "training": {"save_minutes": 1e-6, "snapshots": 1},
+    }
+    whole = train(quick("whole", **changes))
+    changes["schedule"]["epochs"] = 1
+    resumed = resume(train(quick("stopped", **changes)).run, epochs=2)
+    assert same(weights(whole.run), weights(resumed.run))
+    first, second = (
+        load_file(whole.run / "snapshots" / f"epoch-{epoch:04d}.safetensors")["stem.whiten.weight"] for epoch in (1, 2)
+    )
+    assert torch.equal(first, second)  # fitted before the first step, never trained
+    kernels = [value for name, value in weights(whole.run).items() if value.ndim == 4 and "stages" in name]
+    assert [float(one.norm() ** 2 / len(one)) for one in kernels] == pytest.approx([1.0] * 6, rel=1e-4)
+
+
+def test_a_network_made_elsewhere_keeps_its_fitted_layer(quick):
+    mine = create_model("airbench94", in_channels=1, input_size=9)
+    before = mine.stem.whiten.weight.clone()
+    changes = {"data": {"limit": 128, "input_size": 9}, "schedule": {"epochs": 1}}
+    result = train(quick(**changes, model={"model": "airbench94"}), model=mine)
+    assert torch.equal(weights(result.run)["stem.whiten.weight"], before)
+
+
 def test_a_finished_run_trains_on_to_more_epochs(quick, heard):
     first = train(quick(schedule={"epochs": 2, "schedule": "constant"}))
     more = resume(first.run, epochs=4, progress=heard)
@@ -509,6 +539,7 @@ def test_weights_that_fit_nothing_are_refused(quick):
     [
         {"optimizer": {"optimizer": "adamw"}},
         {"optimizer": {"optimizer": "rmsprop", "lr": 1e-3}},
+        {"optimizer": {"optimizer": "muon"}},
         {"optimizer": {"clip_norm": 0.5}},
         {"regularize": {"l1": 1e-4, "label_smoothing": 0.1, "class_weights": "balanced", "sampling": "balanced"}},
         {"augment": {"preset": "small", "mixup": 0.4, "cutmix": 1.0}},

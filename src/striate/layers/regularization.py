@@ -1,4 +1,4 @@
-"""What acts in training only: dropout's relatives and stochastic depth, which are layers, and a limit of filters.
+"""What acts in training only: dropout's relatives and stochastic depth, which are layers, and limits of filters.
 
 The layers draw from torch's global generator of the tensor's device, whose state training saves and restores.
 """
@@ -85,6 +85,18 @@ def limit_filters(model: nn.Module, radius: float) -> None:
         if isinstance(layer, nn.Conv2d):
             size = layer.weight.square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
             layer.weight.mul_(radius / size.clamp_min(radius))
+
+
+@torch.no_grad()
+def normalise_kernels(model: nn.Module) -> None:
+    """Scale the trained weights [maps, ...] of every convolution of `model` to the norm sqrt(maps), in place.
+
+    Filters then have a norm of about one. Normalisation behind a convolution undoes any factor of its weights, so that
+    this changes no output, only how far a step of a given length turns them (as in K. Jordan's cifar10-airbench).
+    """
+    for layer in model.modules():
+        if isinstance(layer, nn.Conv2d) and isinstance(layer.weight, nn.Parameter) and layer.weight.requires_grad:
+            layer.weight.mul_(len(layer.weight) ** 0.5 / layer.weight.norm())
 
 
 def _probability(what: str, rate: float) -> float:

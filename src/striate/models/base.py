@@ -57,6 +57,7 @@ class ConvNet(nn.Module):
 
     config_type: ClassVar[type]
     auxiliary_weight: ClassVar[float] = 0.3  # of each auxiliary head's loss: Szegedy et al. 2014, 1409.4842, sec. 5
+    starts_from_images: ClassVar[bool] = False  # whether `fit_start` has something to do
 
     stem: nn.Module
     stages: nn.Sequential
@@ -98,6 +99,9 @@ class ConvNet(nn.Module):
     def reset_parameters(self, generator: Generator | None = None) -> None:
         """Start every parameter as the paper says."""
         raise NotImplementedError
+
+    def fit_start(self, images: Tensor) -> None:
+        """Set what the paper's start takes from normalised training images [B, in_channels, H, W]: mostly nothing."""
 
     def features(self, images: Tensor) -> Tensor:
         """[B, in_channels, H, W] -> the last feature maps, [B, C, h, w]."""

@@ -128,7 +128,17 @@ class AugmentOptions:
     shift: int | None = option(
         None, "pad by this many pixels and crop at a random place", at_least=0, source="He et al. 2015, sec. 4.2"
     )
+    shift_border: str = option(
+        "black", "what a shift moves in from outside: black, or the image mirrored", choices=("black", "mirrored")
+    )
     flip: float | None = option(None, "probability of a horizontal flip", at_least=0.0, at_most=1.0)
+    flip_by: str = option(
+        "chance",
+        "chance draws each flip anew; turns shows an image and its mirror image in alternate epochs, the side of the "
+        "first drawn (needs --flip 0.5)",
+        choices=("chance", "turns"),
+        source="Jordan 2024, arXiv:2404.00498, sec. 3.6",
+    )
     crop_scale: tuple[float, float] | None = option(
         None,
         "random resized crop: range of the area kept, such as 0.35,1",
@@ -212,6 +222,12 @@ class RegularizeOptions:
         at_least=0.0,
         source="Zeiler & Fergus 2013, arXiv:1311.2901, sec. 3",
     )
+    unit_kernels: bool = option(
+        False,
+        "after each step, scale every convolution's weights to a norm of sqrt(maps): where normalisation follows, only "
+        "their direction matters",
+        source="Jordan 2024, github.com/KellerJordan/cifar10-airbench",
+    )
     label_smoothing: float | None = option(
         None,
         "part of the target spread over all classes",
@@ -232,10 +248,21 @@ class RegularizeOptions:
 class OptimizerOptions:
     """How weights move."""
 
-    optimizer: str | None = option(None, "update rule", choices=("sgd", "rmsprop", "adamw"))
+    optimizer: str | None = option(
+        None,
+        "update rule; muon moves kernels and matrices by orthogonal steps, the head and all vectors as sgd does",
+        choices=("sgd", "rmsprop", "adamw", "muon"),
+        source="muon: Jordan et al. 2024",
+    )
     lr: float | str | None = option(None, "peak learning rate, or auto for a range test before the first epoch")
-    momentum: float | None = option(None, "momentum (sgd, rmsprop)", at_least=0.0, at_most=0.999)
-    nesterov: bool | None = option(None, "Nesterov's form of momentum (sgd)")
+    head_lr: float | None = option(
+        None, "another peak rate for the weights of the head [as the rest; muon: as sgd]", above=0.0
+    )
+    bias_lr: float | None = option(
+        None, "another peak rate for biases and normalisation layers [as the rest; muon: as sgd]", above=0.0
+    )
+    momentum: float | None = option(None, "momentum (sgd, muon, rmsprop)", at_least=0.0, at_most=0.999)
+    nesterov: bool | None = option(None, "Nesterov's form of momentum (sgd, muon)")
     betas: tuple[float, float] = option(
         (0.9, 0.999), "averaging of gradient and its square (adamw)", at_least=0.0, at_most=0.99999
     )

@@ -39,7 +39,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 DIGIT_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 FEEDING = ("input_size", "channels", "resize", "crop_fraction", "interpolation", "mean", "std", "channel_order")
-ADAPTIVE_RATES = {"adamw": 2e-3, "rmsprop": 1e-3}  # peak rates where the optimiser scales each weight by itself
+# peak rates where the optimiser scales its steps by itself
+ADAPTIVE_RATES = {"adamw": 2e-3, "rmsprop": 1e-3, "muon": 0.02}
+WITH_MOMENTUM = ("sgd", "muon")
 
 
 def kind_of(dataset: Dataset) -> str:
@@ -98,8 +100,8 @@ def resolve(
     batch_size = options.optimizer.batch_size or min(row["batch_size"], few)
     optimizer = replace(
         options.optimizer, optimizer=name, batch_size=batch_size,
-        momentum=_first(options.optimizer.momentum, 0.9 if name == "sgd" else 0.0),
-        nesterov=_first(options.optimizer.nesterov, name == "sgd"),
+        momentum=_first(options.optimizer.momentum, 0.9 if name in WITH_MOMENTUM else 0.0),
+        nesterov=_first(options.optimizer.nesterov, name in WITH_MOMENTUM),
     )  # fmt: skip
     fewest, most = row["epochs"]
     epochs = options.schedule.epochs or min(most, max(fewest, round(row["seen"] / max(1, len(train_split)))))
@@ -201,16 +203,17 @@ def resolve_rate(options: TrainOptions, dataset: Dataset, model: ConvNet) -> Tra
     """The peak learning rate for this batch and network, where none was given.
 
     Linear in the batch for SGD (Goyal et al. 2017, sec. 2.1), and a third for networks without normalisation: LeNet-5
-    on MNIST reaches 99.1 % in three epochs at 0.1, 97.9 % at 0.2. Adaptive optimisers scale each weight by themselves.
+    on MNIST reaches 99.1 % in three epochs at 0.1, 97.9 % at 0.2. Adaptive optimisers scale each weight by themselves;
+    muon does so for all but head and vectors, which have SGD's rate.
     """
-    if options.optimizer.lr is not None:
-        return options
-    row, batch_size = DEFAULTS[kind_of(dataset)], options.optimizer.batch_size or 1
-    rate = ADAPTIVE_RATES.get(options.optimizer.optimizer or "")
-    if rate is None:
-        normalised = any(isinstance(module, nn.BatchNorm2d | nn.GroupNorm) for module in model.modules())
-        rate = row["lr"] * min(1.0, batch_size / row["batch_size"]) * (1.0 if normalised else 1 / 3)
-    return replace(options, optimizer=replace(options.optimizer, lr=rate))
+    given = options.optimizer
+    row, batch_size = DEFAULTS[kind_of(dataset)], given.batch_size or 1
+    normalised = any(isinstance(module, nn.BatchNorm2d | nn.GroupNorm) for module in model.modules())
+    plain = row["lr"] * min(1.0, batch_size / row["batch_size"]) * (1.0 if normalised else 1 / 3)
+    rate = _first(given.lr, ADAPTIVE_RATES.get(given.optimizer or ""), plain)
+    rest = plain if given.optimizer == "muon" else None
+    own = {"head_lr": _first(given.head_lr, rest), "bias_lr": _first(given.bias_lr, rest)}
+    return replace(options, optimizer=replace(given, lr=rate, **own))
 
 
 def resolve_runtime(options: TrainOptions) -> TrainOptions:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from striate.data import Batch
 from striate.errors import TrainingError
-from striate.layers.regularization import limit_filters
+from striate.layers.regularization import limit_filters, normalise_kernels
 from striate.models import Outputs
 from striate.progress import Task
 from striate.runtime import autocast
@@ -121,6 +121,8 @@ def _step(session: Session) -> Tensor:
         session.optimizer.step()
     if options.regularize.max_filter_rms:
         limit_filters(session.model, options.regularize.max_filter_rms)
+    if options.regularize.unit_kernels:
+        normalise_kernels(session.model)
     session.optimizer.zero_grad(set_to_none=True)
     if session.average is not None:
         session.average.update_parameters(session.model)

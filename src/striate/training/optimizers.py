@@ -14,15 +14,22 @@ import torch
 from torch import nn
 
 from striate.options import OptimizerOptions, RegularizeOptions
+from striate.training.muon import Muon
 
 
 def make_optimizer(
     model: nn.Module, optimizer: OptimizerOptions, regularize: RegularizeOptions
 ) -> torch.optim.Optimizer:
     """The optimiser over the trainable parameters of `model`, in the groups of `parameter_groups`."""
-    groups = parameter_groups(model, regularize)
+    groups = parameter_groups(model, regularize, vectors_apart=optimizer.bias_lr is not None)
     lr = optimizer.lr
     assert isinstance(lr, float)
+    for group in groups:
+        group["lr"] = peak_rate(optimizer, group["name"])
+    if optimizer.optimizer == "muon":
+        assert optimizer.momentum is not None
+        groups = [{**group, "orthogonal": group["name"] == "body"} for group in groups]
+        return _uncompiled(Muon)(groups, lr=lr, momentum=optimizer.momentum, nesterov=bool(optimizer.nesterov))
     if optimizer.optimizer == "sgd":
         assert optimizer.momentum is not None
         nesterov = bool(optimizer.nesterov and optimizer.momentum)
@@ -39,12 +46,22 @@ def make_optimizer(
     )
 
 
-def parameter_groups(model: nn.Module, options: RegularizeOptions) -> list[dict[str, Any]]:
+def peak_rate(options: OptimizerOptions, group: str) -> float:
+    """The highest learning rate of the group of that name: its own where it was given one, else `lr`."""
+    assert isinstance(options.lr, float)
+    own = {"head": options.head_lr, "spared": options.bias_lr, "vectors": options.bias_lr}.get(group)
+    return options.lr if own is None else own
+
+
+def parameter_groups(
+    model: nn.Module, options: RegularizeOptions, *, vectors_apart: bool = False
+) -> list[dict[str, Any]]:
     """Weights that decay, weights of the head, and what is spared, as optimiser groups with a `name` each.
 
     Kernels and matrices decay; vectors and scalars (normalisation, biases, the coefficients of trainable pooling) are
     spared unless `decay_norms_and_biases`: pulling them to zero regularises nothing and slows training (Goyal et al.
-    2017, sec. 5.3). M068's two groups are these with `head_weight_decay` set.
+    2017, sec. 5.3). M068's two groups are these with `head_weight_decay` set. Where vectors decay and yet have a rate
+    of their own (`vectors_apart`), they are a fourth group.
     """
     assert options.weight_decay is not None
     in_head = {id(parameter) for name, parameter in model.named_parameters() if name.split(".")[0] == "head"}
@@ -53,12 +70,15 @@ def parameter_groups(model: nn.Module, options: RegularizeOptions) -> list[dict[
         "body": {"params": [], "weight_decay": options.weight_decay},
         "head": {"params": [], "weight_decay": head_decay},
         "spared": {"params": [], "weight_decay": 0.0},
+        "vectors": {"params": [], "weight_decay": options.weight_decay},
     }
     for parameter in model.parameters():
         if not parameter.requires_grad:
             continue
         if parameter.ndim < 2 and not options.decay_norms_and_biases:
             group = "spared"
+        elif parameter.ndim < 2 and vectors_apart:
+            group = "vectors"
         else:
             group = "head" if id(parameter) in in_head else "body"
         groups[group]["params"].append(parameter)

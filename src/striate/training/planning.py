@@ -19,7 +19,7 @@ from striate.options import ScheduleOptions
 from striate.progress import Progress
 from striate.runtime import kept_random_state
 from striate.training.epoch import _forward_backward, _step
-from striate.training.optimizers import make_optimizer
+from striate.training.optimizers import make_optimizer, peak_rate
 from striate.training.session import Session
 
 RANGE_TEST_STEPS = 100
@@ -114,7 +114,7 @@ def range_test(session: Session, progress: Progress) -> float:
                 batch = next(batches)
             rate = low * (high / low) ** (step / (RANGE_TEST_STEPS - 1))
             for group in trial.optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = peak_rate(replace(session.options.optimizer, lr=rate), group["name"])
             loss = float(_forward_backward(trial, batch, 1)[0])
             smooth = 0.9 * smooth + 0.1 * loss
             corrected = smooth / (1 - 0.9 ** (step + 1))  # the average's own warm-up, as in Adam

@@ -69,12 +69,13 @@ def train(
         budget = parse_duration(options.training.budget) if options.training.budget is not None else None
     with watch.phase("prepare"):
         seed_everything(options.training.seed, deterministic=options.runtime.deterministic)
+        fresh = model is None
         model = build_model(options, spec, dataset.labels, start, progress) if model is None else model
         options = resolve_runtime(resolve_rate(options, dataset, model))
         run = journal.create_run(options, dataset)
         with journal.removed_if_nothing_comes_of_it(run):
             session = open_session(_provisional(options), spec, dataset, run, model)
-            start_weights(session)
+            start_weights(session, fresh=fresh)
             session = _measure_once(options, session, budget, progress)
         facts = environment(session.device) | {"precision": session.precision, "phases": watch.phases}
         journal.write_start(run, session.options, dataset, facts)

@@ -38,8 +38,8 @@ class Schedule:
 
     @property
     def lr(self) -> float:
-        """The highest learning rate of any group now."""
-        return max(float(group["lr"]) for group in self._optimizer.param_groups)
+        """The learning rate of the first group now: that of the weights, whatever head and biases have."""
+        return float(self._optimizer.param_groups[0]["lr"])
 
     def after_step(self) -> None:
         """An optimiser step was taken."""
@@ -120,7 +120,13 @@ def _after_warmup(
             return torch_schedulers.ExponentialLR(optimizer, gamma=options.gamma ** (1 / ticks_per_epoch))
         case "cosine":
             # a warm-up has lowered the rate already; the peak stays in initial_lr
-            floor = options.final_lr * max(group.get("initial_lr", group["lr"]) for group in optimizer.param_groups)
+            peaks = {group.get("initial_lr", group["lr"]) for group in optimizer.param_groups}
+            if options.final_lr and len(peaks) > 1:
+                raise UsageError(
+                    "schedule.final_lr with cosine is one rate for all weights, and head or biases have their own",
+                    "leave --final-lr out, or use --schedule onecycle",
+                )
+            floor = options.final_lr * max(peaks)
             return torch_schedulers.CosineAnnealingLR(optimizer, T_max=rest, eta_min=floor)
         case other:
             raise UsageError(f"unknown schedule {other!r}")

@@ -20,7 +20,7 @@ from striate.runfolder import RunFolder
 from striate.runtime import pick_device, set_threads
 from striate.spec import InputSpec
 from striate.training.objective import balanced_class_weights
-from striate.training.optimizers import make_optimizer
+from striate.training.optimizers import make_optimizer, peak_rate
 from striate.training.schedules import Schedule
 from striate.training.state import Position
 
@@ -107,7 +107,7 @@ def lengthen_schedule(session: Session) -> None:
     if options.schedule.schedule == "plateau":
         return
     for group in session.optimizer.param_groups:
-        group["lr"] = options.optimizer.lr
+        group["lr"] = peak_rate(options.optimizer, group["name"])
         group.pop("initial_lr", None)
     session.schedule = Schedule(session.optimizer, options.schedule, session.steps_per_epoch)
     position = session.position

@@ -76,11 +76,18 @@ def build_model(
     return fitted.model
 
 
-def start_weights(session: Session) -> None:
-    """Apply `--init` where the run starts from scratch."""
-    options = session.options.model
-    if options.from_ == SCRATCH and options.init != "paper":
-        sample = next(iter(session.batches.epoch(0))).images if options.init == "lsuv" else None
-        initialise(session.model, options.init, sample=sample)
+def start_weights(session: Session, *, fresh: bool) -> None:
+    """Apply `--init` where the run starts from scratch; the paper's own start may look at training images, too.
+
+    A network that was not built here (`fresh` False) keeps the start it came with, unless another one is asked for.
+    """
+    options, model = session.options.model, session.model
+    scheme = options.init if options.from_ == SCRATCH else "paper"
+    fits = fresh and options.from_ == SCRATCH and scheme == "paper" and model.starts_from_images
+    sample = next(iter(session.batches.epoch(0))).images if fits or scheme == "lsuv" else None
+    if scheme != "paper":
+        initialise(model, scheme, sample=sample)
+    elif sample is not None:
+        model.fit_start(sample)
     if session.average is not None:  # the average starts where the weights do
         session.average.module.load_state_dict(session.model.state_dict())

@@ -1,7 +1,7 @@
 """Where a pixel comes from: shifts, flips, and affine and elastic distortion in one resampling.
 
-Empty places are black (0). Shift and flip only move stored pixels; on a processor they go through NumPy, whose copies
-of strided windows are three to four times as fast as torch's indexing.
+Empty places are black (0), unless a shift mirrors the image into them. Shift and flip only move stored pixels; on a
+processor they go through NumPy, whose copies of strided windows are three to four times as fast as torch's indexing.
 
 Only sums and products of two numbers are used on whole batches (no fused multiply-add, no library convolution), so that
 an image's pixels have the same bits in every batch.
@@ -10,6 +10,7 @@ an image's pixels have the same bits in every batch.
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,10 +20,11 @@ from striate.data.draws import Draws
 from striate.options import AugmentOptions
 
 
-def shift(pixels: torch.Tensor, by: np.ndarray) -> torch.Tensor:
+def shift(pixels: torch.Tensor, by: np.ndarray, border: str = "black") -> torch.Tensor:
     """Move each image of [B, C, H, W] by whole pixels, `by` int [B, 2] (down, right): padding, then a crop.
 
-    He et al. 2015, sec. 4.2: 4 pixels padded on each side of 32 x 32, and a random crop.
+    He et al. 2015, sec. 4.2: 4 pixels padded on each side of 32 x 32, and a random crop. With `border` "mirrored" the
+    padding is the image reflected about its outermost pixels (Jordan 2024, 2404.00498), as far as it reaches.
     """
     reach = int(np.abs(by).max(initial=0))
     if reach == 0:
@@ -32,18 +34,35 @@ def shift(pixels: torch.Tensor, by: np.ndarray) -> torch.Tensor:
         shape = (*pixels.shape[:2], height + 2 * reach, width + 2 * reach)
         padded = np.zeros(shape, dtype=pixels.numpy().dtype)
         padded[:, :, reach : reach + height, reach : reach + width] = pixels.numpy()
+        if border == "mirrored":
+            _mirror(padded, reach)
         windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(2, 3))  # type: ignore[call-overload]
         return torch.from_numpy(windows[np.arange(len(by)), :, reach - by[:, 0], reach - by[:, 1]])
-    return shift_by_indexing(pixels, by, reach)
+    return shift_by_indexing(pixels, by, reach, border)
 
 
-def shift_by_indexing(pixels: torch.Tensor, by: np.ndarray, reach: int) -> torch.Tensor:
+def shift_by_indexing(pixels: torch.Tensor, by: np.ndarray, reach: int, border: str = "black") -> torch.Tensor:
     """`shift` in torch alone, for every device."""
     height, width = pixels.shape[2:]
     padded = functional.pad(pixels, (reach, reach, reach, reach))
+    if border == "mirrored":
+        _mirror(padded, reach)
     windows = padded.unfold(2, height, 1).unfold(3, width, 1).permute(0, 2, 3, 1, 4, 5)
     starts = torch.from_numpy(reach - by).to(pixels.device)
     return windows[torch.arange(len(by), device=pixels.device), starts[:, 0], starts[:, 1]]
+
+
+def _mirror(padded: Any, reach: int) -> None:
+    """Fill the `reach` outermost rows and columns of an array or tensor [B, C, H, W] by reflection of what is inside."""
+    height, width = padded.shape[2] - 2 * reach, padded.shape[3] - 2 * reach
+    for step in range(1, reach + 1):
+        up = min(step, height - 1)
+        padded[:, :, reach - step] = padded[:, :, reach + up]
+        padded[:, :, reach + height - 1 + step] = padded[:, :, reach + height - 1 - up]
+    for step in range(1, reach + 1):
+        left = min(step, width - 1)
+        padded[..., reach - step] = padded[..., reach + left]
+        padded[..., reach + width - 1 + step] = padded[..., reach + width - 1 - left]
 
 
 def flip(pixels: torch.Tensor, which: np.ndarray) -> torch.Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
@@ -31,8 +33,11 @@ def augment(
         boxes: float [B, 4] (top, left, height, width in pixels) still to be cut out; None where `Images.take` did.
     """
     if options.shift:
-        pixels = shift(pixels, draws.integers("shift", -options.shift, options.shift, 2))
-    if options.flip:
+        pixels = shift(pixels, draws.integers("shift", -options.shift, options.shift, 2), options.shift_border)
+    if options.flip and options.flip_by == "turns":
+        first = replace(draws, epoch=0).uniform("flip")[:, 0] < options.flip
+        pixels = flip(pixels, first ^ bool(draws.epoch % 2))
+    elif options.flip:
         pixels = flip(pixels, draws.uniform("flip")[:, 0] < options.flip)
     if boxes is not None or distorts(options) or recolours(options) or options.noise:
         images = normalise(_distorted(pixels, spec, options, draws, boxes), spec)
@@ -49,12 +54,17 @@ def check_augment(options: AugmentOptions, spec: InputSpec) -> None:
     """Refuse what cannot be done with images of this kind.
 
     Raises:
-        UsageError: an unresolved preset, colour options on images that do not have three channels, two ways of
-            cropping at once, or a scale jitter below the input size.
+        UsageError: an unresolved preset, flips by turns that are not one in two, colour options on images that do not
+            have three channels, two ways of cropping at once, or a scale jitter below the input size.
     """
     if options.preset != "none":
         raise UsageError(
             f"augment.preset = {options.preset!r} has not been resolved", "call striate.data.resolve_augment first"
+        )
+    if options.flip_by == "turns" and options.flip not in (0.0, None, 0.5):
+        raise UsageError(
+            f"augment.flip_by = 'turns' mirrors every image half of the time, not {options.flip:g}",
+            "give --flip 0.5 with it",
         )
     for name in ("saturation", "hue", "lighting"):
         if getattr(options, name) and spec.channels != 3:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import cache
 
 from striate.errors import UnknownNameError
-from striate.models.registry import alexnet, compact, googlenet, inception, lenet, mobile, resnet, vgg
+from striate.models.registry import airbench, alexnet, compact, googlenet, inception, lenet, mobile, resnet, vgg
 from striate.models.sources import foreign_entry, is_foreign
 from striate.spec import ModelEntry
 
@@ -22,6 +22,7 @@ _TABLE: tuple[ModelEntry, ...] = (
     *inception.TABLE,
     *resnet.TABLE,
     *mobile.TABLE,
+    *airbench.TABLE,
     *compact.TABLE,
 )
 
