@@ -302,6 +302,6 @@ def _is_text(value: Any) -> bool:
 
 
 def _before_torch() -> None:
-    from striate.runtime import tune_allocator
+    from striate.runtime import prepare_torch
 
-    tune_allocator()
+    prepare_torch()

@@ -196,9 +196,9 @@ def progress_of() -> Progress:
 
 def prepare_torch() -> None:
     """To be called before the first import that loads torch: the allocator can only be chosen before."""
-    from striate.runtime import tune_allocator
+    from striate.runtime import prepare_torch
 
-    tune_allocator()
+    prepare_torch()
 
 
 def print_json(value: Any) -> None:
