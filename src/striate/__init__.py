@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from striate.anatomy import anatomy_of as anatomy_of
     from striate.api import check as check
     from striate.api import evaluate as evaluate
+    from striate.api import export as export
     from striate.api import load as load
     from striate.api import load_data as load_data
     from striate.api import resume as resume
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from striate.errors import UnreadableImageError as UnreadableImageError
     from striate.errors import UsageError as UsageError
     from striate.evaluation import Evaluation as Evaluation
+    from striate.exporting import ExportResult as ExportResult
     from striate.models import ConvNet as ConvNet
     from striate.models import create_model as create_model
     from striate.options import AugmentOptions as AugmentOptions
@@ -59,7 +61,7 @@ if TYPE_CHECKING:
 
 _PUBLIC: dict[str, tuple[str, ...]] = {
     "striate.anatomy": ("Anatomy", "anatomy_of"),
-    "striate.api": ("check", "evaluate", "load", "load_data", "resume", "train"),
+    "striate.api": ("check", "evaluate", "export", "load", "load_data", "resume", "train"),
     "striate.data": ("CheckReport", "Dataset"),
     "striate.errors": (
         "CheckpointError",
@@ -74,6 +76,7 @@ _PUBLIC: dict[str, tuple[str, ...]] = {
         "UsageError",
     ),
     "striate.evaluation": ("Evaluation",),
+    "striate.exporting": ("ExportResult",),
     "striate.models": ("ConvNet", "create_model"),
     "striate.options": (
         "AugmentOptions",

@@ -8,7 +8,7 @@ only worth loading once there is something to do, and its allocator can only be 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from striate.progress import Console, Progress
 if TYPE_CHECKING:
     from striate.data import CheckReport, Dataset
     from striate.evaluation import Evaluation
+    from striate.exporting import ExportResult
     from striate.models import ConvNet
     from striate.prediction import Classifier
     from striate.spec import RunResult
@@ -185,6 +186,56 @@ def load(
     from striate.prediction import Classifier
 
     return Classifier.load(run, device=device, offline=offline, progress=progress_of(progress))
+
+
+def export(
+    run: str | Path,
+    to: str | None = None,
+    output: str | Path | None = None,
+    *,
+    preprocessing: str = "declared",
+    precision: str = "fp32",
+    batch: int | None = None,
+    check: Sequence[str | Path] = (),
+    offline: bool = False,
+    progress: bool | Progress = True,
+) -> ExportResult:
+    """Write a network in another format, with its preprocessing, and check it against `predict` on real images.
+
+    Args:
+        run: A run folder, its name, `latest`, a model file, `MODEL:WEIGHTS` … (see `striate.network`).
+        to: `onnx`, `openvino`, `pt2` (PyTorch's exported program) or `safetensors`; None goes by the ending of
+            `output`, else `onnx`.
+        output: The file, or a folder for it; None puts it beside the model file or into the run folder.
+        preprocessing: `declared`: float32 input, normalised by the caller as the file's record says; `inside`: stored
+            pixels, normalised by the network.
+        precision: Of the parameters: `fp32`, or `fp16` for `onnx` and `openvino`.
+        batch: Images at once; None for any number.
+        check: Images, folders or patterns to compare on; without any, the run's validation images, else the digits.
+        offline: Never use the network.
+        progress: Whether to say what is done, or a `Progress` of your own.
+
+    Raises:
+        UsageError: a choice that the format does not have, or no place for the file.
+        MissingExtraError: a package of `striate[export]` is not installed.
+        UnknownNameError, CheckpointError, ModelError, OfflineError: no usable network, or no place to write to.
+        ModelError: the exported network answers otherwise than `predict`; nothing is kept.
+        DataError: an image of `check` cannot be read.
+    """
+    _before_torch()
+    from striate.exporting import export_run
+
+    return export_run(
+        run,
+        to=to,
+        output=output,
+        preprocessing=preprocessing,
+        precision=precision,
+        batch=batch,
+        check=check,
+        offline=offline,
+        progress=progress_of(progress),
+    )
 
 
 def load_data(data: str | Path | DataOptions, *, progress: bool | Progress = True, **settings: Any) -> Dataset:

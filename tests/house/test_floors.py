@@ -20,7 +20,7 @@ FLOORS = (
     ("inference", "anatomy", "checkpoint", "runfolder", "hub", "metrics"),
     ("network",),
     ("prediction", "evaluation", "explanation"),
-    ("training",),
+    ("training", "exporting"),
     ("transfer",),
     ("report", "serving", "bench"),
     ("api",),

@@ -16,6 +16,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "check": ("striate.cli.check", "Examine a data set: unreadable files, duplicates, leaks, imbalance."),
     "evaluate": ("striate.cli.evaluate", "Score a trained network on a split or on other data."),
     "predict": ("striate.cli.predict", "Rank the classes of image files, folders or standard input."),
+    "export": ("striate.cli.export", "Write a network as ONNX, OpenVINO or PyTorch program, checked against predict."),
     "models": ("striate.cli.models", "List the architectures with their papers and sizes."),
     "anatomy": ("striate.cli.anatomy", "Show a network layer by layer: shapes, costs, receptive fields."),
     "compare": ("striate.cli.compare", "Show networks side by side, and their accuracy over operations."),

@@ -72,9 +72,10 @@ class ExportRecord:
             order = spec.channel_order if self.preprocessing == "declared" else "RGB"
             steps["channels"] = order
         top = 2**spec.bits - 1
-        steps["values"] = (
-            f"0 to {top}, as stored" if self.preprocessing == "inside" else f"(pixel / {top} - mean) / std, per channel"
-        )
+        mean, std = (", ".join(f"{one:.6g}" for one in values) for values in (spec.mean, spec.std))
+        steps["values"] = f"0 to {top}, as stored"
+        if self.preprocessing == "declared":
+            steps["values"] = f"(pixel / {top} - mean) / std, mean {mean}, std {std}"
         return steps
 
     def to_text(self) -> str:
