@@ -462,15 +462,6 @@ def test_the_range_test_finds_a_rate_that_trains_and_writes_it_down(quick, heard
     assert result.val.top1 > 0.3
 
 
-def test_a_budget_plans_the_epochs_and_the_plan_is_kept(quick, heard):
-    result = train(quick(training={"budget": "3s"}), progress=heard)
-    options = RunFolder(result.run).read_recipe()
-    assert options.training.budget is None
-    assert result.epochs == options.schedule.epochs
-    assert result.seconds < 6
-    assert any("budget 3 s" in line for line in heard.lines)
-
-
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("10m", 600), ("1.5h", 5400), ("2h30m", 9000), ("45", 45)])
 def test_durations(text, seconds):
     assert parse_duration(text) == seconds

@@ -141,7 +141,7 @@ def plan_for_budget(session: Session, seconds: float, progress: Progress) -> Sch
     per_epoch = session.batches.steps_per_epoch * step_seconds + validation_seconds
     epochs = int(usable / per_epoch)
     schedule = replace(session.options.schedule, epochs=max(1, epochs), steps_per_epoch=None)
-    what = f"{schedule.epochs} epochs of {per_epoch:.1f} s"
+    what = f"{schedule.epochs} {'epoch' if schedule.epochs == 1 else 'epochs'} of {per_epoch:.1f} s"
     if epochs < 1:
         steps = max(1, int((usable - validation_seconds) / step_seconds))
         schedule = replace(schedule, steps_per_epoch=steps)
