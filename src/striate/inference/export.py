@@ -41,17 +41,11 @@ class Format:
 
     name: str
     suffix: str
-    what: str
     packages: tuple[str, ...] = ()  # of the extra `export`, to write it and to open it again
     precisions: tuple[str, ...] = ("fp32",)
     graph: bool = True  # holds the computation, so that it runs without Striate
     opset: int | None = None
     loading: tuple[str, ...] = ()  # three lines of Python; {path} is the file
-
-    @property
-    def beside(self) -> tuple[str, ...]:
-        """Suffixes of the files that belong to the first."""
-        return (".bin",) if self.name == "openvino" else ()
 
 
 FORMATS = {
@@ -60,7 +54,6 @@ FORMATS = {
         Format(
             name="onnx",
             suffix=".onnx",
-            what="ONNX: ONNX Runtime, TensorRT, OpenCV, browsers",
             packages=("onnx", "onnxscript", "onnxruntime"),
             precisions=("fp32", "fp16"),
             opset=OPSET,
@@ -73,7 +66,6 @@ FORMATS = {
         Format(
             name="openvino",
             suffix=".xml",
-            what="OpenVINO's IR, .xml and .bin: Intel processors and graphics",
             packages=("onnx", "onnxscript", "openvino"),
             precisions=("fp32", "fp16"),
             loading=(
@@ -85,7 +77,6 @@ FORMATS = {
         Format(
             name="pt2",
             suffix=".pt2",
-            what="PyTorch's exported program: PyTorch alone, from Python or C++",
             loading=(
                 "import torch",
                 "network = torch.export.load({path!r}).module()",
@@ -95,7 +86,6 @@ FORMATS = {
         Format(
             name="safetensors",
             suffix=".safetensors",
-            what="a model file of Striate's own, with everything that belongs to the network",
             graph=False,
             loading=(
                 "import striate",

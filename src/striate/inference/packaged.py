@@ -1,8 +1,8 @@
 """What leaves the house: a network made ready to run elsewhere, and the record that says how it is fed.
 
 `declared` leaves the preprocessing to whoever runs the network and writes it down; `inside` makes the arithmetic part
-of the network, so that it takes stored pixels. Decoding and resizing stay outside both times: no graph format has the
-antialiased resampling that the network was trained with.
+of the network, so that it takes stored pixels. Decoding and resizing stay outside both times: images come in all sizes,
+and a batch has one.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from striate.data.normalise import factors
 from striate.errors import CheckpointError, ModelError, StriateError, UnknownNameError
+from striate.inference.folding import fold_batch_norms
 from striate.models.base import Architecture
 from striate.spec import RESIZE_RULES, InputSpec, Labels
 from striate.version import __version__
@@ -139,14 +140,15 @@ class Packaged(nn.Module):
 
 
 def packaged(model: nn.Module, spec: InputSpec, preprocessing: str) -> Packaged:
-    """A copy of `model` ready to be exported: evaluation mode, float32 on the processor, without auxiliary heads.
+    """A copy of `model` to be exported: evaluation mode, float32 on the processor, norms folded, no auxiliary heads.
 
     Raises:
         UnknownNameError: no such `preprocessing`.
+        ModelError: the network does not take what `spec` says.
     """
     if preprocessing not in PREPROCESSING:
         raise UnknownNameError("preprocessing", preprocessing, PREPROCESSING)
-    network = copy.deepcopy(model).to("cpu", torch.float32).eval().requires_grad_(False)
+    network = fold_batch_norms(copy.deepcopy(model).to("cpu", torch.float32), (spec.channels, *spec.size))
     network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     if isinstance(getattr(network, "auxiliary", None), nn.ModuleDict):
         network.auxiliary = nn.ModuleDict()  # only training asks them
