@@ -19,6 +19,7 @@ from striate.version import __version__ as __version__
 if TYPE_CHECKING:
     from striate.anatomy import Anatomy as Anatomy
     from striate.anatomy import anatomy_of as anatomy_of
+    from striate.api import benchmark as benchmark
     from striate.api import check as check
     from striate.api import evaluate as evaluate
     from striate.api import export as export
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from striate.api import load_data as load_data
     from striate.api import resume as resume
     from striate.api import train as train
+    from striate.bench import BenchResult as BenchResult
     from striate.data import CheckReport as CheckReport
     from striate.data import Dataset as Dataset
     from striate.errors import CheckpointError as CheckpointError
@@ -61,7 +63,8 @@ if TYPE_CHECKING:
 
 _PUBLIC: dict[str, tuple[str, ...]] = {
     "striate.anatomy": ("Anatomy", "anatomy_of"),
-    "striate.api": ("check", "evaluate", "export", "load", "load_data", "resume", "train"),
+    "striate.api": ("benchmark", "check", "evaluate", "export", "load", "load_data", "resume", "train"),
+    "striate.bench": ("BenchResult",),
     "striate.data": ("CheckReport", "Dataset"),
     "striate.errors": (
         "CheckpointError",

@@ -11,13 +11,15 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_origin
 
 from striate.errors import UnknownNameError, UsageError
 from striate.options import DataOptions, TrainOptions, load_recipe, merged, options_of
+from striate.options.bench import BenchOptions
 from striate.progress import Console, Progress
 
 if TYPE_CHECKING:
+    from striate.bench import BenchResult
     from striate.data import CheckReport, Dataset
     from striate.evaluation import Evaluation
     from striate.exporting import ExportResult
@@ -287,6 +289,42 @@ def _with_report(result: RunResult) -> RunResult:
     facts["phases"] = facts.get("phases", {}) | {"report": time.perf_counter() - started}
     write_environment(run, facts)
     return result
+
+
+def benchmark(
+    model: str | Path,
+    *,
+    runs: str | Path = "runs",
+    offline: bool = False,
+    progress: bool | Progress = True,
+    **settings: Any,
+) -> BenchResult:
+    """Time the training and inference of a network here, beside what the machine can do at most.
+
+    Args:
+        model: Every spelling of a network (see `striate.network`); a bare name has random weights, which serve as well.
+        runs: The folder that holds the run folders.
+        offline: Never use the network.
+        progress: Whether to show a bar, or a `Progress` of your own.
+        **settings: Options of `striate bench` by their names, such as ``train=True, batch_size=64`` or
+            ``precision=("fp32", "bf16")``.
+
+    Raises:
+        UsageError: a combination that cannot be, such as fp16 on a processor.
+        UnknownNameError, CheckpointError, ModelError, OfflineError: no usable network.
+        StriateError: nothing could be measured.
+    """
+    known = {one.name: one.type for one in options_of(BenchOptions)}
+    for name, value in settings.items():
+        if name not in known:
+            raise UnknownNameError("option of the benchmark", name, known)
+        if get_origin(known[name]) is tuple and isinstance(value, (str, int)):
+            settings[name] = (value,)
+    options = merged(BenchOptions(), settings, "bench")
+    _before_torch()
+    from striate.bench import benchmark as measure
+
+    return measure(model, options, runs=runs, offline=offline, progress=progress_of(progress))
 
 
 def run_or_file(text: str | Path, runs: str | Path = "runs") -> Path:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields, is_dataclass
 from functools import wraps
@@ -79,7 +80,7 @@ class OneOf(click.Choice):
 
 
 class NumberList(click.ParamType):
-    """Numbers separated by commas, such as 0.35,1."""
+    """Numbers or words separated by commas, such as 0.35,1 or fp32,bf16."""
 
     name = "numbers"
 
@@ -180,8 +181,10 @@ def put_over(base: Any, given: dict[str, Any]) -> Any:
         return merged(base, given)
     except UsageError as error:
         for one in sorted(options_of(type(base)), key=lambda one: -len(one.key)):
-            if one.key.lstrip(".") in error.message:
-                error.message = error.message.replace(one.key.lstrip("."), one.flag)
+            # an option of one section alone is named with that section, which flags do not have
+            key = re.escape(one.key) if one.section else rf"\b\w+{re.escape(one.key)}\b"
+            if re.search(key, error.message):
+                error.message = re.sub(key, one.flag, error.message)
                 error.hint = error.hint or f"`{click.get_current_context().command_path} --help` describes {one.flag}"
         error.args = (error.message,)
         raise
@@ -237,10 +240,10 @@ def _flag(one: Option, block: str) -> Callable[[Callable[..., Any]], Callable[..
     if one.type is bool:
         spelling = f"{one.flag}/--no-{one.flag[2:]}"
         settings["is_flag"] = True
-    elif one.choices:
-        settings["type"] = OneOf(one.choices)
     elif get_origin(one.type) is tuple:
         settings |= {"type": NumberList(get_args(one.type)[0]), "metavar": "A,B"}
+    elif one.choices:
+        settings["type"] = OneOf(one.choices)
     elif one.type in (int, float, str):
         settings |= {"type": one.type, "metavar": {int: "N", float: "X", str: "TEXT"}[one.type]}
     else:

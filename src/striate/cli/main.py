@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "models": ("striate.cli.models", "List the architectures with their papers and sizes."),
     "anatomy": ("striate.cli.anatomy", "Show a network layer by layer: shapes, costs, receptive fields."),
     "compare": ("striate.cli.compare", "Show networks side by side, and their accuracy over operations."),
+    "bench": ("striate.cli.bench", "Time training and inference beside the machine's limits."),
     "report": ("striate.cli.report", "Write the report of a run folder again."),
     "runs": ("striate.cli.runs", "List, filter and prune run folders."),
 }

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from striate.errors import UnknownNameError, UsageError
+from striate.errors import UnknownNameError, UsageError, nearest
 
 OptionsT = TypeVar("OptionsT")
 
@@ -183,8 +183,11 @@ def _converted(value: Any, hint: Any, key: str) -> Any:
 
 def _check_bounds(value: Any, metadata: Mapping[str, Any], key: str) -> None:
     choices = metadata["choices"]
-    if choices and isinstance(value, str) and value not in choices:
-        raise UnknownNameError(f"value of {key}", value, choices, f"choose one of {', '.join(choices)}")
+    for word in value if isinstance(value, tuple) else (value,):
+        if choices and isinstance(word, str) and word not in choices:
+            near = nearest(word, choices)
+            hint = f"did you mean {near[0]}? " if near and isinstance(value, tuple) else ""
+            raise UnknownNameError(f"value of {key}", word, choices, f"{hint}choose one of {', '.join(choices)}")
     for number in value if isinstance(value, tuple) else (value,):
         if not isinstance(number, (int, float)) or isinstance(number, bool):
             continue

@@ -1,0 +1,168 @@
+"""The work that is timed: the very step of `striate train`, and the forward pass of each back end.
+
+A runner does a number of steps on one batch of random images and says how long they took, the device waited for.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import numpy as np
+import torch
+
+from striate.bench.peaks import wait_for
+from striate.bench.settings import Setting
+from striate.checkpoint import SavedModel
+from striate.data import Batch, Dataset, Split, TensorImages, TrainingBatches
+from striate.inference.forward import forward
+from striate.options import TrainOptions, merged
+from striate.progress import Task
+from striate.runfolder import RunFolder
+from striate.spec import InputSpec
+from striate.training.defaults import DEFAULTS, kind_of, resolve, resolve_runtime
+from striate.training.epoch import train_epoch
+from striate.training.session import Session, open_session
+
+CALIBRATION_BATCHES = 2  # of random images: enough for int8's speed, which does not depend on the values
+
+
+class Runner(Protocol):
+    """One setting, ready to be timed."""
+
+    def run(self, steps: int) -> float:
+        """Do `steps` steps; returns their seconds."""
+        ...
+
+
+def open_runner(setting: Setting, saved: SavedModel, device: torch.device, threads: int) -> Runner:
+    """What measures `setting`, on a copy of the network."""
+    if setting.work == "train":
+        return TrainingRunner(setting, saved, device, threads)
+    return InferenceRunner(setting, saved, device, threads)
+
+
+class TrainingRunner:
+    """`train_epoch` on a session whose only batch comes again and again: nothing waits for images."""
+
+    def __init__(self, setting: Setting, saved: SavedModel, device: torch.device, threads: int) -> None:
+        self.session = training_session(setting, saved, device, threads)
+        batch = next(iter(self.session.batches.epoch(0)))
+        self._batches = _OneBatch(batch)
+        self.session.batches = cast(TrainingBatches, self._batches)
+
+    def run(self, steps: int) -> float:
+        """See `Runner`."""
+        session, position = self.session, self.session.position
+        self._batches.steps_per_epoch = steps
+        position.batch, position.sums = 0, {}
+        wait_for(session.device)
+        start = time.perf_counter()
+        train_epoch(session, Task(), log=_ignore, save=_ignore)
+        wait_for(session.device)
+        return time.perf_counter() - start
+
+
+def training_session(setting: Setting, saved: SavedModel, device: torch.device, threads: int) -> Session:
+    """The session that `striate train` would open on images of this size, but for what `setting` says otherwise.
+
+    The learning rate is so small that random labels lead nowhere; its value does not change what a step costs.
+    """
+    asked = {
+        "augment": {"preset": "none"},
+        "optimizer": {"batch_size": setting.batch_size, "lr": 1e-9},
+        "schedule": {"schedule": "constant", "epochs": 10**6},
+        "training": {"save_minutes": 1e9},
+        "runtime": {
+            "device": str(device),
+            "precision": setting.precision,
+            "channels_last": setting.layout == "nhwc",
+            "compile": setting.backend == "compile",
+            "threads": threads,
+        },
+    }
+    model = deepcopy(saved.model)
+    dataset = random_dataset(saved, setting.batch_size)
+    options, spec = resolve(merged(TrainOptions(), asked), dataset, given=model)
+    return open_session(resolve_runtime(options), spec, dataset, RunFolder(Path("unwritten")), model)
+
+
+def random_dataset(saved: SavedModel, count: int) -> Dataset:
+    """`count` images of noise with random labels, as a data set that was made by hand."""
+    generator = np.random.default_rng(0)
+    spec = saved.spec
+    pixels = generator.integers(0, 256, (count, spec.channels, *spec.size)).astype(np.uint8)
+    targets = generator.integers(0, len(saved.labels), count)
+    split = Split("train", targets, [f"train[{index}]" for index in range(count)], TensorImages(pixels))
+    return Dataset(
+        name="noise", labels=saved.labels, splits={"train": split}, channels=spec.channels, native_size=spec.size
+    )
+
+
+def default_batch_size(saved: SavedModel) -> int:
+    """Images in a step of `striate train` on many images of this size."""
+    return DEFAULTS[kind_of(random_dataset(saved, 1))]["batch_size"]
+
+
+class InferenceRunner:
+    """One forward pass after another, through a back end or plain PyTorch."""
+
+    def __init__(self, setting: Setting, saved: SavedModel, device: torch.device, threads: int) -> None:
+        self._device = device
+        self._images = random_images(saved.spec, setting.batch_size).to(device)
+        if setting.layout is None:
+            self._answer = _engine(setting, saved, device, threads)
+            return
+        memory = torch.channels_last if setting.layout == "nhwc" else torch.contiguous_format
+        self._images = self._images.contiguous(memory_format=memory)
+        network: Any = deepcopy(saved.model).eval().to(device).to(memory_format=memory)  # type: ignore[call-overload]
+        if setting.backend == "compile":
+            network = torch.compile(network)
+        self._answer = lambda images: forward(network, images, setting.precision)
+
+    @torch.inference_mode()
+    def run(self, steps: int) -> float:
+        """See `Runner`."""
+        wait_for(self._device)
+        start = time.perf_counter()
+        for _ in range(steps):
+            self._answer(self._images)
+        wait_for(self._device)
+        return time.perf_counter() - start
+
+
+def random_images(spec: InputSpec, count: int) -> torch.Tensor:
+    """Normalised images [count, C, H, W] of noise."""
+    return torch.randn(count, spec.channels, *spec.size, generator=torch.Generator().manual_seed(count))
+
+
+def _engine(setting: Setting, saved: SavedModel, device: torch.device, threads: int) -> Any:
+    from striate.inference.engines import open_engine  # pyright: ignore[reportAttributeAccessIssue]
+
+    calibration = [random_images(saved.spec, 16) for _ in range(CALIBRATION_BATCHES)]
+    return open_engine(
+        saved.model, saved.spec, saved.labels, backend=setting.backend, precision=setting.precision, device=device,
+        threads=threads, cache=None, calibration=calibration if setting.precision == "int8" else None,
+    )  # fmt: skip
+
+
+class _OneBatch:
+    """Stands in for `TrainingBatches`: the same batch at every step."""
+
+    def __init__(self, batch: Batch) -> None:
+        self._batch = batch
+        self.steps_per_epoch = 1
+        self.wait_seconds = 0.0
+
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+        """`steps_per_epoch` times the batch."""
+        for _ in range(first_step, self.steps_per_epoch):
+            yield replace(self._batch)
+
+
+def _ignore(*_: object) -> None:
+    pass
