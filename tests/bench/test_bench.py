@@ -15,7 +15,7 @@ from striate.bench.limits import limit_of, memory_needed, operations
 from striate.bench.peaks import MATRIX_SIDES, Peaks
 from striate.bench.result import Row
 from striate.bench.run import _Measured, measure_in_turn
-from striate.bench.runners import TrainingRunner, training_session
+from striate.bench.runners import Machine, TrainingRunner, training_session
 from striate.bench.settings import Setting, settings_of
 from striate.checkpoint import SavedModel
 from striate.cli.main import striate
@@ -181,7 +181,7 @@ def test_a_batch_beyond_the_memory_is_not_tried(small_net):
 
 
 def test_training_is_the_step_of_training(saved):
-    runner = TrainingRunner(setting(batch_size=16), saved, CPU, 1)
+    runner = TrainingRunner(setting(batch_size=16), Machine(saved, CPU, 1))
     before = {name: value.clone() for name, value in runner.session.model.state_dict().items()}
     untouched = {name: value.clone() for name, value in saved.model.state_dict().items()}
     assert runner.run(3) > 0
@@ -193,7 +193,7 @@ def test_training_is_the_step_of_training(saved):
 
 
 def test_a_session_is_what_train_would_open_but_for_the_setting(saved):
-    session = training_session(Setting("train", "torch", "nchw", "bf16", 12), saved, CPU, 1)
+    session = training_session(Setting("train", "torch", "nchw", "bf16", 12), Machine(saved, CPU, 1))
     options = session.options
     assert (options.runtime.precision, options.runtime.channels_last, options.runtime.threads) == ("bf16", False, 1)
     assert options.optimizer.batch_size == session.batches.batch_size == 12
@@ -220,6 +220,14 @@ def test_every_combination_that_was_asked_for_and_no_other():
     rows = settings_of(options, CPU, 64)
     assert rows == [
         Setting("train", "torch", "nchw", precision, size) for size in (2, 1) for precision in ("fp32", "bf16")
+    ]
+
+
+def test_only_the_default():
+    best = "bf16" if processor_has_bf16() else "fp32"
+    rows = settings_of(BenchOptions(default=True, batch_size=(8, 1)), CPU, 64)
+    assert [(row.work, row.backend, row.precision, row.batch_size) for row in rows] == [
+        (work, "torch", best, size) for work in ("train", "infer") for size in (8, 1)
     ]
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import metadata
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 
@@ -13,7 +15,7 @@ from striate.anatomy import Anatomy, anatomy_of
 from striate.bench.limits import limit_of, memory_needed, operations
 from striate.bench.peaks import Peaks
 from striate.bench.result import BenchResult, Row
-from striate.bench.runners import Runner, default_batch_size, open_runner
+from striate.bench.runners import Machine, Runner, default_batch_size
 from striate.bench.settings import EXTRAS, Setting, settings_of
 from striate.errors import StriateError
 from striate.network import open_network, read_spelling
@@ -60,14 +62,14 @@ def benchmark(
     settings = settings_of(options, device, default_batch_size(saved))
     free = free_memory(device)
     kept = free is None or sum(2 * 4 * anatomy.params for _ in settings) < KEPT_SHARE * free
-    rows = [
-        _Measured(one, opener=lambda one=one: open_runner(one, saved, device, threads), kept=kept) for one in settings
-    ]
-    for row in rows:
-        row.check_memory(anatomy, free)
     peaks = Peaks([one.precision for one in settings], device, options.seconds)
-    with progress.task(f"measuring {saved.model.architecture.name}", options.repeats * len(rows)) as task:
-        interrupted = measure_in_turn(rows, peaks, options, task)
+    with TemporaryDirectory(prefix="striate-bench-", ignore_cleanup_errors=True) as folder:
+        machine = Machine(saved, device, threads, Path(folder))
+        rows = [_Measured(one, opener=partial(machine.open, one), kept=kept) for one in settings]
+        for row in rows:
+            row.check_memory(anatomy, free)
+        with progress.task(f"measuring {saved.model.architecture.name}", options.repeats * len(rows)) as task:
+            interrupted = measure_in_turn(rows, peaks, options, task)
     if not any(row.figures for row in rows):
         if interrupted:
             raise KeyboardInterrupt

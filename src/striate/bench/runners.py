@@ -6,7 +6,7 @@ A runner does a number of steps on one batch of random images and says how long 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +19,7 @@ from striate.bench.peaks import wait_for
 from striate.bench.settings import Setting
 from striate.checkpoint import SavedModel
 from striate.data import Batch, Dataset, Split, TensorImages, TrainingBatches
+from striate.inference.engines import Engine, open_engine
 from striate.inference.forward import forward
 from striate.options import TrainOptions, merged
 from striate.progress import Task
@@ -39,18 +40,35 @@ class Runner(Protocol):
         ...
 
 
-def open_runner(setting: Setting, saved: SavedModel, device: torch.device, threads: int) -> Runner:
-    """What measures `setting`, on a copy of the network."""
-    if setting.work == "train":
-        return TrainingRunner(setting, saved, device, threads)
-    return InferenceRunner(setting, saved, device, threads)
+class Machine:
+    """Where a network is measured, and its engines, each of which is built once for all batch sizes."""
+
+    def __init__(self, saved: SavedModel, device: torch.device, threads: int, cache: Path | None = None) -> None:
+        self.saved, self.device, self.threads = saved, device, threads
+        self._cache = cache  # where engines of one graph find it again
+        self._engines: dict[tuple[str, str], Engine] = {}
+
+    def open(self, setting: Setting) -> Runner:
+        """What measures `setting`, on a copy of the network."""
+        return (TrainingRunner if setting.work == "train" else InferenceRunner)(setting, self)
+
+    def engine(self, backend: str, precision: str) -> Engine:
+        """The engine, as `predict` would open it; int8 is calibrated by noise, which tells nothing of its accuracy."""
+        if (backend, precision) not in self._engines:
+            saved = self.saved
+            noise = [random_images(saved.spec, 16, seed) for seed in range(CALIBRATION_BATCHES)]
+            self._engines[backend, precision] = open_engine(
+                saved.model, saved.spec, saved.labels, backend=backend, precision=precision, device=self.device,
+                threads=self.threads, cache=self._cache, calibration=noise if precision == "int8" else None,
+            )  # fmt: skip
+        return self._engines[backend, precision]
 
 
 class TrainingRunner:
     """`train_epoch` on a session whose only batch comes again and again: nothing waits for images."""
 
-    def __init__(self, setting: Setting, saved: SavedModel, device: torch.device, threads: int) -> None:
-        self.session = training_session(setting, saved, device, threads)
+    def __init__(self, setting: Setting, machine: Machine) -> None:
+        self.session = training_session(setting, machine)
         batch = next(iter(self.session.batches.epoch(0)))
         self._batches = _OneBatch(batch)
         self.session.batches = cast(TrainingBatches, self._batches)
@@ -67,7 +85,7 @@ class TrainingRunner:
         return time.perf_counter() - start
 
 
-def training_session(setting: Setting, saved: SavedModel, device: torch.device, threads: int) -> Session:
+def training_session(setting: Setting, machine: Machine) -> Session:
     """The session that `striate train` would open on images of this size, but for what `setting` says otherwise.
 
     The learning rate is so small that random labels lead nowhere; its value does not change what a step costs.
@@ -78,15 +96,15 @@ def training_session(setting: Setting, saved: SavedModel, device: torch.device, 
         "schedule": {"schedule": "constant", "epochs": 10**6},
         "training": {"save_minutes": 1e9},
         "runtime": {
-            "device": str(device),
+            "device": str(machine.device),
             "precision": setting.precision,
             "channels_last": setting.layout == "nhwc",
             "compile": setting.backend == "compile",
-            "threads": threads,
+            "threads": machine.threads,
         },
     }
-    model = deepcopy(saved.model)
-    dataset = random_dataset(saved, setting.batch_size)
+    model = deepcopy(machine.saved.model)
+    dataset = random_dataset(machine.saved, setting.batch_size)
     options, spec = resolve(merged(TrainOptions(), asked), dataset, given=model)
     return open_session(resolve_runtime(options), spec, dataset, RunFolder(Path("unwritten")), model)
 
@@ -111,15 +129,16 @@ def default_batch_size(saved: SavedModel) -> int:
 class InferenceRunner:
     """One forward pass after another, through a back end or plain PyTorch."""
 
-    def __init__(self, setting: Setting, saved: SavedModel, device: torch.device, threads: int) -> None:
-        self._device = device
-        self._images = random_images(saved.spec, setting.batch_size).to(device)
+    def __init__(self, setting: Setting, machine: Machine) -> None:
+        saved, self._device = machine.saved, machine.device
+        self._images = random_images(saved.spec, setting.batch_size).to(self._device)
+        self._answer: Callable[[torch.Tensor], object]
         if setting.layout is None:
-            self._answer = _engine(setting, saved, device, threads)
+            self._answer = machine.engine(setting.backend, setting.precision)
             return
         memory = torch.channels_last if setting.layout == "nhwc" else torch.contiguous_format
         self._images = self._images.contiguous(memory_format=memory)
-        network: Any = deepcopy(saved.model).eval().to(device).to(memory_format=memory)  # type: ignore[call-overload]
+        network: Any = deepcopy(saved.model).eval().to(self._device).to(memory_format=memory)  # type: ignore[call-overload]
         if setting.backend == "compile":
             network = torch.compile(network)
         self._answer = lambda images: forward(network, images, setting.precision)
@@ -135,19 +154,9 @@ class InferenceRunner:
         return time.perf_counter() - start
 
 
-def random_images(spec: InputSpec, count: int) -> torch.Tensor:
+def random_images(spec: InputSpec, count: int, seed: int = 0) -> torch.Tensor:
     """Normalised images [count, C, H, W] of noise."""
-    return torch.randn(count, spec.channels, *spec.size, generator=torch.Generator().manual_seed(count))
-
-
-def _engine(setting: Setting, saved: SavedModel, device: torch.device, threads: int) -> Any:
-    from striate.inference.engines import open_engine  # pyright: ignore[reportAttributeAccessIssue]
-
-    calibration = [random_images(saved.spec, 16) for _ in range(CALIBRATION_BATCHES)]
-    return open_engine(
-        saved.model, saved.spec, saved.labels, backend=setting.backend, precision=setting.precision, device=device,
-        threads=threads, cache=None, calibration=calibration if setting.precision == "int8" else None,
-    )  # fmt: skip
+    return torch.randn(count, spec.channels, *spec.size, generator=torch.Generator().manual_seed(seed))
 
 
 class _OneBatch:

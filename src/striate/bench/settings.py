@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.util import find_spec
 from itertools import product
 
 import torch
 
 from striate.errors import MissingExtraError, UsageError
+from striate.inference.engines import ABLE, installed
 from striate.options.bench import LAYOUTS, BenchOptions
 from striate.runtime import processor_has_bf16, resolve_precision
 
@@ -17,13 +17,7 @@ EXTRAS = ("onnxruntime", "openvino")  # back ends that are packages of their own
 INFERENCE_BATCHES = (1, 32)
 # What each back end computes in; whether the device can is asked separately. Those of `train`, then those of `infer`.
 TRAIN_PRECISIONS = {"torch": ("fp32", "bf16", "fp16"), "compile": ("fp32", "bf16", "fp16")}
-INFER_PRECISIONS = {
-    "torch": ("fp32", "bf16", "fp16"),
-    "eager": ("fp32", "bf16", "fp16"),
-    "compile": ("fp32", "bf16", "fp16"),
-    "onnxruntime": ("fp32", "int8"),
-    "openvino": ("fp32", "bf16", "int8"),
-}
+INFER_PRECISIONS = {**ABLE, "eager": ("fp32", "bf16", "fp16"), "compile": ("fp32", "bf16", "fp16")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +43,7 @@ def settings_of(options: BenchOptions, device: torch.device, training_batch: int
         MissingExtraError: a back end that is not installed.
     """
     for name in options.backend or ():
-        if name in EXTRAS and find_spec(name) is None:
+        if name in EXTRAS and not installed(name, building=True):
             raise MissingExtraError(f"--backend {name}", name, "export")
     for name in options.precision or ():
         if name != "int8":
@@ -61,6 +55,9 @@ def settings_of(options: BenchOptions, device: torch.device, training_batch: int
     if options.infer or both:
         rows += _inference(options, device)
     _check_all_used(options, rows)
+    if options.default:
+        firsts = {(row.work, row.batch_size): row for row in reversed(rows)}
+        rows = [row for row in rows if firsts[row.work, row.batch_size] is row]
     return rows
 
 
@@ -78,8 +75,9 @@ def _training(options: BenchOptions, device: torch.device, batch_size: int) -> l
 def _inference(options: BenchOptions, device: torch.device) -> list[Setting]:
     """As `predict` computes first; back ends with a layout of their own are left out where a layout was asked for."""
     wanted = options.backend
+    there = [name for name in EXTRAS if installed(name, building=True)]
     if wanted is None:
-        wanted = ("eager",) if options.layout else ("torch", "eager", *filter(find_spec, EXTRAS))
+        wanted = ("eager",) if options.layout else ("torch", "eager", *there)
     rows = []
     for size, backend, precision in product(
         options.batch_size or INFERENCE_BATCHES, wanted, _precisions(options, device)

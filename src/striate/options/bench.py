@@ -18,6 +18,7 @@ class BenchOptions:
 
     train: bool = option(False, "training steps: forward, backward, update [both, where neither is asked for]")
     infer: bool = option(False, "inference")
+    default: bool = option(False, "only the first row of each batch size: what users get by default")
     batch_size: tuple[int, ...] | None = option(
         None, "images per step [training: what `train` would take; inference: 1 and 32]", at_least=1
     )
