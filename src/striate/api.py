@@ -132,6 +132,7 @@ def evaluate(
     batch_size: int = 256,
     device: str = "auto",
     precision: str | None = None,
+    views: str = "single",
     progress: bool | Progress = True,
     **settings: Any,
 ) -> Evaluation:
@@ -144,6 +145,7 @@ def evaluate(
         batch_size: Images passed at once.
         device: `auto`, `cpu`, `cuda` …
         precision: The run's own where nothing is said.
+        views: `single`, or the mean logits of several views of each image: `flip`, `flip+shift`.
         progress: Whether to show bars, or a `Progress` of your own.
         **settings: Options of the data that differ from the run's, such as ``data_root=``.
 
@@ -164,6 +166,7 @@ def evaluate(
         batch_size=batch_size,
         device=device,
         precision=precision,
+        views=views,
         progress=progress_of(progress),
     )
 

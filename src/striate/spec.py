@@ -216,6 +216,7 @@ class RunResult:
     test: Scores | None = None
     best_epoch: int | None = None
     report: Path | None = None
+    protocol: str | None = "single-crop"  # how val and test were looked at
 
     def to_dict(self) -> dict[str, Any]:
         """The form that `striate train --json` prints."""
@@ -225,6 +226,7 @@ class RunResult:
             "epochs": self.epochs,
             "best_epoch": self.best_epoch,
             "seconds": self.seconds,
+            "protocol": self.protocol,
             "val": self.val.summary() if self.val else None,
         }
         if self.test is not None:

@@ -44,7 +44,7 @@ _NOT_HERE = (
 @click.option(
     "--predictions", type=click.Path(path_type=Path), metavar="FILE", help="Write a Parquet table, a row per image."
 )
-@options_from(TrainOptions, sections=("data", "runtime"), leave_out=_NOT_HERE, recipe=False)
+@options_from(TrainOptions, sections=("data", "evaluate", "runtime"), leave_out=_NOT_HERE, recipe=False)
 @click.option("--runs", default="runs", show_default=True, metavar="FOLDER", help="Folder that holds the run folders.")
 @json_flag
 def command(
@@ -84,6 +84,7 @@ def command(
         batch_size=batch_size,
         device=options.runtime.device,
         precision=given.get("runtime", {}).get("precision"),
+        views=options.evaluate.views,
         runs=runs,
         progress=progress_of(),
     )

@@ -33,6 +33,7 @@ def evaluate_run(
     batch_size: int = 256,
     device: str = "auto",
     precision: str | None = None,
+    views: str = "single",
     runs: str | Path = "runs",
     progress: Progress | None = None,
 ) -> Evaluation:
@@ -50,6 +51,7 @@ def evaluate_run(
         batch_size: images passed at once.
         device: see `pick_device`.
         precision: None takes the run's own where the device has it, else fp32.
+        views: `single`, or several of each image, their logits averaged: `flip`, `flip+shift`.
         runs: the folder that holds the run folders.
         progress: shows bars, and says what the data lack.
 
@@ -88,6 +90,7 @@ def evaluate_run(
         batch_size=batch_size,
         device=device,
         precision=precision or _recorded_precision(recipe, device),
+        views=views,
         progress=progress,
     )
     names = [one.name for one in splits]

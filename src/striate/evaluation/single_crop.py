@@ -1,8 +1,9 @@
-"""The plain protocol: each image once, as the network's `InputSpec` frames it."""
+"""Each image as the network's `InputSpec` frames it: once, or in several views whose logits are averaged."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -11,6 +12,7 @@ import torch
 from striate.checkpoint import SavedModel
 from striate.data.batches import EvaluationBatches
 from striate.evaluation.table import Evaluation, predictions_table, unreadable_table
+from striate.evaluation.views import PROTOCOLS, with_views
 from striate.inference import logits_of, place
 from striate.metrics import score
 from striate.progress import Progress
@@ -27,6 +29,7 @@ def evaluate(
     batch_size: int = 256,
     device: str = "auto",
     precision: str = "fp32",
+    views: str = "single",
     progress: Progress | None = None,
 ) -> Evaluation:
     """Score a network on a split, every image once; unreadable ones are wrong answers.
@@ -38,26 +41,30 @@ def evaluate(
         batch_size: images passed at once; the result does not depend on it beyond rounding.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
         precision: `fp32`, `bf16`, `fp16`, or `auto`.
+        views: `single`, or several of each image (see `with_views`); the result's `protocol` says which.
         progress: shows a bar.
 
     Raises:
+        UnknownNameError: no such views.
         UsageError: no such device, or a precision that it does not have.
         DataError: an image changed since the data were loaded.
     """
     on = pick_device(device)
     precision = resolve_precision(precision, on)
     place(saved.model, on)
+    network = with_views(saved.model, views)
     splits = [split] if not isinstance(split, Sequence) else list(split)
     logits, targets, paths = [torch.zeros(0, len(saved.labels))], [torch.zeros(0, dtype=torch.int64)], []
     for one in splits:
         batches = EvaluationBatches(one, saved.spec, batch_size=batch_size, device=on, channels_last=True)
-        answers, classes, indices = logits_of(saved.model, batches, precision=precision, progress=progress)
+        answers, classes, indices = logits_of(network, batches, precision=precision, progress=progress)
         if len(indices):
             logits.append(answers)
             targets.append(classes)
             paths += [one.paths[index] for index in indices.tolist()]
     unreadable = [left_out for one in splits for left_out in one.unreadable]
-    return _evaluation(saved, torch.cat(logits), torch.cat(targets), paths, unreadable, on)
+    result = _evaluation(saved, torch.cat(logits), torch.cat(targets), paths, unreadable, on)
+    return replace(result, protocol=PROTOCOLS[views])
 
 
 def _evaluation(

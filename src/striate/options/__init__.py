@@ -1,15 +1,16 @@
 """Every option once: `declare` is how, `sections` is which, `recipes` reads and writes them as TOML files."""
 
+from striate.options.augment import AugmentOptions as AugmentOptions
 from striate.options.declare import Option as Option
 from striate.options.declare import from_mapping as from_mapping
 from striate.options.declare import merged as merged
 from striate.options.declare import option as option
 from striate.options.declare import options_of as options_of
 from striate.options.declare import to_mapping as to_mapping
+from striate.options.evaluate import EvaluateOptions as EvaluateOptions
 from striate.options.recipes import load_recipe as load_recipe
 from striate.options.recipes import recipe_names as recipe_names
 from striate.options.recipes import write_recipe as write_recipe
-from striate.options.sections import AugmentOptions as AugmentOptions
 from striate.options.sections import DataOptions as DataOptions
 from striate.options.sections import ModelOptions as ModelOptions
 from striate.options.sections import OptimizerOptions as OptimizerOptions

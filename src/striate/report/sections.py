@@ -43,7 +43,7 @@ def headline(record: Record) -> dict[str, Any]:
     low, high = wilson_interval(scores["top1"] * n, n)
     return {
         "score": percent(scores["top1"], digits),
-        "caption": f"top-1 on {thousands(n)} {split} images",
+        "caption": f"top-1 on {thousands(n)} {split} images{_views(record)}",
         "mistakes": f"{thousands(round((1 - scores['top1']) * n))} mistakes",
         "interval": f"{percent(low, digits)} to {percent(high, digits)}",
         "gauge": _gauge(scores["top1"], low, high),
@@ -51,6 +51,12 @@ def headline(record: Record) -> dict[str, Any]:
         "kind": record.headline,
         "facts": facts,
     }
+
+
+def _views(record: Record) -> str:
+    """The protocol, where it is more than a look at each image."""
+    protocol = record.evaluation.get("protocol")
+    return f"; {protocol}" if protocol not in (None, "single-crop") else ""
 
 
 def _gauge(value: float, low: float, high: float) -> dict[str, str]:

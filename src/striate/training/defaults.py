@@ -116,7 +116,7 @@ def resolve(
     training = replace(options.training, ema=_first(options.training.ema, row["ema"]))
     resolved = TrainOptions(
         data=data, model=model, augment=augment, regularize=regularize, optimizer=optimizer, schedule=schedule,
-        training=training, runtime=options.runtime,
+        training=training, evaluate=options.evaluate, runtime=options.runtime,
     )  # fmt: skip
     return resolved, spec
 

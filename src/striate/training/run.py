@@ -140,7 +140,7 @@ def _train_and_finish(session: Session, watch: journal.Stopwatch, progress: Prog
     with watch.phase("train"):
         _train_epochs(session, progress)
     with watch.phase("evaluate"):
-        scores = _finish(session, progress)
+        scores, protocol = _finish(session, progress)
     facts = session.run.read_environment()
     earlier = facts.get("phases", {})  # of the same run, before it was stopped
     facts["phases"] = earlier | {name: earlier.get(name, 0.0) + one for name, one in watch.phases.items()}
@@ -150,7 +150,7 @@ def _train_and_finish(session: Session, watch: journal.Stopwatch, progress: Prog
     return RunResult(
         run=session.run.path, model=session.model.architecture.name, epochs=session.position.epoch,
         seconds=session.position.seconds, val=scores.get("val"), test=scores.get("test"),
-        best_epoch=session.position.best_epoch,
+        best_epoch=session.position.best_epoch, protocol=protocol,
     )  # fmt: skip
 
 
@@ -240,12 +240,13 @@ def _save_weights(session: Session, path: Path, network: torch.nn.Module, scores
     save_model(path, network, session.spec, session.dataset.labels, scores=scores, notes=notes)
 
 
-def _finish(session: Session, progress: Progress) -> dict[str, Scores]:
-    """Evaluate the best weights on validation and, once, on the test split; write scores, predictions, pictures."""
+def _finish(session: Session, progress: Progress) -> tuple[dict[str, Scores], str | None]:
+    """Score the best weights on validation and, once, on the test split; write scores, predictions, pictures."""
     run, dataset = session.run, session.dataset
     name = session.options.model.model
     saved = load_model(run.model, code=name if name is not None and is_own(name) else None)
     scores: dict[str, Scores] = {}
+    protocol = None
     tables, row_splits = [], []
     for name in ("val", "test"):
         split = dataset.splits.get(name)
@@ -253,9 +254,9 @@ def _finish(session: Session, progress: Progress) -> dict[str, Scores]:
             continue
         result = evaluate(
             saved, split, batch_size=evaluation_batch(session.spec), device=str(session.device),
-            precision=session.precision, progress=progress,
+            precision=session.precision, views=session.options.evaluate.views, progress=progress,
         )  # fmt: skip
-        scores[name] = result.scores
+        scores[name], protocol = result.scores, result.protocol
         tables.append(result.predictions.append_column("split", pa.array([name] * len(result.predictions))))
         row_splits += [name] * len(result.predictions)
     if tables:
@@ -265,15 +266,19 @@ def _finish(session: Session, progress: Progress) -> dict[str, Scores]:
         write_atomically(run.predictions, buffer.getvalue())
         save_pictures(run.pictures, session.batches, dataset, session.spec, predictions, row_splits)
     summaries = {name: one.summary() for name, one in scores.items()}
-    save_model(run.model, saved.model, saved.spec, saved.labels, scores=summaries, notes=saved.notes)
-    write_atomically(run.evaluation, json.dumps(_evaluation_record(session, saved, scores), indent=1).encode())
-    return scores
+    notes = saved.notes | ({"protocol": protocol} if protocol else {})
+    save_model(run.model, saved.model, saved.spec, saved.labels, scores=summaries, notes=notes)
+    record = _evaluation_record(session, saved, scores, protocol)
+    write_atomically(run.evaluation, json.dumps(record, indent=1).encode())
+    return scores, protocol
 
 
-def _evaluation_record(session: Session, saved: SavedModel, scores: dict[str, Scores]) -> dict[str, Any]:
+def _evaluation_record(
+    session: Session, saved: SavedModel, scores: dict[str, Scores], protocol: str | None
+) -> dict[str, Any]:
     return {
         "model": session.model.architecture.name,
-        "protocol": "single-crop",
+        "protocol": protocol,
         "selected_by": session.options.training.best_by,
         "selected_on": "val" if session.validation is not None else None,
         "best_epoch": session.position.best_epoch,

