@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from click.testing import CliRunner
@@ -15,7 +17,7 @@ from PIL import Image
 import striate
 from striate.checkpoint import load_model, save_model
 from striate.cli.main import striate as front_door
-from striate.data import decode, fit, normalise
+from striate.data import decode, fit, load_data, normalise
 from striate.errors import MissingExtraError
 from striate.options import DataOptions, ModelOptions, TrainOptions, write_recipe
 
@@ -134,6 +136,20 @@ def test_foreign_weights_become_one_model_file(call, tmp_path):
     assert result.exit_code == 2
     assert "is a model file already" in result.stderr
     assert call("mine.safetensors", "-o", "mine.safetensors").exit_code == 2
+
+
+def test_it_is_checked_on_the_validation_images_that_the_manifest_names(call, run, tmp_path):
+    dataset = load_data(DataOptions(data=str(tmp_path / "photos")))
+    pq.write_table(dataset.manifest(), run / "data.parquet")
+    parity = exported(call, "latest", "-o", "a.safetensors")["parity"]
+    assert (parity["source"], parity["images"]) == ("validation images of the run", len(dataset.splits["val"]))
+    for path in dataset.splits["train"].paths:  # nothing else than the validation images is looked at
+        (tmp_path / "photos" / path).unlink()
+    assert exported(call, "latest", "-o", "b.safetensors")["parity"] == parity
+    shutil.rmtree(tmp_path / "photos")
+    result = call("latest", "-o", "c.safetensors", "--json")
+    assert json.loads(result.stdout)["parity"]["source"] == "digits"
+    assert "the run's own images cannot be had" in result.stderr
 
 
 @pytest.mark.parametrize(
