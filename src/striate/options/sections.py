@@ -281,11 +281,17 @@ class RuntimeOptions:
         choices=("auto", "fp32", "bf16", "fp16"),
     )
     channels_last: bool | None = option(None, "memory layout NHWC [measured default: on]")
-    compile: bool = option(False, "torch.compile the network: pays on long runs only")
-    threads: int | None = option(None, "processor threads [all cores]", at_least=1)
+    compile: str = option(
+        "auto",
+        "torch.compile the network; auto measures, where training is long enough, whether it pays for its warm-up",
+        choices=("auto", "on", "off"),
+    )
+    threads: int | None = option(None, "processor threads [all cores that other processes leave free]", at_least=1)
     deterministic: bool = option(True, "on a GPU, choose kernels that repeat exactly")
 
     def __post_init__(self) -> None:
+        if isinstance(self.compile, bool):  # as earlier recipes have it
+            object.__setattr__(self, "compile", "on" if self.compile else "off")
         check_options(self, "runtime")
 
 

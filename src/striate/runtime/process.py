@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from striate.runtime.allocator import tune_allocator
+from striate.runtime.threads import look_at_load
 
 _is_command = False  # see `mark_command`
 
@@ -41,6 +42,7 @@ def prepare_torch() -> None:
     if "torch" in sys.modules:
         return
     tune_allocator()
+    look_at_load()
     collecting = gc.isenabled()
     gc.disable()
     try:

@@ -18,7 +18,8 @@ from striate.data.sources.named import canonical_name
 from striate.errors import ModelError, UsageError
 from striate.models import ConvNet, find_entry
 from striate.options import DataOptions, TrainOptions
-from striate.runtime import pick_device, resolve_precision, usable_cores
+from striate.progress import Progress
+from striate.runtime import free_cores, pick_device, resolve_precision, usable_cores
 from striate.spec import InputSpec, Labels, ModelEntry
 
 # kind of images -> network, then (section, option) -> value. "seen" is the number of training images shown in all,
@@ -216,9 +217,8 @@ def resolve_rate(options: TrainOptions, dataset: Dataset, model: ConvNet) -> Tra
     return replace(options, optimizer=replace(given, lr=rate, **own))
 
 
-def resolve_runtime(options: TrainOptions) -> TrainOptions:
-    """Device, precision, layout and threads as they will be on this machine.
-
+def resolve_runtime(options: TrainOptions, progress: Progress | None = None) -> TrainOptions:
+    """Device, precision, layout and threads as they will be on this machine; `progress` hears what is unusual.
     Of the networks measured, bf16 and NHWC is the fastest for all but compact_s on 8x8 pixels, where fp32 is 7 % ahead
     (`benchmarks/precision_layout.py`).
 
@@ -229,9 +229,19 @@ def resolve_runtime(options: TrainOptions) -> TrainOptions:
     device = pick_device(runtime.device)
     precision = resolve_precision(runtime.precision, device)
     channels_last = _first(runtime.channels_last, True)
-    threads = runtime.threads or usable_cores()
+    threads = runtime.threads or _free_cores(progress or Progress())
     resolved = replace(runtime, device=str(device), precision=precision, channels_last=channels_last, threads=threads)
     return replace(options, runtime=resolved)
+
+
+def _free_cores(progress: Progress) -> int:
+    """The cores that other processes leave free, with a note where that is not all."""
+    cores = usable_cores()
+    free, busy = free_cores()
+    if free < cores:
+        threads = f"{free} thread{'s' if free > 1 else ''}"
+        progress.say(f"other processes keep {busy:.1f} of {cores} cores busy: {threads}; --threads {cores} takes all")
+    return free
 
 
 def _absolute(path: str | None) -> str | None:

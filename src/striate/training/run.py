@@ -23,9 +23,10 @@ from striate.models.sources import full_name, is_own
 from striate.options import TrainOptions, write_recipe
 from striate.progress import Progress, Silent
 from striate.runfolder import RunFolder
-from striate.runtime import denormals_flushed, environment, seed_everything
+from striate.runtime import denormals_flushed, environment, pick_device, seed_everything, why_not_compiled
 from striate.spec import RunResult, Scores
 from striate.training import journal
+from striate.training.compiling import compile_as_recorded, decide_compile, with_choice
 from striate.training.defaults import check_feasible, data_options, resolve, resolve_rate, resolve_runtime
 from striate.training.epoch import train_epoch
 from striate.training.pictures import save_pictures
@@ -71,13 +72,15 @@ def train(
         seed_everything(options.training.seed, deterministic=options.runtime.deterministic)
         fresh = model is None
         model = build_model(options, spec, dataset.labels, start, progress) if model is None else model
-        options = resolve_runtime(resolve_rate(options, dataset, model))
+        options = resolve_runtime(resolve_rate(options, dataset, model), progress)
         run = journal.create_run(options, dataset)
         with journal.removed_if_nothing_comes_of_it(run):
             session = open_session(_provisional(options), spec, dataset, run, model)
             start_weights(session, fresh=fresh)
             session = _measure_once(options, session, budget, progress)
-        facts = environment(session.device) | {"precision": session.precision, "phases": watch.phases}
+            choice = decide_compile(session, progress)
+        facts = environment(session.device)
+        facts |= {"precision": session.precision, "compile": choice, "phases": watch.phases}
         journal.write_start(run, session.options, dataset, facts)
         save_state(run.resume, gather_state(session))
     progress.say(_headline(session))
@@ -118,8 +121,10 @@ def resume(
         if code and network.architecture.config.get("sha256") != state["architecture"]["config"].get("sha256"):
             progress.warn(f"the file of {network.architecture.name} has changed since {run.name} began")
         options, spec = resolve(options, dataset, given=given)
+        options = _as_compiled_here(options, progress)
     seed_everything(options.training.seed, deterministic=options.runtime.deterministic)
     session = open_session(options, spec, dataset, run, network)
+    compile_as_recorded(session)
     restore_state(session, state)
     if state["planned_epochs"] != options.schedule.epochs:
         session.position.stopped_early = False
@@ -310,6 +315,16 @@ def _measure_once(options: TrainOptions, session: Session, budget: float | None,
     if options == session.options:
         return session
     return open_session(options, session.spec, session.dataset, session.run, session.model)
+
+
+def _as_compiled_here(options: TrainOptions, progress: Progress) -> TrainOptions:
+    """The options of a run that goes on, without compilation where it is no longer possible."""
+    if options.runtime.compile != "on":  # recorded before there was a choice to be made: never measured later
+        return with_choice(options, "off")
+    if (obstacle := why_not_compiled(pick_device(options.runtime.device))) is None:
+        return options
+    progress.warn(f"the run was compiled, and {obstacle}: it goes on without, which differs in the last bits")
+    return with_choice(options, "off")
 
 
 def _train_on(options: TrainOptions, epochs: int, done: int, run: RunFolder) -> TrainOptions:

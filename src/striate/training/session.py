@@ -38,7 +38,7 @@ class Session:
     device: torch.device
     precision: str
     model: ConvNet
-    forward: Callable[[torch.Tensor], torch.Tensor | Outputs]  # the model, or what torch.compile made of it
+    forward: Callable[[torch.Tensor], torch.Tensor | Outputs]  # the model, or the compiled one (see `compiling`)
     optimizer: torch.optim.Optimizer
     schedule: Schedule
     average: AveragedModel | None
@@ -84,7 +84,7 @@ def open_session(options: TrainOptions, spec: InputSpec, dataset: Dataset, run: 
     per_epoch = min(batches.steps_per_epoch, options.schedule.steps_per_epoch or batches.steps_per_epoch)
     return Session(
         options=options, spec=spec, dataset=dataset, run=run, device=device, precision=precision, model=model,
-        forward=torch.compile(model) if options.runtime.compile else model,
+        forward=model,
         optimizer=optimizer,
         schedule=Schedule(optimizer, options.schedule, -(-per_epoch // options.optimizer.accumulate)),
         average=_average(model, options.training.ema), validation=validation, batches=batches, class_weights=weights,
