@@ -11,6 +11,7 @@ from PIL import Image
 
 from striate.data import PhotoImages, TensorImages, decode, fit
 from striate.data.cache import PixelCache
+from striate.data.crops import crop
 from striate.data.fit import cut
 from striate.data.scan import PhotoStore, array_digests, canvas_side, content_digest, scan
 from striate.errors import DataError, UnreadableImageError
@@ -77,7 +78,7 @@ def test_boxes_are_in_pixels_of_the_source(files):
     images.canvas_side = 1000  # nothing is reduced
     found = images.take(np.arange(3), SPEC, BOXES)
     for row, file in enumerate(files):
-        assert np.array_equal(found[row].numpy(), cut(decode(file), tuple(BOXES[row].tolist()), SPEC))
+        assert np.array_equal(found[row].numpy(), crop(decode(file), tuple(BOXES[row].tolist()), SPEC))
 
 
 def test_reduced_canvases_show_nearly_the_same_as_the_whole(files):
@@ -86,7 +87,7 @@ def test_reduced_canvases_show_nearly_the_same_as_the_whole(files):
     reduced = images.take(np.arange(3), SPEC, whole).float()
     images.canvas_side = 1000
     full = images.take(np.arange(3), SPEC, whole).float()
-    assert 0 < (reduced - full).abs().mean() < 3
+    assert 0 < (reduced - full).abs().mean() < 4  # of shapes as small as the pixels of the network
 
 
 def test_the_scan_leaves_the_training_canvases_in_the_cache(files):

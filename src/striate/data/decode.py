@@ -30,14 +30,15 @@ import numpy as np
 from PIL import Image, ImageMode, ImageOps
 
 from striate.data.arrays import NotPixelsError, as_image, check_size, read_npy, to_channels
+from striate.data.fit import block_means
 from striate.data.fit import fit as fit
-from striate.data.fit import resample
 from striate.data.tiff import TiffPixels, read_tiff, silence_libtiff
 from striate.errors import UnreadableImageError
 
 _COMMON_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "PPM")
 _OTHER_FORMATS = ("TIFF", "WEBP", "AVIF", "JPEG2000", "ICO")
 _SWAPS_SIDES = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
+_LEAST_CANVAS = 8  # pixels of the short side below which nothing is reduced
 
 # Pillow's plug-ins log what they also raise; a library must not write to the user's terminal
 logging.getLogger("PIL").addHandler(logging.NullHandler())
@@ -97,11 +98,12 @@ def read_bytes(path: str | Path) -> bytes:
         raise UnreadableImageError(str(path), "not a valid file name") from error
 
 
-def decode_bytes(data: bytes, name: str, short_side: int | None = None) -> Decoded:
+def decode_bytes(data: bytes, name: str, least_side: int | None = None) -> Decoded:
     """The image in the bytes of a file; `name` is for the error.
 
-    With `short_side`, larger images come reduced until their short side has that length (JPEG already in the codec,
-    by its discrete cosine transform, then bicubic). The result depends on the bytes and `short_side` alone.
+    With `least_side`, large images come reduced by the `reduction` that leaves their short side at least that length:
+    JPEG in the codec, by an inverse cosine transform of fewer coefficients, up to 8; all else by means of blocks. The
+    result depends on the bytes and the reduction alone.
 
     Raises:
         UnreadableImageError: with a plain reason.
@@ -110,19 +112,30 @@ def decode_bytes(data: bytes, name: str, short_side: int | None = None) -> Decod
         if not data:
             raise NotPixelsError("the file is empty (0 bytes)")
         if data[:6] == b"\x93NUMPY":
-            return _from_array(read_npy(data), "NPY", short_side)
+            return _from_array(read_npy(data), "NPY", least_side)
         if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
             page = read_tiff(data)
             if page is not None:
-                return _from_tiff(page, short_side)
+                return _from_tiff(page, least_side)
         if data[:8] == b"\x89PNG\r\n\x1a\n":
             _check_png(data)
         with _QUIET, _open(data) as image:
-            return _from_pillow(image, short_side)
+            return _from_pillow(image, least_side)
     except NotPixelsError as error:
         raise UnreadableImageError(name, error.message) from error
     except MemoryError as error:
         raise UnreadableImageError(name, "not enough memory to decode it") from error
+
+
+def reduction(size: tuple[int, int], least_side: int | None) -> int:
+    """By what an image of `size` (height, width) is reduced: the largest power of 2 that leaves `least_side` pixels.
+
+    Sides are rounded up. 1 where `least_side` is None; a codec's own blocks of 8 are never reduced to less than one.
+    """
+    factor = 1
+    while least_side is not None and min(size) >= 2 * factor * max(least_side, _LEAST_CANVAS):
+        factor *= 2
+    return factor
 
 
 def _open(data: bytes) -> Image.Image:
@@ -139,24 +152,28 @@ def _open(data: bytes) -> Image.Image:
         raise NotPixelsError(_plain_pillow_error(error)) from error
 
 
-def _from_pillow(image: Image.Image, short_side: int | None) -> Decoded:
+def _from_pillow(image: Image.Image, least_side: int | None) -> Decoded:
     width, height = image.size
     check_size(height, width)
     if not width or not height:
         raise NotPixelsError("an image without pixels")
     mode, form = image.mode, image.format or ""
     orientation = _orientation(image)
-    small = _reduced_size(height, width, short_side)
+    factor = reduction((height, width), least_side)
     try:
-        if small is not None:
-            image.draft(None, (small[1], small[0]))  # asks the codec for at least this size; only JPEG can
+        if factor > 1:
+            image.draft(None, (width // factor, height // factor))  # asks for at least this size; only JPEG can
         image.load()
+        if image.size != (width, height) and form in ("JPEG", "MPO"):
+            factor //= round(width / image.width)
         upright = ImageOps.exif_transpose(image) if orientation != 1 else image
         # other formats are loaded whole, and some (TIFF) turned upright in loading, before which `size` means little
-        size = (upright.height, upright.width) if form not in ("JPEG", "MPO") else (height, width)
-        if form in ("JPEG", "MPO") and orientation in _SWAPS_SIDES:
-            size = (width, height)
-        pixels = _pillow_pixels(upright, _reduced_size(*size, short_side))
+        size = (upright.height, upright.width)
+        if form in ("JPEG", "MPO"):
+            size = (width, height) if orientation in _SWAPS_SIDES else (height, width)
+        else:
+            factor = reduction(size, least_side)
+        pixels = _pillow_pixels(upright, factor)
     except NotPixelsError:
         raise
     except Exception as error:  # plug-ins raise anything on damaged data
@@ -164,14 +181,13 @@ def _from_pillow(image: Image.Image, short_side: int | None) -> Decoded:
     return Decoded(pixels, size, mode, form, orientation)
 
 
-def _pillow_pixels(image: Image.Image, small: tuple[int, int] | None) -> np.ndarray:
-    """[H, W, C] of a loaded, upright Pillow image, reduced to `small` (height, width) where that is given."""
+def _pillow_pixels(image: Image.Image, factor: int) -> np.ndarray:
+    """[H, W, C] of a loaded, upright Pillow image, reduced."""
     if image.mode.startswith("I") or image.mode == "F":
-        values = np.asarray(image)
-        return _reduced(as_image(values, wide_integers=True), small)
+        return block_means(as_image(np.asarray(image), wide_integers=True), factor)
     image = _grey_or_colour(image)
-    if small is not None:
-        image = image.resize((small[1], small[0]), Image.Resampling.BICUBIC)
+    if factor > 1:
+        image = image.reduce(factor)
     pixels = np.asarray(image)
     return np.ascontiguousarray(pixels if pixels.ndim == 3 else pixels[:, :, None])
 
@@ -192,14 +208,14 @@ def _grey_or_colour(image: Image.Image) -> Image.Image:
         raise NotPixelsError(f"colours of kind {image.mode} are not supported") from error
 
 
-def _from_array(pixels: np.ndarray, form: str, short_side: int | None, mode: str = "", turn: int = 1) -> Decoded:
+def _from_array(pixels: np.ndarray, form: str, least_side: int | None, mode: str = "", turn: int = 1) -> Decoded:
     mode = mode or f"{pixels.dtype} × {pixels.shape[2]}"
     pixels = np.ascontiguousarray(_turned(pixels, turn))
     size = (pixels.shape[0], pixels.shape[1])
-    return Decoded(_reduced(pixels, _reduced_size(*size, short_side)), size, mode, form, turn)
+    return Decoded(block_means(pixels, reduction(size, least_side)), size, mode, form, turn)
 
 
-def _from_tiff(page: TiffPixels, short_side: int | None) -> Decoded:
+def _from_tiff(page: TiffPixels, least_side: int | None) -> Decoded:
     mode = f"{page.values.dtype} × {page.values.shape[2]}"
     pixels = as_image(page.values, wide_integers=True)
     top = np.uint32(np.iinfo(pixels.dtype).max)
@@ -212,7 +228,7 @@ def _from_tiff(page: TiffPixels, short_side: int | None) -> Decoded:
         alpha = pixels[..., -1:].astype(np.uint64)
         on_white = pixels[..., :-1] * alpha + (top - alpha) * top
         pixels = ((on_white + top // 2) // top).astype(pixels.dtype)
-    return _from_array(pixels, "TIFF", short_side, mode, page.orientation if page.orientation in range(1, 9) else 1)
+    return _from_array(pixels, "TIFF", least_side, mode, page.orientation if page.orientation in range(1, 9) else 1)
 
 
 def _turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
@@ -222,20 +238,6 @@ def _turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
     mirror_rows = orientation in (3, 4, 7, 8)
     mirror_columns = orientation in (2, 3, 6, 7)
     return pixels[:: -1 if mirror_rows else 1, :: -1 if mirror_columns else 1]
-
-
-def _reduced_size(height: int, width: int, short_side: int | None) -> tuple[int, int] | None:
-    """Height and width that bring the short side to `short_side`; None where nothing has to shrink."""
-    if short_side is None or min(height, width) <= short_side:
-        return None
-    scale = short_side / min(height, width)
-    return max(short_side, round(height * scale)), max(short_side, round(width * scale))
-
-
-def _reduced(pixels: np.ndarray, small: tuple[int, int] | None) -> np.ndarray:
-    if small is None:
-        return pixels
-    return resample(pixels, (0.0, 0.0, pixels.shape[0], pixels.shape[1]), small, "bicubic")
 
 
 def _orientation(image: Image.Image) -> int:

@@ -1,7 +1,7 @@
 """From an image of any size to the network's input size: the resize rules of `InputSpec`, and boxes cut from an image.
 
-Everything resamples through Pillow's antialiased filters, image by image, so that training, evaluation, prediction
-and serving give the same bytes for the same image.
+Everything resamples through Pillow's antialiased filters, image by image, so that evaluation, prediction and serving
+give the same bytes for the same image. (Boxes of photos, for training: see `crops`.)
 """
 
 from __future__ import annotations
@@ -70,10 +70,10 @@ def fit(image: np.ndarray, spec: InputSpec) -> np.ndarray:
     Raises:
         NotPixelsError: the channel counts differ and are not grey and colour.
     """
-    image = _fewer_channels(image, spec)
+    image = fewer_channels(image, spec)
     place = placement(image.shape[0], image.shape[1], spec)
     inner = resample(image, place.box, place.inner, spec.interpolation)
-    return _finished(_on_canvas(np.moveaxis(inner, 2, 0), place, spec), spec)
+    return finished(_on_canvas(np.moveaxis(inner, 2, 0), place, spec), spec)
 
 
 def fit_many(images: np.ndarray, spec: InputSpec) -> np.ndarray:
@@ -81,7 +81,7 @@ def fit_many(images: np.ndarray, spec: InputSpec) -> np.ndarray:
 
     Whole-pixel placements are one copy for all; only real resampling goes image by image.
     """
-    images = np.moveaxis(_fewer_channels(np.moveaxis(images, 1, -1), spec), -1, 1)
+    images = np.moveaxis(fewer_channels(np.moveaxis(images, 1, -1), spec), -1, 1)
     place = placement(images.shape[2], images.shape[3], spec)
     slices = _whole_pixels(place.box, place.inner, images.shape[2:])
     if slices is not None:
@@ -90,7 +90,7 @@ def fit_many(images: np.ndarray, spec: InputSpec) -> np.ndarray:
         inner = np.empty((*images.shape[:2], *place.inner), images.dtype)
         for row, image in zip(inner, images, strict=True):
             row[:] = np.moveaxis(resample(np.moveaxis(image, 0, 2), place.box, place.inner, spec.interpolation), 2, 0)
-    return _finished(_on_canvas(inner, place, spec), spec)
+    return finished(_on_canvas(inner, place, spec), spec)
 
 
 def cut(image: np.ndarray, box: tuple[float, float, float, float], spec: InputSpec) -> np.ndarray:
@@ -98,8 +98,8 @@ def cut(image: np.ndarray, box: tuple[float, float, float, float], spec: InputSp
 
     Outside the image is 0. Arguments and result otherwise as for `fit`.
     """
-    image = _fewer_channels(image, spec)
-    return _finished(np.moveaxis(resample(image, box, spec.size, spec.interpolation), 2, 0), spec)
+    image = fewer_channels(image, spec)
+    return finished(np.moveaxis(resample(image, box, spec.size, spec.interpolation), 2, 0), spec)
 
 
 def resample(
@@ -114,13 +114,20 @@ def resample(
     corners = (left, top, min(left + width, image.shape[1]), min(top + height, image.shape[0]))
     result = np.empty((*size, image.shape[2]), image.dtype)
     for planes in _pillow_groups(image):
-        # 16-bit planes go through 32-bit floats, which hold them exactly
-        plane = image[:, :, planes] if len(planes) == 3 else image[:, :, planes[0]]
-        source = Image.fromarray(np.ascontiguousarray(plane if image.dtype == np.uint8 else plane.astype(np.float32)))
+        source = _pillow_plane(image, planes)
         values = np.asarray(source.resize((size[1], size[0]), FILTERS[interpolation], box=corners))
-        if image.dtype != np.uint8:
-            values = np.rint(values).clip(0, 65535)  # bicubic and Lanczos overshoot
-        result[:, :, planes] = values.reshape(*size, len(planes))
+        result[:, :, planes] = _stored(values, image.dtype).reshape(*size, len(planes))
+    return result
+
+
+def block_means(image: np.ndarray, factor: int) -> np.ndarray:
+    """[H, W, C] with every block of `factor` by `factor` pixels as one; sides are rounded up, the type is kept."""
+    if factor == 1:
+        return image
+    result = np.empty((-(-image.shape[0] // factor), -(-image.shape[1] // factor), image.shape[2]), image.dtype)
+    for planes in _pillow_groups(image):
+        values = np.asarray(_pillow_plane(image, planes).reduce(factor))
+        result[:, :, planes] = _stored(values, image.dtype).reshape(*result.shape[:2], len(planes))
     return result
 
 
@@ -130,6 +137,17 @@ def _pillow_groups(image: np.ndarray) -> list[list[int]]:
     if image.dtype == np.uint8 and channels == 3:
         return [[0, 1, 2]]
     return [[channel] for channel in range(channels)]
+
+
+def _pillow_plane(image: np.ndarray, planes: list[int]) -> Image.Image:
+    """Channels of an array as a Pillow image; 16 bits go through 32-bit floats, which hold them exactly."""
+    plane = image[:, :, planes] if len(planes) == 3 else image[:, :, planes[0]]
+    return Image.fromarray(np.ascontiguousarray(plane if image.dtype == np.uint8 else plane.astype(np.float32)))
+
+
+def _stored(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """What Pillow computed as pixels again; in floats, bicubic and Lanczos overshoot."""
+    return values if dtype == np.uint8 else np.rint(values).clip(0, 65535)
 
 
 def _whole_pixels(box: tuple[float, ...], size: tuple[int, int], shape: tuple[int, ...]) -> tuple[slice, slice] | None:
@@ -170,8 +188,8 @@ def _on_canvas(inner: np.ndarray, place: Placement, spec: InputSpec) -> np.ndarr
     return canvas
 
 
-def _fewer_channels(image: np.ndarray, spec: InputSpec) -> np.ndarray:
-    """Colour to grey before the resampling, which then has less to do; grey to colour waits until after it.
+def fewer_channels(image: np.ndarray, spec: InputSpec) -> np.ndarray:
+    """[..., C]: colour to grey before the resampling, which then has less to do; grey to colour waits until after it.
 
     (The coloured border of a letterbox needs its channels at once.)
     """
@@ -180,7 +198,7 @@ def _fewer_channels(image: np.ndarray, spec: InputSpec) -> np.ndarray:
     return to_channels(image, spec.channels)
 
 
-def _finished(pixels: np.ndarray, spec: InputSpec) -> np.ndarray:
+def finished(pixels: np.ndarray, spec: InputSpec) -> np.ndarray:
     """[..., C, h, w] with the channels and bits of `spec`, contiguous."""
     if pixels.shape[-3] != spec.channels:
         pixels = np.repeat(pixels, spec.channels, axis=-3)

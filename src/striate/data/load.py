@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from striate.data.canvases import open_canvases
 from striate.data.dataset import Dataset, LeftOut, Split
 from striate.data.images import Images, PhotoImages, TensorImages
 from striate.data.scan import FileInfo, PhotoStore, array_digests, canvas_side, scan
@@ -175,7 +176,9 @@ class _Photos:
     def __init__(self, found: Found, rule: Sides | AsGiven, options: DataOptions, progress: Progress) -> None:
         assert found.files is not None
         self.found, self.rule, self.files = found, rule, found.files
-        self.store = PhotoStore(options.cache_memory * 2**20, options.workers)
+        limit = None if options.cache_limit is None else options.cache_limit * 2**20
+        canvases, self.no_canvases = open_canvases(limit, str(Path(options.data).expanduser().absolute()))
+        self.store = PhotoStore(options.cache_memory * 2**20, options.workers, canvases)
         side = canvas_side(options.input_size or _USUAL_INPUT)
         self.infos = scan(found.files, found.paths, self.store, side, progress)
         self.errors = self._errors()
@@ -213,7 +216,7 @@ class _Photos:
             bits=bits,
             native_size=sizes.pop() if len(sizes) == 1 else None,
             kind="photos",
-            notes=(*found.notes, *self.rule.notes, *self._image_notes(rows, bits), *notes),
+            notes=(*found.notes, *self.rule.notes, *self._image_notes(rows, bits), *self._cache_notes(), *notes),
             beyond_limit=_beyond_limit(found, np.flatnonzero(sides == ""), digests),
         )
 
@@ -276,3 +279,11 @@ class _Photos:
             some = counted(len(self.infos) - len(infos), "image", "images")
             notes.append(f"{some} cannot be read: left out in training, counted as wrong in scores")
         return notes
+
+    def _cache_notes(self) -> list[str]:
+        canvases = self.store.canvases
+        if canvases is None:
+            return [self.no_canvases] if self.no_canvases is not None else []
+        if canvases.failure is not None:
+            return [f"no more decoded photos are kept on disk: {canvases.root}: {canvases.failure}"]
+        return []

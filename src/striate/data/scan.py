@@ -1,7 +1,7 @@
 """The one pass over the files of a photo folder: read, hash and decode each, in threads.
 
 Pillow and the hash release the interpreter, so that threads use all cores. The pass finds every unreadable file, and
-leaves in the cache the reduced canvases that training will cut from.
+leaves in the cache the canvases that training will cut from; files whose canvas is there already are not decoded.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from typing import TypeVar
 import numpy as np
 
 from striate.data.cache import PixelCache
-from striate.data.decode import decode_bytes, read_bytes
+from striate.data.canvases import CanvasCache
+from striate.data.decode import Decoded, decode_bytes, read_bytes, reduction
 from striate.errors import UnreadableImageError
 from striate.progress import Progress, Silent
 
@@ -44,17 +45,34 @@ class FileInfo:
 
 
 class PhotoStore:
-    """What all splits of a photo data set share: the threads that decode and the cache.
+    """What all splits of a photo data set share: the threads that decode and the caches.
 
     Args:
-        cache_bytes: limit of the cache.
+        cache_bytes: limit of the cache in memory: of images fitted for an evaluation, and of canvases that are not kept
+            on disk.
         workers: threads; None for one per core, 0 for none beside the caller.
+        canvases: the cache on disk.
     """
 
-    def __init__(self, cache_bytes: int, workers: int | None = None) -> None:
-        self.cache = PixelCache(cache_bytes)
+    def __init__(self, cache_bytes: int, workers: int | None = None, canvases: CanvasCache | None = None) -> None:
+        self.cache, self.canvases = PixelCache(cache_bytes), canvases
         self.workers = (os.cpu_count() or 1) if workers is None else workers
         self._pool = ThreadPoolExecutor(self.workers, thread_name_prefix="striate-decode") if self.workers else None
+
+    def canvas(self, digest: bytes, factor: int) -> np.ndarray | None:
+        """[H, W, C], the image of this content reduced by `factor`, read-only; None where no cache has it."""
+        found = self.canvases.get(digest, factor) if self.canvases is not None else None
+        return found if found is not None else self.cache.get(digest, ("canvas", factor))
+
+    def keep(self, digest: bytes, factor: int, found: Decoded) -> None:
+        """Keep a canvas: on disk, else in memory, where there is room."""
+        if self.canvases is None or not self.canvases.put(digest, factor, found):
+            self.cache.put(digest, ("canvas", factor), found.pixels)
+
+    def let_go(self, digest: bytes, factor: int) -> None:
+        """The caller has read what it wanted of a canvas."""
+        if self.canvases is not None:
+            self.canvases.let_go(digest, factor)
 
     def map(self, function: Callable[[ItemT], ResultT], items: Iterable[ItemT]) -> Iterator[ResultT]:
         """`function` of every item, in order, in the threads; only a few results wait at any time."""
@@ -87,36 +105,41 @@ def array_digests(pixels: np.ndarray) -> np.ndarray:
 
 
 def canvas_side(input_size: int) -> int:
-    """Short side of the canvases for a network of this input side: 8/7 of it, the usual 256 for 224."""
+    """Least short side of the canvases for a network of this input side: 8/7 of it, the usual 256 for 224."""
     return math.ceil(input_size * 8 / 7)
 
 
 def scan(
-    files: Sequence[Path], names: Sequence[str], store: PhotoStore, short_side: int, progress: Progress | None = None
+    files: Sequence[Path], names: Sequence[str], store: PhotoStore, least_side: int, progress: Progress | None = None
 ) -> list[FileInfo]:
-    """Look into every file; `names` are what errors call them. Canvases of `short_side` go to the cache."""
+    """Look into every file; `names` are what errors call them. Canvases for `least_side` go to the cache."""
 
     def look(position: int) -> FileInfo:
-        return _look(files[position], names[position], store.cache, short_side)
+        return _look(files[position], names[position], store, least_side)
 
     infos: list[FileInfo] = []
     with (progress or Silent()).task("reading images", len(files)) as task:
         for info in store.map(look, range(len(files))):
             infos.append(info)
             task.advance()
+    if store.canvases is not None:
+        store.canvases.settle()
     return infos
 
 
-def _look(file: Path, name: str, cache: PixelCache, short_side: int) -> FileInfo:
+def _look(file: Path, name: str, store: PhotoStore, least_side: int) -> FileInfo:
     try:
         data = read_bytes(file)
     except UnreadableImageError as error:
         return FileInfo(content_digest(os.fsencode(name)), error=error.reason)
     digest = content_digest(data)
+    known = store.canvases.facts(digest, least_side) if store.canvases is not None else None
+    if known is not None:
+        return FileInfo(digest, **known)
     try:
-        found = decode_bytes(data, name, short_side)
+        found = decode_bytes(data, name, least_side)
     except UnreadableImageError as error:
         return FileInfo(digest, error=error.reason)
-    cache.put(digest, ("canvas", short_side), found.pixels)
+    store.keep(digest, reduction(found.size, least_side), found)
     bits = 8 * found.pixels.dtype.itemsize
     return FileInfo(digest, found.size, found.pixels.shape[2], bits, found.mode, found.format, found.orientation)

@@ -63,8 +63,16 @@ class DataOptions:
         None, "order of the colours that the network is fed [RGB, or as the weights of --from]", choices=CHANNEL_ORDERS
     )
     workers: int | None = option(None, "threads that decode photos [one per core]", at_least=0)
+    cache_limit: int | None = option(
+        None,
+        "MiB of decoded photos kept on disk for later epochs and runs, in ~/.cache/striate/photos or "
+        "$STRIATE_CACHE/photos, which may be deleted at any time; 0 for none [a quarter of the free space, up to 32768]",
+        at_least=0,
+    )
     cache_memory: int = option(
-        4096, "MiB of decoded photos kept in memory; what exceeds it is decoded each epoch", at_least=0
+        4096,
+        "MiB of photos kept in memory: those prepared for evaluations, and decoded ones that are not on disk",
+        at_least=0,
     )
 
     def __post_init__(self) -> None:
