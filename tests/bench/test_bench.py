@@ -212,7 +212,7 @@ def test_defaults_come_first():
     both = settings_of(BenchOptions(), CPU, 64)
     assert {row.work for row in both} == {"train", "infer"}
     first = next(row for row in both if row.work == "infer")
-    assert (first.backend, first.precision) == ("torch", best)
+    assert (first.backend, first.precision) == ("torch", "fp32")
 
 
 def test_every_combination_that_was_asked_for_and_no_other():
@@ -227,7 +227,7 @@ def test_only_the_default():
     best = "bf16" if processor_has_bf16() else "fp32"
     rows = settings_of(BenchOptions(default=True, batch_size=(8, 1)), CPU, 64)
     assert [(row.work, row.backend, row.precision, row.batch_size) for row in rows] == [
-        (work, "torch", best, size) for work in ("train", "infer") for size in (8, 1)
+        (work, "torch", precision, size) for work, precision in (("train", best), ("infer", "fp32")) for size in (8, 1)
     ]
 
 
@@ -280,6 +280,24 @@ def test_the_table_names_what_binds():
     ]
     assert lines[-1].startswith("first row bound by ")
     assert max(map(len, lines)) <= 140
+
+
+def test_a_class_of_one_s_own(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from torch import nn\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self, classes=3, in_channels=3):\n"
+        "        super().__init__()\n"
+        "        self.conv, self.head = nn.Conv2d(in_channels, 4, 3, padding=1), nn.Linear(4, classes)\n"
+        "    def forward(self, x):\n"
+        "        return self.head(self.conv(x).relu().mean((2, 3)))\n"
+    )
+    words = ["bench", f"{tmp_path / 'mine.py'}:Net", "--input-size", "16", "--batch-size", "2", "--train", *QUICK]
+    result = CliRunner().invoke(striate, [*words, "--json"])
+    assert result.exit_code == 0, result.output
+    shown = json.loads(result.stdout)
+    assert shown["macs"] == 3 * 4 * 9 * 16 * 16 + 4 * 3
+    assert all(row["images_per_second"] > 0 for row in shown["rows"])
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ class Peaks:
         if device.type == "mps":
             self._precisions = ["fp32"]
         self._device, self._seconds = device, seconds
-        self._longest = max(seconds, 0.02)  # seconds that one product or copy may take
+        self._longest = min(max(seconds, 0.02), 1.0)  # seconds that one product or copy may take
         self._sides: dict[str, int] = {}  # the matrices that were fastest in the first repeat, to which the others keep
         self._flops: dict[str, list[float]] = defaultdict(list)
         self._copies: dict[int, list[float]] = defaultdict(list)

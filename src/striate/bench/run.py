@@ -18,6 +18,7 @@ from striate.bench.result import BenchResult, Row
 from striate.bench.runners import Machine, Runner, default_batch_size
 from striate.bench.settings import EXTRAS, Setting, settings_of
 from striate.errors import StriateError
+from striate.models.sources import full_name, is_own
 from striate.network import open_network, read_spelling
 from striate.options.bench import BenchOptions
 from striate.progress import Progress, Silent, Task
@@ -54,17 +55,17 @@ def benchmark(
     progress = progress or Silent()
     device = pick_device(options.device)
     threads = set_threads(options.threads)
-    random = read_spelling(model, runs).kind == "model"  # whose warning would be beside the point
-    saved = open_network(
-        model, input_size=options.input_size, runs=runs, offline=offline, progress=Silent() if random else progress
-    )
+    read = read_spelling(model, runs)
+    told = Silent() if read.kind == "model" else progress  # that its weights are random would be beside the point
+    saved = open_network(model, input_size=options.input_size, runs=runs, offline=offline, progress=told)
     anatomy = anatomy_of(saved.model, saved.spec.size, saved.spec.channels)
     settings = settings_of(options, device, default_batch_size(saved))
     free = free_memory(device)
     kept = free is None or sum(2 * 4 * anatomy.params for _ in settings) < KEPT_SHARE * free
     peaks = Peaks([one.precision for one in settings], device, options.seconds)
     with TemporaryDirectory(prefix="striate-bench-", ignore_cleanup_errors=True) as folder:
-        machine = Machine(saved, device, threads, Path(folder))
+        name = full_name(read.model) if is_own(read.model) else None
+        machine = Machine(saved, device, threads, name=name, cache=Path(folder))
         rows = [_Measured(one, opener=partial(machine.open, one), kept=kept) for one in settings]
         for row in rows:
             row.check_memory(anatomy, free)

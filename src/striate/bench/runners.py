@@ -25,6 +25,7 @@ from striate.options import TrainOptions, merged
 from striate.progress import Task
 from striate.runfolder import RunFolder
 from striate.spec import InputSpec
+from striate.training.compiling import compile_as_recorded
 from striate.training.defaults import DEFAULTS, kind_of, resolve, resolve_runtime
 from striate.training.epoch import train_epoch
 from striate.training.session import Session, open_session
@@ -43,8 +44,12 @@ class Runner(Protocol):
 class Machine:
     """Where a network is measured, and its engines, each of which is built once for all batch sizes."""
 
-    def __init__(self, saved: SavedModel, device: torch.device, threads: int, cache: Path | None = None) -> None:
+    def __init__(
+        self, saved: SavedModel, device: torch.device, threads: int, *, name: str | None = None,
+        cache: Path | None = None,
+    ) -> None:  # fmt: skip
         self.saved, self.device, self.threads = saved, device, threads
+        self.name = name or saved.model.architecture.name  # with its path, if it is a class of one's own
         self._cache = cache  # where engines of one graph find it again
         self._engines: dict[tuple[str, str], Engine] = {}
 
@@ -91,6 +96,7 @@ def training_session(setting: Setting, machine: Machine) -> Session:
     The learning rate is so small that random labels lead nowhere; its value does not change what a step costs.
     """
     asked = {
+        "model": {"model": machine.name},
         "augment": {"preset": "none"},
         "optimizer": {"batch_size": setting.batch_size, "lr": 1e-9},
         "schedule": {"schedule": "constant", "epochs": 10**6},
@@ -99,14 +105,16 @@ def training_session(setting: Setting, machine: Machine) -> Session:
             "device": str(machine.device),
             "precision": setting.precision,
             "channels_last": setting.layout == "nhwc",
-            "compile": setting.backend == "compile",
+            "compile": "on" if setting.backend == "compile" else "off",
             "threads": machine.threads,
         },
     }
     model = deepcopy(machine.saved.model)
     dataset = random_dataset(machine.saved, setting.batch_size)
-    options, spec = resolve(merged(TrainOptions(), asked), dataset, given=model)
-    return open_session(resolve_runtime(options), spec, dataset, RunFolder(Path("unwritten")), model)
+    options, spec = resolve(merged(TrainOptions(), asked), dataset, start=machine.saved)
+    session = open_session(resolve_runtime(options), spec, dataset, RunFolder(Path("unwritten")), model)
+    compile_as_recorded(session)
+    return session
 
 
 def random_dataset(saved: SavedModel, count: int) -> Dataset:

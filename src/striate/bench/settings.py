@@ -73,15 +73,17 @@ def _training(options: BenchOptions, device: torch.device, batch_size: int) -> l
 
 
 def _inference(options: BenchOptions, device: torch.device) -> list[Setting]:
-    """As `predict` computes first; back ends with a layout of their own are left out where a layout was asked for."""
+    """As `predict` computes first: by torch and in fp32.
+
+    Back ends with a layout of their own are left out where a layout was asked for.
+    """
     wanted = options.backend
     there = [name for name in EXTRAS if installed(name, building=True)]
     if wanted is None:
         wanted = ("eager",) if options.layout else ("torch", "eager", *there)
+    precisions = options.precision or sorted(_precisions(options, device), key=lambda name: name != "fp32")
     rows = []
-    for size, backend, precision in product(
-        options.batch_size or INFERENCE_BATCHES, wanted, _precisions(options, device)
-    ):
+    for size, backend, precision in product(options.batch_size or INFERENCE_BATCHES, wanted, precisions):
         if precision not in INFER_PRECISIONS[backend] or (backend in EXTRAS and device.type != "cpu"):
             continue
         has_layout = backend in ("eager", "compile")

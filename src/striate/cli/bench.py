@@ -33,7 +33,7 @@ def command(model: str, options: BenchOptions, offline: bool, runs: str, as_json
     Examples:
       striate bench resnet18
       striate bench resnet18 --train --batch-size 64 --json
-      striate bench mobilenet_v2 --infer --batch-size 1,32 --backend torch,openvino
+      striate bench timm:mobilenetv2_100 --infer --batch-size 1,32 --backend torch,openvino
       striate bench latest --train --precision fp32,bf16 --layout nhwc
     """
     prepare_torch()
