@@ -132,6 +132,8 @@ def evaluate(
     batch_size: int = 256,
     device: str = "auto",
     precision: str | None = None,
+    backend: str = "auto",
+    calibration: str | Path | None = None,
     views: str = "single",
     progress: bool | Progress = True,
     **settings: Any,
@@ -144,7 +146,9 @@ def evaluate(
         split: `train`, `val`, `test` or `all`.
         batch_size: Images passed at once.
         device: `auto`, `cpu`, `cuda` …
-        precision: The run's own where nothing is said.
+        precision: `fp32`, `bf16`, `fp16`, `int8`, `auto`; the run's own where nothing is said.
+        backend: `torch`, `onnxruntime`, `openvino`, or `auto`: what `result.engine` says, and why.
+        calibration: Images for int8; a run takes those it was trained on.
         views: `single`, or the mean logits of several views of each image: `flip`, `flip+shift`.
         progress: Whether to show bars, or a `Progress` of your own.
         **settings: Options of the data that differ from the run's, such as ``data_root=``.
@@ -159,27 +163,24 @@ def evaluate(
     from striate.evaluation import evaluate_run
 
     return evaluate_run(
-        run,
-        data,
-        split=split,
-        data_options=options,
-        batch_size=batch_size,
-        device=device,
-        precision=precision,
-        views=views,
-        progress=progress_of(progress),
-    )
+        run, data, split=split, data_options=options, batch_size=batch_size, device=device, precision=precision,
+        backend=backend, calibration=calibration, views=views, progress=progress_of(progress),
+    )  # fmt: skip
 
 
 def load(
-    run: str | Path, *, device: str = "auto", offline: bool = False, progress: bool | Progress = True
-) -> Classifier:
+    run: str | Path, *, device: str = "auto", precision: str = "fp32", backend: str = "auto",
+    calibration: str | Path | None = None, offline: bool = False, progress: bool | Progress = True,
+) -> Classifier:  # fmt: skip
     """A classifier that is ready to predict.
 
     Args:
         run: A run folder, its name, `latest`, a model file, `MODEL:WEIGHTS` such as `resnet18:imagenet1k_v1`,
             `MODEL:FILE`, or a file of weights alone (see `striate.network`).
         device: `auto`, `cpu`, `cuda` …
+        precision: `fp32`, `bf16`, `fp16` (GPU), `int8`, or `auto`.
+        backend: `torch`, `onnxruntime`, `openvino`, or `auto`: an engine that was built before, else torch.
+        calibration: Images for int8; a run takes those it was trained on.
         offline: Never use the network.
         progress: Whether to say what is fetched and adapted, or a `Progress` of your own.
 
@@ -190,7 +191,10 @@ def load(
     _before_torch()
     from striate.prediction import Classifier
 
-    return Classifier.load(run, device=device, offline=offline, progress=progress_of(progress))
+    return Classifier.load(
+        run, device=device, precision=precision, backend=backend, calibration=calibration, offline=offline,
+        progress=progress_of(progress),
+    )  # fmt: skip
 
 
 def export(
@@ -231,16 +235,9 @@ def export(
     from striate.exporting import export_run
 
     return export_run(
-        run,
-        to=to,
-        output=output,
-        preprocessing=preprocessing,
-        precision=precision,
-        batch=batch,
-        check=check,
-        offline=offline,
-        progress=progress_of(progress),
-    )
+        run, to=to, output=output, preprocessing=preprocessing, precision=precision, batch=batch, check=check,
+        offline=offline, progress=progress_of(progress),
+    )  # fmt: skip
 
 
 def load_data(data: str | Path | DataOptions, *, progress: bool | Progress = True, **settings: Any) -> Dataset:

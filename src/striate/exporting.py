@@ -341,7 +341,7 @@ def _compared(
     pixels = torch.from_numpy(np.stack([fit(decode(source), saved.spec) for source in sources]))
     images = normalise(pixels, saved.spec)
     given = run_over(run, images if record.preprocessing == "declared" else pixels, batch)
-    classifier = Classifier(saved, device="cpu", precision="fp32")
+    classifier = Classifier(saved, device="cpu", precision="fp32", backend="torch")
     place = {name: number for number, name in enumerate(saved.labels.names)}
     chances = torch.zeros(len(sources), len(place))
     for row, answer in zip(chances, classifier.predict(sources, top_k=len(place)), strict=True):

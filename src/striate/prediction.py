@@ -24,11 +24,11 @@ from striate.data.fit import fit
 from striate.data.normalise import normalise
 from striate.data.sources.folder import IMAGE_SUFFIXES
 from striate.errors import DataError, UnreadableImageError
-from striate.inference.forward import forward, place
 from striate.metrics import probabilities, ranked
 from striate.network import open_network
+from striate.network.engines import make_ready, usual_batch
 from striate.progress import Progress
-from striate.runtime import pick_device, resolve_precision, usable_cores
+from striate.runtime import usable_cores
 from striate.spec import InputSpec, Labels, Prediction, RankedLabel
 
 if TYPE_CHECKING:
@@ -47,17 +47,41 @@ class Classifier:
     Args:
         saved: the network with what belongs to it; it is moved to `device`.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
-        precision: `fp32`, `bf16`, `fp16`, or `auto`.
+        precision: `fp32`, `bf16`, `fp16` (GPU), `int8`, or `auto`: the fastest floating-point one of the device.
+        backend: `torch`, `onnxruntime` or `openvino`; `auto` takes an engine that was built before, or builds one
+            where so many images come that it pays, else torch. `engine.to_dict()` says what it came to, and why.
+        calibration: images for int8: a folder or other data; None takes those that a run was trained on.
+        threads: processor threads of back ends other than torch; None for one per core.
+        images: how many are expected, which `auto` goes by; None counts as few.
+        offline: never use the network.
+        progress: is told what computes, and how its answers compare with those of torch in float32.
 
     Raises:
-        UsageError: no such device, or a precision that it does not have.
+        UsageError: no such device, a precision that device or back end do not have, or nothing to calibrate by.
+        UnknownNameError: no such back end.
+        MissingExtraError: a package of the extra `export` is not installed.
+        ModelError: a network that cannot be exported to the back end.
     """
 
-    def __init__(self, saved: SavedModel, *, device: str = "auto", precision: str = "fp32") -> None:
+    def __init__(
+        self,
+        saved: SavedModel,
+        *,
+        device: str = "auto",
+        precision: str = "fp32",
+        backend: str = "auto",
+        calibration: str | Path | None = None,
+        threads: int | None = None,
+        images: int | None = None,
+        offline: bool = False,
+        progress: Progress | None = None,
+    ) -> None:
         self.saved = saved
-        self.device = pick_device(device)
-        self.precision = resolve_precision(precision, self.device)
-        place(saved.model, self.device)
+        self.engine = make_ready(
+            saved, backend=backend, precision=precision, device=device, threads=threads, calibration=calibration,
+            images=images, offline=offline, progress=progress,
+        )  # fmt: skip
+        self.device, self.precision = self.engine.device, self.engine.precision
 
     @classmethod
     def load(
@@ -66,6 +90,10 @@ class Classifier:
         *,
         device: str = "auto",
         precision: str = "fp32",
+        backend: str = "auto",
+        calibration: str | Path | None = None,
+        threads: int | None = None,
+        images: int | None = None,
         runs: str | Path = "runs",
         offline: bool = False,
         progress: Progress | None = None,
@@ -73,12 +101,17 @@ class Classifier:
         """The network that `run` spells: a run folder, its name or `latest`, a model file, `MODEL:WEIGHTS` and so on.
 
         `striate.network` has all spellings; `progress` is told what is fetched and what had to be changed.
+        The other arguments are the class's.
 
         Raises:
             CheckpointError, UnknownNameError: no such run, file, network or weights, or it is damaged.
             ModelError, OfflineError: weights that do not fit, or cannot be fetched.
         """
-        return cls(open_network(run, runs=runs, offline=offline, progress=progress), device=device, precision=precision)
+        return cls(
+            open_network(run, runs=runs, offline=offline, progress=progress), device=device, precision=precision,
+            backend=backend, calibration=calibration, threads=threads, images=images, offline=offline,
+            progress=progress,
+        )  # fmt: skip
 
     @property
     def labels(self) -> Labels:
@@ -95,14 +128,16 @@ class Classifier:
         """The network itself."""
         return self.saved.model
 
-    def predict(self, images: Source | Iterable[Source], top_k: int = 5, batch_size: int = 64) -> list[Prediction]:
+    def predict(
+        self, images: Source | Iterable[Source], top_k: int = 5, batch_size: int | None = None
+    ) -> list[Prediction]:
         """The `top_k` best classes of each image, in order.
 
         Args:
             images: a path, a folder (all images below it), a pattern such as ``photos/**/*.jpg``, the bytes of a file,
                 an array ([H, W], [H, W, C], or a stack [N, H, W, C]), a Pillow image, or any iterable of these.
             top_k: classes per image; fewer where the network has fewer.
-            batch_size: images passed at once.
+            batch_size: images passed at once; None takes `usual_batch`: 32 photos of 224 pixels, 256 small images.
 
         An image that cannot be read gives a `Prediction` with its `error`; the others go on.
         """
@@ -112,7 +147,7 @@ class Classifier:
         self,
         images: Source | Iterable[Source],
         top_k: int = 5,
-        batch_size: int = 64,
+        batch_size: int | None = None,
         workers: int | None = None,
     ) -> Iterator[Prediction]:
         """As `predict`, one by one and lazily: `images` is read only a few batches ahead.
@@ -123,6 +158,7 @@ class Classifier:
             batch_size: see `predict`.
             workers: threads that decode; None for one per core.
         """
+        batch_size = usual_batch(self.spec) if batch_size is None else batch_size
         if top_k < 1 or batch_size < 1:
             raise ValueError(f"top_k = {top_k}, batch_size = {batch_size}: both must be at least 1")
         pool = ThreadPoolExecutor(workers or usable_cores(), thread_name_prefix="striate-decode")
@@ -160,10 +196,11 @@ class Classifier:
 
     def _answers(self, pixels: np.ndarray, top_k: int) -> list[tuple[RankedLabel, ...]]:
         """The ranked labels of each image of [B, C, H, W] stored pixels."""
-        layout = torch.channels_last
-        stored = torch.from_numpy(pixels).to(self.device).contiguous(memory_format=layout)
+        stored = torch.from_numpy(pixels).to(self.device)
+        if self.engine.backend == "torch":  # the others take rows of one map after another, as pixels come
+            stored = stored.contiguous(memory_format=torch.channels_last)
         with torch.inference_mode():
-            logits = forward(self.model, normalise(stored, self.spec), self.precision).cpu()
+            logits = self.engine(normalise(stored, self.spec)).cpu()
             chances, classes = ranked(probabilities(logits), top_k)
         names = self.labels.names
         return [
@@ -189,6 +226,11 @@ def expand(images: Any) -> Iterator[tuple[str, Any]]:
     """
     number = count()
     yield from _expand(images, lambda: f"image[{next(number)}]")
+
+
+def count_paths(paths: Iterable[str], at_most: int = 100_000) -> int:
+    """How many images paths, folders and patterns stand for; beyond `at_most` it is not worth counting on."""
+    return sum(1 for _ in islice(expand(paths), at_most))
 
 
 def _expand(images: Any, next_name: Callable[[], str]) -> Iterator[tuple[str, Any]]:

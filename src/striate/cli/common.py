@@ -136,8 +136,9 @@ def options_from(
     *,
     leave_out: Iterable[str] = (),
     recipe: bool = True,
+    into: str = "options",
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Add a flag for every option that `cls` declares; the function receives the result as `options`.
+    """Add a flag for every option that `cls` declares; the function receives the result as `into`.
 
     Precedence: a default, over it `--recipe`, over it the flags that were really given. `sections` names the sections
     to offer (all); `leave_out` the options that the command takes in another way, as an argument for example.
@@ -154,9 +155,11 @@ def options_from(
         def wrapped(*arguments: Any, **values: Any) -> Any:
             context = click.get_current_context()
             given = _collect(declared, values, context)
-            context.meta[_GIVEN] = given if nested else given.get("", {})
+            given = given if nested else given.get("", {})
+            if into == "options":
+                context.meta[_GIVEN] = given
             base = load_recipe(name) if nested and (name := values.pop("recipe", None)) else cls()
-            values["options"] = put_over(base, context.meta[_GIVEN])
+            values[into] = put_over(base, given)
             return function(*arguments, **values)
 
         made: Callable[..., Any] = wrapped

@@ -17,7 +17,7 @@ from striate.cli.common import (
     say,
     striate_command,
 )
-from striate.options import TrainOptions
+from striate.options import InferenceOptions, TrainOptions
 
 if TYPE_CHECKING:
     from striate.evaluation import Evaluation
@@ -28,7 +28,7 @@ _FILES_SHOWN = 20
 # what the network is fed is in its file, and what only training does has no meaning here
 _NOT_HERE = (
     "data", "input_size", "channels", "resize", "crop_fraction", "interpolation", "mean", "std",
-    "channel_order", "limit", "channels_last", "compile", "deterministic",
+    "channel_order", "limit",
 )  # fmt: skip
 
 
@@ -44,7 +44,8 @@ _NOT_HERE = (
 @click.option(
     "--predictions", type=click.Path(path_type=Path), metavar="FILE", help="Write a Parquet table, a row per image."
 )
-@options_from(TrainOptions, sections=("data", "evaluate", "runtime"), leave_out=_NOT_HERE, recipe=False)
+@options_from(TrainOptions, sections=("data", "evaluate"), leave_out=_NOT_HERE, recipe=False)
+@options_from(InferenceOptions, into="inference")
 @click.option("--runs", default="runs", show_default=True, metavar="FOLDER", help="Folder that holds the run folders.")
 @json_flag
 def command(
@@ -54,6 +55,7 @@ def command(
     batch_size: int,
     predictions: Path | None,
     options: TrainOptions,
+    inference: InferenceOptions,
     runs: str,
     as_json: bool,
 ) -> None:
@@ -68,13 +70,14 @@ def command(
       striate evaluate latest
       striate evaluate runs/photos new_photos/ --json
       striate evaluate cifar_resnet20:resnet20-12fca82f.th cifar10
+      striate evaluate latest --backend openvino --precision int8
       striate evaluate model.safetensors mnist --split test --predictions answers.parquet
     """
     prepare_torch()
     from striate.evaluation import evaluate_run
     from striate.runtime import set_threads
 
-    set_threads(options.runtime.threads)
+    set_threads(inference.threads)
     given = given_options()
     result = evaluate_run(
         run,
@@ -82,8 +85,11 @@ def command(
         split=split,
         data_options=given.get("data"),
         batch_size=batch_size,
-        device=options.runtime.device,
-        precision=given.get("runtime", {}).get("precision"),
+        device=inference.device,
+        precision=inference.precision,
+        backend=inference.backend,
+        calibration=inference.calibration,
+        threads=inference.threads,
         views=options.evaluate.views,
         runs=runs,
         progress=progress_of(),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import click
 
 from striate.cli.common import json_flag, options_from, prepare_torch, print_json, progress_of, say, striate_command
-from striate.options import TrainOptions
+from striate.options import InferenceOptions
 
 if TYPE_CHECKING:
     from striate.spec import Prediction
@@ -29,10 +29,10 @@ _BLOCK = 64  # lines that are lined up with one another
 @click.argument("run")
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @click.option("--top-k", type=click.IntRange(min=1), default=5, show_default=True, help="Classes shown per image.")
-@click.option("--batch-size", type=click.IntRange(min=1), default=64, show_default=True, help="Images passed at once.")
-@options_from(
-    TrainOptions, sections=("runtime",), leave_out=("channels_last", "compile", "deterministic"), recipe=False
+@click.option(
+    "--batch-size", type=click.IntRange(min=1), help="Images passed at once [by their size: 32 of 224 pixels]."
 )
+@options_from(InferenceOptions)
 @click.option("--offline", is_flag=True, help="Never use the network.")
 @click.option("--runs", default="runs", show_default=True, metavar="FOLDER", help="Folder that holds the run folders.")
 @json_flag
@@ -40,8 +40,8 @@ def command(
     run: str,
     images: tuple[str, ...],
     top_k: int,
-    batch_size: int,
-    options: TrainOptions,
+    batch_size: int | None,
+    options: InferenceOptions,
     offline: bool,
     runs: str,
     as_json: bool,
@@ -53,26 +53,32 @@ def command(
     input: paths, one a line, or the bytes of one image. An image that cannot be read is named, the others go on, and
     the exit code is 1.
 
+    Computes in fp32 unless --precision says otherwise. Standard error tells what computes and why and, for anything
+    but PyTorch in fp32, how far its answers are from that; --json has it under `engine`.
+
     \b
     Examples:
       striate predict latest cat.jpg
       striate predict runs/photos holiday/ --top-k 1 --json
+      striate predict runs/photos holiday/ --backend openvino --precision int8
       striate predict resnet18:imagenet1k_v1 cat.jpg
       find . -name '*.png' | striate predict model.safetensors -
     """
     prepare_torch()
-    from striate.prediction import Classifier
+    from striate.prediction import Classifier, count_paths
     from striate.runtime import set_threads
 
-    set_threads(options.runtime.threads)
-    precision = "fp32" if options.runtime.precision == "auto" else options.runtime.precision
+    set_threads(options.threads)
     classifier = Classifier.load(
-        run, device=options.runtime.device, precision=precision, runs=runs, offline=offline, progress=progress_of()
-    )
+        run, device=options.device, precision=options.precision or "fp32", backend=options.backend,
+        calibration=options.calibration, threads=options.threads, images=None if "-" in images else count_paths(images),
+        runs=runs, offline=offline, progress=progress_of(),
+    )  # fmt: skip
     counts = {"unreadable": 0}
     predictions = _counted(classifier.iter_predict(_sources(images), top_k, batch_size), counts)
     if as_json:
-        print_json({"predictions": [one.to_dict() for one in predictions]})
+        rows = [one.to_dict() for one in predictions]
+        print_json({"predictions": rows, "engine": classifier.engine.to_dict()})
     else:
         _show(predictions)
     if counts["unreadable"]:

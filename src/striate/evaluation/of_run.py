@@ -14,6 +14,7 @@ from striate.evaluation.labels import matched, numbers_of
 from striate.evaluation.single_crop import evaluate
 from striate.evaluation.table import Evaluation
 from striate.network import open_network, read_spelling
+from striate.network.engines import make_ready
 from striate.options import DataOptions, TrainOptions, merged
 from striate.progress import Progress, Silent
 from striate.runfolder import RunFolder
@@ -33,6 +34,9 @@ def evaluate_run(
     batch_size: int = 256,
     device: str = "auto",
     precision: str | None = None,
+    backend: str = "auto",
+    calibration: str | Path | None = None,
+    threads: int | None = None,
     views: str = "single",
     runs: str | Path = "runs",
     progress: Progress | None = None,
@@ -50,7 +54,10 @@ def evaluate_run(
         data_options: options of the data that are to differ from the run's, by name.
         batch_size: images passed at once.
         device: see `pick_device`.
-        precision: None takes the run's own where the device has it, else fp32.
+        precision: None takes the run's own where the device has it, else fp32; `int8` and others, see `make_ready`.
+        backend: what computes; see `make_ready`.
+        calibration: images for int8; None takes those that the run was trained on.
+        threads: processor threads of back ends other than torch; None for one per core.
         views: `single`, or several of each image, their logits averaged: `flip`, `flip+shift`.
         runs: the folder that holds the run folders.
         progress: shows bars, and says what the data lack.
@@ -59,6 +66,7 @@ def evaluate_run(
         CheckpointError, UnknownNameError, ModelError, OfflineError: no usable network.
         UsageError: a model file without data, a split that the data do not have, or options that split other data.
         DataError: the data cannot be used, or have classes that the network does not know.
+        MissingExtraError: a package of the extra `export` is not installed, and the back end needs it.
     """
     progress = progress or Silent()
     given = dict(data_options or {})
@@ -84,15 +92,12 @@ def evaluate_run(
     absent = [name for number, name in enumerate(saved.labels.names) if number not in present]
     if absent:
         progress.say(f"{dataset.name} has no images of {_in_words(absent, len(saved.labels))}")
-    result = evaluate(
-        saved,
-        splits,
-        batch_size=batch_size,
-        device=device,
-        precision=precision or _recorded_precision(recipe, device),
-        views=views,
+    engine = make_ready(
+        saved, backend=backend, precision=precision or _recorded_precision(recipe, device), device=device,
+        threads=threads, calibration=calibration, images=sum(map(len, splits)), offline=bool(given.get("offline")),
         progress=progress,
-    )
+    )  # fmt: skip
+    result = evaluate(saved, splits, batch_size=batch_size, views=views, engine=engine, progress=progress)
     names = [one.name for one in splits]
     return replace(
         result,

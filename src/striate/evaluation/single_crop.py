@@ -14,12 +14,14 @@ from striate.data.batches import EvaluationBatches
 from striate.evaluation.table import Evaluation, predictions_table, unreadable_table
 from striate.evaluation.views import PROTOCOLS, with_views
 from striate.inference import logits_of, place
+from striate.inference.engines import EngineModule
 from striate.metrics import score
 from striate.progress import Progress
 from striate.runtime import pick_device, resolve_precision
 
 if TYPE_CHECKING:
     from striate.data import LeftOut, Split
+    from striate.network.engines import Ready
 
 
 def evaluate(
@@ -30,6 +32,7 @@ def evaluate(
     device: str = "auto",
     precision: str = "fp32",
     views: str = "single",
+    engine: Ready | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Score a network on a split, every image once; unreadable ones are wrong answers.
@@ -42,6 +45,7 @@ def evaluate(
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
         precision: `fp32`, `bf16`, `fp16`, or `auto`.
         views: `single`, or several of each image (see `with_views`); the result's `protocol` says which.
+        engine: what computes, instead of torch on `device` in `precision` (see `network.engines`).
         progress: shows a bar.
 
     Raises:
@@ -49,14 +53,19 @@ def evaluate(
         UsageError: no such device, or a precision that it does not have.
         DataError: an image changed since the data were loaded.
     """
-    on = pick_device(device)
-    precision = resolve_precision(precision, on)
-    place(saved.model, on)
-    network = with_views(saved.model, views)
+    if engine is not None:
+        on, precision = engine.device, "fp32"  # what the engine gives is not cast again
+        network = with_views(EngineModule(engine), views)
+    else:
+        on = pick_device(device)
+        precision = resolve_precision(precision, on)
+        place(saved.model, on)
+        network = with_views(saved.model, views)
+    last = engine is None or engine.backend == "torch"
     splits = [split] if not isinstance(split, Sequence) else list(split)
     logits, targets, paths = [torch.zeros(0, len(saved.labels))], [torch.zeros(0, dtype=torch.int64)], []
     for one in splits:
-        batches = EvaluationBatches(one, saved.spec, batch_size=batch_size, device=on, channels_last=True)
+        batches = EvaluationBatches(one, saved.spec, batch_size=batch_size, device=on, channels_last=last)
         answers, classes, indices = logits_of(network, batches, precision=precision, progress=progress)
         if len(indices):
             logits.append(answers)
@@ -64,7 +73,7 @@ def evaluate(
             paths += [one.paths[index] for index in indices.tolist()]
     unreadable = [left_out for one in splits for left_out in one.unreadable]
     result = _evaluation(saved, torch.cat(logits), torch.cat(targets), paths, unreadable, on)
-    return replace(result, protocol=PROTOCOLS[views])
+    return replace(result, protocol=PROTOCOLS[views], engine=engine.to_dict() if engine is not None else None)
 
 
 def _evaluation(

@@ -35,6 +35,7 @@ class Evaluation:
     model: str = ""  # what was evaluated on what, where it is known
     data: str = ""
     split: str = ""
+    engine: dict[str, Any] | None = None  # what computed, why, and how it compares with torch in float32
 
     @property
     def unreadable(self) -> list[dict[str, str]]:
@@ -47,7 +48,8 @@ class Evaluation:
         scores = self.scores.to_dict()
         del scores["confusion"]
         what = {"model": self.model, "data": self.data, "split": self.split}
-        return {"protocol": self.protocol, **scores, **what, "unreadable_files": self.unreadable}
+        computed = {"engine": self.engine} if self.engine is not None else {}
+        return {"protocol": self.protocol, **scores, **what, **computed, "unreadable_files": self.unreadable}
 
     def write_predictions(self, path: Path) -> None:
         """The table as a Parquet file, whole or not at all.
