@@ -34,6 +34,7 @@ TUNING = (
     "GLIBC_TUNABLES",
     "MALLOC_ARENA_MAX",
     "TF_NUM_INTRAOP_THREADS",
+    "PYTHONDONTWRITEBYTECODE",  # with it every import compiles its source again
 )
 
 
