@@ -19,6 +19,7 @@ from PIL import Image
 
 from striate.data import PhotoImages, decode, load_data
 from striate.data.canvases import CanvasCache, canvas_folder, decoder_version, default_limit, open_canvases
+from striate.data.crops import crop
 from striate.data.decode import Decoded, decode_bytes, reduction
 from striate.data.scan import PhotoStore, canvas_side, content_digest, scan
 from striate.data.segments import ENTRY, PAGE, read_index
@@ -116,6 +117,23 @@ def test_whole_canvases_are_exactly_what_decode_gives(files, tmp_path):
     assert whole == [1]
     for index, file in enumerate(files):
         assert np.array_equal(images.raw(index), decode(file))
+
+
+def test_nothing_is_reduced_where_that_is_asked(tmp_path):
+    for split in ("train", "val"):
+        for label in "ab":
+            folder = tmp_path / "data" / split / label
+            folder.mkdir(parents=True)
+            for number in range(2):
+                pixels = smooth(50, 60, number + ord(label) + 9 * len(split))
+                Image.fromarray(pixels).save(folder / f"{number}.jpg", quality=95)
+    data = str(tmp_path / "data")
+    whole = load_data(DataOptions(data=data, input_size=16, reduced_decoding=False)).splits["train"].images
+    reduced = load_data(DataOptions(data=data, input_size=16)).splits["train"].images
+    taken = whole.take(np.arange(4), SPEC, BOXES)
+    for row, file in enumerate(whole.files):
+        assert np.array_equal(taken[row].numpy(), crop(decode(file), tuple(BOXES[row].tolist()), SPEC))
+    assert not torch.equal(taken, reduced.take(np.arange(4), SPEC, BOXES))
 
 
 def test_sixteen_bits_and_what_is_known_come_back(tmp_path):

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from striate.runfolder import RunFolder
@@ -51,6 +54,62 @@ def test_a_killed_run_ends_with_the_same_bits(tmp_path: Path):
         time.sleep(chance.uniform(0, 0.3))
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
+        process = start("train", "--resume", str(killed.path))
+    finish(process)
+    expected, got = load_file(whole.model), load_file(killed.model)
+    assert expected.keys() == got.keys()
+    assert all(torch.equal(expected[name], got[name]) for name in expected)
+    assert killed.read_evaluation()["splits"] == whole.read_evaluation()["splits"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX")
+def test_a_killed_run_on_photos_ends_with_the_same_bits_whatever_the_cache_holds(tmp_path: Path, monkeypatch):
+    """The cache is deleted after the first kill, damaged after the second, and has room for a part of the images."""
+    data = tmp_path / "data"
+    random_pixels = np.random.default_rng(0)
+    for label in ("left", "right"):
+        (data / label).mkdir(parents=True)
+        for number in range(40):
+            small = random_pixels.integers(0, 256, (8, 9, 3), np.uint8)
+            Image.fromarray(small).resize((200, 150)).save(data / label / f"{number}.jpg")
+    settings = [
+        "train",
+        str(data),
+        "--model",
+        "compact_s",
+        "--input-size",
+        "32",
+        "--epochs",
+        "12",
+        "--batch-size",
+        "16",
+    ]
+    settings += ["--threads", "1", "--save-minutes", "0.002", "--no-report", "--schedule", "cosine"]
+    whole, killed = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "killed")
+    monkeypatch.setenv("STRIATE_CACHE", str(tmp_path / "none"))
+    finish(start(*settings, "--run-dir", str(whole.path), "--cache-limit", "0", "--cache-memory", "0"))
+    assert not (tmp_path / "none").exists()
+    cache, chance = tmp_path / "cache", random.Random(0)
+    monkeypatch.setenv("STRIATE_CACHE", str(cache))
+    process = start(*settings, "--run-dir", str(killed.path), "--cache-limit", "1", "--cache-memory", "0")
+    for kill in range(2):
+        deadline, seen = time.monotonic() + 60, _newest(killed)
+        while _newest(killed) == seen and process.poll() is None:
+            assert time.monotonic() < deadline, "no state was written in a minute"
+            time.sleep(0.005)
+        time.sleep(chance.uniform(0, 0.2))
+        assert process.poll() is None, "it ended before it was killed"
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        kept = list(cache.rglob("*.pixels"))
+        assert kept
+        if kill == 0:
+            shutil.rmtree(cache)
+        else:
+            content = bytearray(kept[0].read_bytes())
+            content[: len(content) // 2] = bytes(len(content) // 2)
+            kept[0].write_bytes(content)
         process = start("train", "--resume", str(killed.path))
     finish(process)
     expected, got = load_file(whole.model), load_file(killed.model)

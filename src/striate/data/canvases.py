@@ -98,7 +98,7 @@ class CanvasCache:
         self._read_indices()
         weakref.finalize(self, _close, self._segments)
 
-    def facts(self, digest: bytes, least_side: int) -> dict[str, Any] | None:
+    def facts(self, digest: bytes, least_side: int | None) -> dict[str, Any] | None:
         """What is known of an image (size, channels, bits, mode, format, orientation) whose canvas is here.
 
         That canvas is the one that `decode_bytes` would make with `least_side`; None where it is not here.

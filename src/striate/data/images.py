@@ -127,11 +127,19 @@ class PhotoImages(Images):
     """
 
     def __init__(
-        self, files: Sequence[Path], infos: Sequence[FileInfo], store: PhotoStore, channels: int, bits: int
+        self,
+        files: Sequence[Path],
+        infos: Sequence[FileInfo],
+        store: PhotoStore,
+        channels: int,
+        bits: int,
+        *,
+        reduced: bool = True,
     ) -> None:
         self.files, self.infos, self.store = files, infos, store
         self.channels, self.bits = channels, bits
         self.canvas_side: int | None = None
+        self.reduced = reduced  # False: every canvas is the whole image
         self.sizes = np.array([info.size for info in infos], np.int32).reshape(-1, 2)
 
     def take(self, indices: np.ndarray, spec: InputSpec, boxes: np.ndarray | None = None) -> torch.Tensor:
@@ -187,7 +195,7 @@ class PhotoImages(Images):
             self.store.cache.put(digest, form, pixels)
         return pixels
 
-    def _cut(self, index: int, box: np.ndarray, side: int, spec: InputSpec, out: torch.Tensor) -> None:
+    def _cut(self, index: int, box: np.ndarray, side: int | None, spec: InputSpec, out: torch.Tensor) -> None:
         factor = reduction(self.infos[index].size, side)
         canvas = self._canvas(index, factor)
         height, width = self.infos[index].size
@@ -217,7 +225,9 @@ class PhotoImages(Images):
         for _ in self.store.map(function, parts):
             pass
 
-    def _canvas_side_for(self, input_side: int) -> int:
+    def _canvas_side_for(self, input_side: int) -> int | None:
+        if not self.reduced:
+            return None
         return self.canvas_side if self.canvas_side is not None else canvas_side(input_side)
 
     def _content(self, index: int) -> bytes:

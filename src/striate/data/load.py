@@ -179,7 +179,8 @@ class _Photos:
         limit = None if options.cache_limit is None else options.cache_limit * 2**20
         canvases, self.no_canvases = open_canvases(limit, str(Path(options.data).expanduser().absolute()))
         self.store = PhotoStore(options.cache_memory * 2**20, options.workers, canvases)
-        side = canvas_side(options.input_size or _USUAL_INPUT)
+        self.reduced = options.reduced_decoding
+        side = canvas_side(options.input_size or _USUAL_INPUT) if self.reduced else None
         self.infos = scan(found.files, found.paths, self.store, side, progress)
         self.errors = self._errors()
 
@@ -225,7 +226,7 @@ class _Photos:
     ) -> Split:
         found = self.found
         files, infos = picked(self.files, rows), picked(self.infos, rows)
-        images: Images = PhotoImages(files, infos, self.store, channels, bits)
+        images: Images = PhotoImages(files, infos, self.store, channels, bits, reduced=self.reduced)
         return Split(
             name=name,
             targets=found.targets[rows],

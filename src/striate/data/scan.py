@@ -110,9 +110,13 @@ def canvas_side(input_size: int) -> int:
 
 
 def scan(
-    files: Sequence[Path], names: Sequence[str], store: PhotoStore, least_side: int, progress: Progress | None = None
+    files: Sequence[Path],
+    names: Sequence[str],
+    store: PhotoStore,
+    least_side: int | None,
+    progress: Progress | None = None,
 ) -> list[FileInfo]:
-    """Look into every file; `names` are what errors call them. Canvases for `least_side` go to the cache."""
+    """Look into every file; `names` are what errors call them. Canvases for `least_side` (None: whole) go to the cache."""
 
     def look(position: int) -> FileInfo:
         return _look(files[position], names[position], store, least_side)
@@ -127,7 +131,7 @@ def scan(
     return infos
 
 
-def _look(file: Path, name: str, store: PhotoStore, least_side: int) -> FileInfo:
+def _look(file: Path, name: str, store: PhotoStore, least_side: int | None) -> FileInfo:
     try:
         data = read_bytes(file)
     except UnreadableImageError as error:

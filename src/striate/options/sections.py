@@ -63,6 +63,9 @@ class DataOptions:
         None, "order of the colours that the network is fed [RGB, or as the weights of --from]", choices=CHANNEL_ORDERS
     )
     workers: int | None = option(None, "threads that decode photos [one per core]", at_least=0)
+    reduced_decoding: bool = option(
+        True, "decode photos of twice the needed size or more at a reduced scale for training; evaluations never do"
+    )
     cache_limit: int | None = option(
         None,
         "MiB of decoded photos kept on disk for later epochs and runs, in ~/.cache/striate/photos or "

@@ -228,7 +228,7 @@ def waiting(evidence: Evidence) -> Iterator[Finding]:
             "attention",
             "The network waits for its images",
             f"{percent(share, 0)} of the training time went into waiting for data. More `--workers`, a larger "
-            "`--cache-memory` or images stored at a smaller size would help.",
+            "`--cache-limit` or images stored at a smaller size would help.",
             {"waiting": percent(share, 0), "seconds waited": seconds(share * total)},
         )
 
