@@ -116,7 +116,10 @@ def scan(
     least_side: int | None,
     progress: Progress | None = None,
 ) -> list[FileInfo]:
-    """Look into every file; `names` are what errors call them. Canvases for `least_side` (None: whole) go to the cache."""
+    """Look into every file, and leave its canvas for `least_side` (None: whole) in a cache.
+
+    `names` are what errors call the files.
+    """
 
     def look(position: int) -> FileInfo:
         return _look(files[position], names[position], store, least_side)

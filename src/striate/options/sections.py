@@ -69,7 +69,7 @@ class DataOptions:
     cache_limit: int | None = option(
         None,
         "MiB of decoded photos kept on disk for later epochs and runs, in ~/.cache/striate/photos or "
-        "$STRIATE_CACHE/photos, which may be deleted at any time; 0 for none [a quarter of the free space, up to 32768]",
+        "$STRIATE_CACHE/photos, which may be deleted at any time; 0 for none [a quarter of what is free, up to 32768]",
         at_least=0,
     )
     cache_memory: int = option(
