@@ -196,7 +196,7 @@ def test_predict_says_what_computed(run, tmp_path):
     engine = json.loads(given.stdout)["engine"]
     assert (engine["backend"], engine["precision"], engine["why"]) == ("torch", "fp32", "as asked")
     wrong = CliRunner().invoke(
-        main, ["predict", str(run), str(image), "--backend", "onnxruntime", "--precision", "bf16"]
+        striate, ["predict", str(run), str(image), "--backend", "onnxruntime", "--precision", "bf16"]
     )
     assert wrong.exit_code == 2
     assert "onnxruntime has no bf16: it has fp32, int8" in wrong.output
