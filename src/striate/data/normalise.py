@@ -33,9 +33,11 @@ def normalise(pixels: torch.Tensor, spec: InputSpec) -> torch.Tensor:
         scale, offset = scale.expand(channels).repeat(width), offset.expand(channels).repeat(width)
     else:
         scale, offset = scale[:, None, None], offset[:, None, None]
-    # On a processor, as many images at a time as its caches hold: they meet main memory once instead of three times.
+    # One thread takes as many images at a time as the processor's caches hold: they meet main memory once instead of
+    # three times. Several would have to wait for each other after each part, and longer still beside busy decoders.
     count = len(pixels)
-    step = count if pixels.device.type != "cpu" else _CACHED_BYTES * count // max(1, result.nbytes)
+    alone = pixels.device.type == "cpu" and torch.get_num_threads() == 1
+    step = _CACHED_BYTES * count // max(1, result.nbytes) if alone else count
     for start in range(0, count, max(1, step)):
         part = result[start : start + max(1, step)]
         part.copy_(pixels[start : start + max(1, step)])
