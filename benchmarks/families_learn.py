@@ -54,7 +54,7 @@ JOBS = (
     # Deep and without shortcuts, these two begin with gradients hundreds of times as large as later ones. A rate per
     # weight, as in the papers' RMSProp, copes; by SGD at 0.05, v3 came to 78 % in six epochs and v4 stayed at chance.
     Job("inception_v3", 80, 0.001, 6, settings=("--optimizer", "adamw")),
-    Job("inception_v4", 80, 0.001, 6, settings=("--optimizer", "adamw")),
+    Job("inception_v4", 80, 0.001, 10, settings=("--optimizer", "adamw")),
     Job("inception_resnet_v1", 80, 0.05, 6),
     Job("xception", 64, 0.05, 6),
     Job("resnet50", 64, 0.05, 6),
