@@ -1,8 +1,9 @@
 """A network made ready to run: by which back end, in which precision, built or from the cache, and why.
 
-`auto` takes what answers soonest: an engine that was built before; a new one where so many images come that building
-it pays; else torch, so that a single image never waits for an export. What was taken and why is said, and is in
-`Ready.to_dict`. Any engine but torch in float32 is compared with that on the first images it is given.
+`auto` takes what answers soonest: torch for a few images, since even reading an engine that was built before takes a
+second; such an engine for more; a new one where so many images come that building it pays; else torch. A single image
+never waits for an export. What was taken and why is said, and is in `Ready.to_dict`. Any engine but torch in float32 is
+compared with that on the first images it is given.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ BACKEND_CHOICES = ("auto", "torch", "onnxruntime", "openvino")
 _PREFERRED = ("openvino", "onnxruntime")  # the quicker one first: benchmarks/inference.py
 _BUILD_SECONDS = 30.0  # to export, read and compile, imports included; ResNet-50 takes 20 on two cores
 _SPARED = 0.4  # of torch's time, by an engine in the same precision; from 1.5 to 2.5 times as fast in the benchmark
+_OPENED_FROM = 32  # images: an engine that was built before takes 0.4 to 0.9 s to read, and spares 6 to 20 ms of each
 _PROBED_FROM = 256  # images: below, even timing one pass is not worth it
 _FOLDED_FROM = 64  # images: folding costs about one pass and saves a few per cent of each
 
@@ -199,10 +201,12 @@ def _chosen(
         return running[0], "int8 was asked for"
     if not running:
         return "torch", "openvino and onnxruntime are not installed"
+    few = "an unknown number of images" if images is None else f"{images} image{'s' * (images != 1)}"
+    if images is not None and images < _OPENED_FROM:
+        return "torch", f"for {few} it is ready soonest"
     if _kept(saved, precision, cache, None):
         return running[0], "its engine was built before"
     if images is None or images < _PROBED_FROM:
-        few = "an unknown number of images" if images is None else f"{images} image{'s' * (images != 1)}"
         return "torch", f"for {few} no engine is built"
     ready = next((name for name in running if installed(name, building=True)), None)
     if ready is None:
