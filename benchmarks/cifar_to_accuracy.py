@@ -145,7 +145,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-root", required=True, help="folder that holds cifar-10-batches-py")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=10, help="of the peers: those of the recipe")
+    parser.add_argument("--epochs", type=int, default=11, help="of the peers: those of the recipe")
     parser.add_argument("--peers", default="pytorch", help=f"comma-separated, or none: {', '.join(PEERS)}")
     parser.add_argument("--timeout", type=float, default=3 * 3600, help="seconds after which a run is ended")
     parser.add_argument("--limit", type=int, help="a few images only, to try the script; measures nothing")

@@ -33,7 +33,7 @@ from harness import (
 )
 
 # Ours: chosen on the validation split (see docs/results.md). The seed is added: the number of the repeat.
-OUR_SETTINGS = ["--model", "compact_s", "--epochs", "1", "--batch-size", "128", "--lr", "0.3", "--rise", "0.15"]
+OUR_SETTINGS = ["--model", "compact_xs", "--epochs", "1", "--batch-size", "128", "--lr", "0.45", "--rise", "0.15"]
 OUR_SETTINGS += ["--preset", "none", "--shift", "1", "--label-smoothing", "0.1"]
 
 TARGET = 0.99

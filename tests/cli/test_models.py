@@ -34,7 +34,7 @@ def test_json_lists_every_architecture_with_the_promised_fields():
         ("ResNet20", ["cifar_resnet20"]),  # and over a part of preact_resnet200
         ("resnet200", ["preact_resnet200"]),
         ("resnet18*", ["resnet18", "resnet18_a"]),
-        ("compact", ["compact_s", "compact_m", "compact_l"]),  # a family
+        ("compact", ["compact_xs", "compact_s", "compact_m", "compact_l"]),  # a family
     ],
 )
 def test_pattern(pattern, names):

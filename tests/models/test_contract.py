@@ -29,6 +29,7 @@ EVERYDAY = {
     "squeezenet_complex_bypass",
     "mobilenet_v1_0.25_128",
     "airbench94",
+    "compact_xs",
     "compact_s",
     "compact_m",
     "compact_l",

@@ -29,6 +29,7 @@ class CompactConfig:
 
     stem: int  # maps of the first convolution
     stem_pool: bool = False  # halve height and width in the stem too
+    stem_stride: int = 1  # of the first convolution: 2 halves without the large maps that pooling would read
     widths: tuple[int, ...]  # maps of each group; every group halves height and width
     grid: int = 1  # cells a side that the last maps are pooled to
     scale: float = 1.0  # of the logits
@@ -59,7 +60,9 @@ class Compact(ConvNet):
     ) -> None:
         super().__init__(name, config, in_channels, classes, input_size)
         channels = config.stem
-        self.stem = nn.Sequential(_unit(in_channels, channels, config, pool=config.stem_pool))
+        self.stem = nn.Sequential(
+            _unit(in_channels, channels, config, pool=config.stem_pool, stride=config.stem_stride)
+        )
         self.stages = nn.Sequential()
         for index, width in enumerate(config.widths):
             group = nn.Sequential(_unit(channels, width, config, pool=True), _unit(width, width, config))
@@ -78,6 +81,7 @@ class Compact(ConvNet):
     @classmethod
     def last_side(cls, config: CompactConfig, side: int) -> int:
         """Side of the last maps: 4 for 32 pixels and three groups."""
+        side = (side - 1) // config.stem_stride + 1
         for _ in range(len(config.widths) + config.stem_pool):
             side = pooled_size(config.pooling, side)
         return side
@@ -102,11 +106,13 @@ class Scale(nn.Module):
         return inputs * self.factor
 
 
-def _unit(in_channels: int, channels: int, config: CompactConfig, *, pool: bool = False) -> nn.Sequential:
+def _unit(
+    in_channels: int, channels: int, config: CompactConfig, *, pool: bool = False, stride: int = 1
+) -> nn.Sequential:
     """Convolution, pooling where asked for, normalisation, activation."""
     wide = channels * widening(config.activation)
     layers: dict[str, nn.Module] = {
-        "conv": nn.Conv2d(in_channels, wide, 3, padding=1, bias=needs_bias(config.normalization))
+        "conv": nn.Conv2d(in_channels, wide, 3, stride=stride, padding=1, bias=needs_bias(config.normalization))
     }
     if pool:
         layers["pool"] = make_pooling(config.pooling, wide)

@@ -10,6 +10,20 @@ COMPACT = "striate.models.compact:Compact"
 
 TABLE: tuple[ModelEntry, ...] = (
     ModelEntry(
+        name="compact_xs",
+        family="compact",
+        build=COMPACT,
+        config={"stem": 16, "stem_stride": 2, "widths": (32, 64)},
+        input=MNIST,
+        classes=10,
+        paper=OURS,
+        year=2026,
+        title="smallest, for grey images where seconds count",
+        params=70_330,
+        macs=2_618_560,
+        min_size=7,
+    ),
+    ModelEntry(
         name="compact_s",
         family="compact",
         build=COMPACT,
