@@ -21,6 +21,7 @@ RESIZE_RULES: dict[str, str] = {
 }
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
 CHANNEL_ORDERS = ("RGB", "BGR")
+DIGIT_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,6 +100,11 @@ class Labels:
     def index(self, name: str) -> int:
         """The output that stands for class `name`."""
         return self.names.index(name)
+
+
+def are_characters(labels: Labels) -> bool:
+    """Whether the classes are digits or letters, whose mirror images are not of their class."""
+    return all(len(name) == 1 or name.isdecimal() or name.lower() in DIGIT_WORDS for name in labels.names)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

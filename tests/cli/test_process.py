@@ -53,3 +53,17 @@ def test_a_reader_that_goes_away_is_no_error():
     result = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
     assert result.stdout.startswith("Usage: striate train")
     assert result.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "stderr"), [("--version >&-", 0, ""), ("models >&-", 0, ""), ("trian >&- 2>&-", 2, "")]
+)
+def test_closed_streams_are_no_error(words, code, stderr):
+    result = subprocess.run(["bash", "-c", f"{sys.executable} -m striate {words}"], capture_output=True, text=True)
+    assert (result.returncode, result.stderr) == (code, stderr)
+
+
+def test_a_command_with_torch_ends_with_its_code_where_streams_are_closed():
+    code = "import sys\nfrom striate.runtime import end_process\nsys.modules['torch'] = sys\nend_process(3)"
+    result = subprocess.run(["bash", "-c", f'{sys.executable} -c "$0" >&- 2>&-', code], capture_output=True)
+    assert result.returncode == 3

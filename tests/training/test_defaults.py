@@ -13,8 +13,8 @@ from striate.data import Dataset, Split, TensorImages, load_data
 from striate.errors import UsageError
 from striate.models import create_model
 from striate.options import DataOptions, TrainOptions, merged
-from striate.spec import Labels
-from striate.training.defaults import are_characters, check_feasible, kind_of, resolve, resolve_rate
+from striate.spec import Labels, are_characters
+from striate.training.defaults import check_feasible, kind_of, resolve, resolve_rate
 
 
 def arrays(side: int, channels: int, names: tuple[str, ...] = tuple("0123456789"), count: int = 400) -> Dataset:

@@ -38,7 +38,8 @@ def reported(main: Callable[..., Any], args: Sequence[str] | None, prog_name: st
     words = list(sys.argv[1:] if args is None else args)
     try:
         code = main(words, prog_name, standalone_mode=False, **extra)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # it was closed before the start
+            sys.stdout.flush()
     except Exception as error:
         if "--debug" in words and not isinstance(error, (click.ClickException, click.Abort)):
             import traceback

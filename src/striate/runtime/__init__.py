@@ -8,6 +8,7 @@ from striate.runtime.allocator import tune_allocator as tune_allocator
 from striate.runtime.compiler import compiled as compiled
 from striate.runtime.compiler import why_not_compiled as why_not_compiled
 from striate.runtime.facts import environment as environment
+from striate.runtime.facts import usable_memory as usable_memory
 from striate.runtime.hardware import autocast as autocast
 from striate.runtime.hardware import denormals_flushed as denormals_flushed
 from striate.runtime.hardware import pick_device as pick_device
@@ -21,7 +22,9 @@ from striate.runtime.randomness import kept_random_state as kept_random_state
 from striate.runtime.randomness import random_state as random_state
 from striate.runtime.randomness import restore_random_state as restore_random_state
 from striate.runtime.randomness import seed_everything as seed_everything
+from striate.runtime.threads import allowed_cores as allowed_cores
 from striate.runtime.threads import free_cores as free_cores
 from striate.runtime.threads import look_at_load as look_at_load
 from striate.runtime.threads import set_threads as set_threads
+from striate.runtime.threads import thread_limit as thread_limit
 from striate.runtime.threads import usable_cores as usable_cores

@@ -14,6 +14,9 @@ from striate.runtime.threads import usable_cores
 if TYPE_CHECKING:
     import torch
 
+_CONTROL = Path("/sys/fs/cgroup")
+_MEMORY_LIMITS = ("memory.max", "memory/memory.limit_in_bytes")  # of version 2 and version 1; without one: huge
+
 
 def environment(device: torch.device | None = None) -> dict[str, Any]:
     """What a run should be repeatable on: versions, processor, device, threads, source revision, command."""
@@ -54,11 +57,28 @@ def _processor_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def _memory_gib() -> float | None:
+def usable_memory() -> int | None:
+    """Bytes of memory that this process may use, which in a container is less than the machine has; None: not told."""
+    memory = _memory()
+    for name in _MEMORY_LIMITS:
+        try:
+            limit = int((_CONTROL / name).read_text(encoding="ascii"))
+        except (OSError, ValueError):  # no such file, or `max`
+            continue
+        memory = limit if memory is None else min(memory, limit)
+    return memory
+
+
+def _memory() -> int | None:
     try:
-        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError, AttributeError):
         return None
+
+
+def _memory_gib() -> float | None:
+    memory = _memory()
+    return None if memory is None else round(memory / 2**30, 1)
 
 
 def _revision() -> str | None:

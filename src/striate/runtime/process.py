@@ -11,6 +11,8 @@ from striate.runtime.allocator import tune_allocator
 from striate.runtime.threads import look_at_load
 
 _is_command = False  # see `mark_command`
+_STAT, _UPTIME = Path("/proc/self/stat"), Path("/proc/uptime")
+_LONGEST_START = 3600.0  # seconds; more is a clock that tells something else, as in some containers
 
 
 def mark_command() -> None:
@@ -26,11 +28,12 @@ def seconds_of_start() -> float | None:
         return None
     _is_command = False
     try:
-        stat = Path("/proc/self/stat").read_text(encoding="ascii")
+        stat = _STAT.read_text(encoding="ascii")
         started = float(stat.rsplit(")", 1)[1].split()[19]) / os.sysconf("SC_CLK_TCK")
-        return float(Path("/proc/uptime").read_text(encoding="ascii").split()[0]) - started
+        seconds = float(_UPTIME.read_text(encoding="ascii").split()[0]) - started
     except (OSError, ValueError, IndexError, AttributeError):
         return None
+    return seconds if 0 <= seconds < _LONGEST_START else None
 
 
 def prepare_torch() -> None:
@@ -71,8 +74,9 @@ def end_process(code: int) -> None:
                 return
     atexit._run_exitfuncs()
     try:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:  # it was closed before the start
+                stream.flush()
     except (OSError, ValueError):  # closed, or nobody reads on: Python knows what to say
         return
     os._exit(code)

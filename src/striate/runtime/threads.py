@@ -10,26 +10,46 @@ from pathlib import Path
 
 WINDOW = 0.2  # seconds over which the second look is taken
 _PROCESSOR = Path("/proc/stat")
-_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+_CONTROL = Path("/sys/fs/cgroup")
+_QUOTAS = (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"))  # of version 2 and version 1
 
 
 def set_threads(count: int | None) -> int:
-    """Use `count` processor threads (None: all cores this process may use); returns the count."""
+    """Use `count` processor threads (None: as many as `thread_limit`); returns the count."""
     import torch
 
-    count = count or usable_cores()
+    count = count or thread_limit()
     torch.set_num_threads(count)
     return count
 
 
+def thread_limit() -> int:
+    """The most threads that compute where nothing is said: one per usable core, or fewer by OMP_NUM_THREADS."""
+    cores = usable_cores()
+    asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()  # of a list, what holds for the outer loop
+    return min(cores, int(asked)) if asked.isdecimal() and int(asked) else cores
+
+
 def usable_cores() -> int:
-    """The cores that this process may run on, which in a container are fewer than the machine has."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = _QUOTA.read_text(encoding="ascii").split()
-        return max(1, min(cores, math.ceil(int(quota) / int(period))))
-    except (OSError, ValueError, ZeroDivisionError):  # no such file, or `max`
-        return cores
+    """The cores' worth of time that this process may use, which in a container is less than the machine has."""
+    return min(allowed_cores(), _quota() or allowed_cores())
+
+
+def allowed_cores() -> int:
+    """The cores that this process may run on; with a quota it may have less time than they give."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _quota() -> int | None:
+    """The processor time of this control group in cores, rounded up; None where there is no limit."""
+    for names in _QUOTAS:
+        try:
+            quota, period = " ".join((_CONTROL / name).read_text(encoding="ascii") for name in names).split()
+            if int(quota) > 0:
+                return max(1, math.ceil(int(quota) / int(period)))
+        except (OSError, ValueError, ZeroDivisionError):  # no such file, or `max`
+            continue
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,20 +71,20 @@ def look_at_load() -> None:
 
 
 def free_cores() -> tuple[int, float]:
-    """The usable cores that others leave free (at least one), and how many others keep busy.
+    """The threads that find a free core (at least one, at most `thread_limit`), and how many cores others keep busy.
 
     OpenMP gives every thread the same share of the work and waits for the slowest: with another process on one of two
     cores, two threads are slower than one by a factor of three and more. Others count as busy only if they are now
     as well as since `look_at_load`; those that run at lower priority make way and do not count. Linux only; elsewhere
-    nobody else counts.
+    nobody else counts. What others use comes off all the cores of the machine that this process may run on: a quota
+    says how much time it has, not where.
     """
-    cores = usable_cores()
     busy = _busy_since(_first) if _first is not None else math.inf
     if busy >= 0.5:
         before = _look()
         time.sleep(WINDOW)
         busy = min(busy, _busy_since(before))
-    return max(1, cores - round(busy)), busy
+    return max(1, min(thread_limit(), allowed_cores() - round(busy))), busy
 
 
 def _busy_since(before: Look | None) -> float:

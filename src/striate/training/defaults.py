@@ -19,8 +19,8 @@ from striate.errors import ModelError, UsageError
 from striate.models import ConvNet, find_entry
 from striate.options import DataOptions, TrainOptions
 from striate.progress import Progress
-from striate.runtime import free_cores, pick_device, resolve_precision, usable_cores
-from striate.spec import InputSpec, Labels, ModelEntry
+from striate.runtime import allowed_cores, free_cores, pick_device, resolve_precision, thread_limit
+from striate.spec import InputSpec, ModelEntry, are_characters
 
 # kind of images -> network, then (section, option) -> value. "seen" is the number of training images shown in all,
 # from which the epochs follow.
@@ -38,7 +38,6 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "weight_decay": 5e-4, "label_smoothing": 0.1, "schedule": "onecycle", "ema": 0.0,
     },
 }  # fmt: skip
-DIGIT_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 FEEDING = ("input_size", "channels", "resize", "crop_fraction", "interpolation", "mean", "std", "channel_order")
 # peak rates where the optimiser scales its steps by itself
 ADAPTIVE_RATES = {"adamw": 2e-3, "rmsprop": 1e-3, "muon": 0.02}
@@ -51,11 +50,6 @@ def kind_of(dataset: Dataset) -> str:
     if side <= 40 and dataset.channels == 1:
         return "digits"
     return "small" if side <= 96 else "photos"
-
-
-def are_characters(labels: Labels) -> bool:
-    """Whether the classes are digits or letters, whose mirror images are not of their class."""
-    return all(len(name) == 1 or name.isdecimal() or name.lower() in DIGIT_WORDS for name in labels.names)
 
 
 def data_options(dataset: Dataset, asked: DataOptions) -> DataOptions:
@@ -236,11 +230,11 @@ def resolve_runtime(options: TrainOptions, progress: Progress | None = None) -> 
 
 def _free_cores(progress: Progress) -> int:
     """The cores that other processes leave free, with a note where that is not all."""
-    cores = usable_cores()
+    most = thread_limit()
     free, busy = free_cores()
-    if free < cores:
-        threads = f"{free} thread{'s' if free > 1 else ''}"
-        progress.say(f"other processes keep {busy:.1f} of {cores} cores busy: {threads}; --threads {cores} takes all")
+    if free < most:
+        threads, cores = f"{free} thread{'s' if free > 1 else ''}", allowed_cores()
+        progress.say(f"other processes keep {busy:.1f} of {cores} cores busy: {threads}; --threads {most} takes all")
     return free
 
 
