@@ -7,16 +7,20 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from striate.data.augment import training_boxes
 from striate.data.batches import Batch, EvaluationBatches, TrainingBatches
 from striate.data.draws import Draws
-from striate.data.images import TensorImages
+from striate.data.images import PhotoImages, TensorImages
 from striate.data.normalise import normalise
 from striate.data.sampling import balanced_order
+from striate.data.scan import PhotoStore, scan
 from striate.errors import DataError, UnreadableImageError, UsageError
 from striate.options import AugmentOptions
 from striate.spec import InputSpec
+
+from .image_files import noise
 
 SPEC = InputSpec(size=(12, 12), channels=3, mean=(0.4, 0.5, 0.6), std=(0.2, 0.2, 0.3))
 CPU = torch.device("cpu")
@@ -266,3 +270,16 @@ def test_layout_and_waiting_time():
 def test_unknown_sampling_is_refused():
     with pytest.raises(UsageError, match="unknown sampling 'often'"):
         training(sampling="often")
+
+
+def test_the_next_run_on_the_same_photos_decodes_them_as_it_needs_them(tmp_path):
+    files = [tmp_path / f"{number}.png" for number in range(2)]
+    for number, file in enumerate(files):
+        Image.fromarray(noise(60, 80, 3, number)).save(file)
+    store = PhotoStore(2**20, 0)
+    images = PhotoImages(files, scan(files, [str(file) for file in files], store, 14), store, channels=3, bits=8)
+    split = FakeSplit(images, np.arange(2))
+    plain, jittered = training(split, batch_size=2), training(split, batch_size=2, scale_jitter=(30, 40))
+    for batches, side in ((jittered, 40), (plain, None), (jittered, 40)):
+        next(batches.epoch(0))
+        assert images.canvas_side == side

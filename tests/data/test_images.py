@@ -156,6 +156,8 @@ def test_the_cache_never_exceeds_its_limit_and_prefers_what_is_in():
     assert cache.bytes == 70
     cache.put(b"c", "fit", np.zeros(30, np.uint8))
     assert cache.bytes == 100
+    cache.drop(b"a")
+    assert (cache.get(b"a", "fit"), cache.bytes) == (None, 30)
 
 
 def test_the_cache_keeps_its_books_under_many_threads():

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from striate.data import Dataset, load_data
+from striate.data import Dataset, decode, fit, load_data
+from striate.data.decode import decode_bytes
 from striate.errors import DataError
 from striate.options import DataOptions
+from striate.spec import InputSpec
 
 from .image_files import as_bytes, noise
 
@@ -117,3 +119,38 @@ def test_labels_from_the_names_of_files(tmp_path):
     put(tmp_path, "other.png")
     with pytest.raises(DataError, match="4 images but no class folders"):
         scored(tmp_path)
+
+
+def test_photos_are_decoded_once_and_none_is_kept(tmp_path, monkeypatch):
+    for number, label in enumerate("ab"):
+        file = tmp_path / "data" / label / "1.png"
+        file.parent.mkdir(parents=True)
+        file.write_bytes(as_bytes(Image.fromarray(noise(90, 120, 3, number)), "PNG"))
+    monkeypatch.setenv("STRIATE_CACHE", str(tmp_path / "cache"))
+    decoded = []
+
+    def watched(data, name, side=None):
+        decoded.append(name)
+        return decode_bytes(data, name, side)
+
+    monkeypatch.setattr("striate.data.scan.decode_bytes", watched)
+    monkeypatch.setattr("striate.data.images.decode_bytes", watched)
+    for memory, times in ((None, 1), (0, 2)):
+        decoded.clear()
+        images = scored(tmp_path / "data", input_size=16, cache_memory=memory).splits["all"].images
+        batch = images.take(np.arange(2), InputSpec(size=(16, 16), channels=3))
+        for row, file in enumerate(images.files):
+            assert np.array_equal(batch[row].numpy(), fit(decode(file), InputSpec(size=(16, 16), channels=3)))
+        assert len(decoded) == 2 * times
+        assert images.store.cache.bytes == 0
+        assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize(
+    ("asked", "memory", "expected"),
+    [(None, 2**40, 2**32), (None, 2**30, 2**28), (None, None, 2**32), (8, 2**20, 2**23)],
+)
+def test_photos_in_memory_take_a_quarter_of_it_at_most(tmp_path, monkeypatch, asked, memory, expected):
+    put(tmp_path, "ant/1.png")
+    monkeypatch.setattr("striate.data.load.usable_memory", lambda: memory)
+    assert scored(tmp_path, cache_memory=asked).splits["all"].images.store.cache.limit == expected

@@ -84,8 +84,6 @@ class TrainingBatches:
         self.steps_per_epoch = length // self.batch_size
         self.wait_seconds = 0.0
         self._boxed = bool(augment.crop_scale or augment.scale_jitter)
-        if augment.scale_jitter and isinstance(split.images, PhotoImages):
-            split.images.canvas_side = augment.scale_jitter[1]  # decode photos as large as they will be needed
         self._fetcher = make_fetcher(split.images, spec, device, boxed=self._boxed)
         self._boxed_later = self._boxed and isinstance(self._fetcher, Resident)  # on the device, with the rest
         self._targets = torch.from_numpy(np.asarray(split.targets, dtype=np.int64)).to(device)
@@ -93,6 +91,9 @@ class TrainingBatches:
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         """The batches of one epoch (counted from 0), from `first_step` on."""
         start = time.perf_counter()
+        if isinstance(self.split.images, PhotoImages):  # decoded as large as they will be needed; others share them
+            jitter = self.options.scale_jitter
+            self.split.images.canvas_side = jitter[1] if jitter else None
         keys = self._order(epoch)[: self.steps_per_epoch * self.batch_size].reshape(-1, self.batch_size)
         steps = [Draws(self.seed, epoch, step) for step in keys[first_step:]]
         pixels = self._fetcher.fetch(self._request(draws) for draws in steps)

@@ -20,6 +20,7 @@ class PixelCache:
         self.limit = limit
         self.bytes = 0
         self.hits = self.misses = 0
+        self.full = limit <= 0  # whether any array found no room
         self._held: dict[bytes, dict[Hashable, np.ndarray]] = {}
         self._lock = threading.Lock()
 
@@ -42,6 +43,7 @@ class PixelCache:
             others = sum(array.nbytes for array in forms.values())
             if self.bytes + pixels.nbytes > self.limit:
                 if self.bytes - others + pixels.nbytes > self.limit:
+                    self.full = True
                     return
                 forms.clear()
                 self.bytes -= others
@@ -49,8 +51,14 @@ class PixelCache:
             self._held.setdefault(content, forms)[recipe] = pixels
             self.bytes += pixels.nbytes
 
+    def drop(self, content: bytes) -> None:
+        """Keep no form of this image any longer."""
+        with self._lock:
+            self.bytes -= sum(array.nbytes for array in self._held.pop(content, {}).values())
+
     def clear(self) -> None:
         """Drop everything."""
         with self._lock:
             self._held.clear()
             self.bytes = 0
+            self.full = self.limit <= 0

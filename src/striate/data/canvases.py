@@ -39,7 +39,11 @@ _FACTORS = tuple(2**power for power in range(12))
 
 
 def canvas_folder() -> Path:
-    """Where canvases are kept."""
+    """Where canvases are kept.
+
+    Raises:
+        RuntimeError: nobody says where, and the user has no home.
+    """
     root = os.environ.get(CACHE_VARIABLE)
     return (Path(root).expanduser() if root else Path("~/.cache/striate").expanduser()) / "photos"
 
@@ -51,14 +55,16 @@ def open_canvases(limit: int | None, owner: str) -> tuple[CanvasCache | None, st
         limit: bytes; None for `default_limit`.
         owner: as for `CanvasCache`.
     """
-    folder = canvas_folder()
     if limit == 0 or not hasattr(os, "pwrite"):
         return None, None
+    place = ""
     try:
+        folder = canvas_folder()
+        place = f"{folder}: "
         return CanvasCache(folder, default_limit(folder) if limit is None else limit, owner), None
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        return None, f"decoded photos are not kept on disk: {folder}: {reason} (another place: {CACHE_VARIABLE})"
+    except (OSError, RuntimeError) as error:  # the second: a user without a home
+        reason = (getattr(error, "strerror", None) or str(error)).lower().rstrip(".")
+        return None, f"decoded photos are not kept on disk: {place}{reason} (another place: {CACHE_VARIABLE})"
 
 
 def default_limit(folder: Path) -> int:
@@ -95,6 +101,7 @@ class CanvasCache:
         with Exclusive(self.root / ".lock"):
             for path, _, _ in list(_all_segments(self.root)):
                 trim(path)
+            self._make_room(0)  # the limit may be lower than it was
         self._read_indices()
         weakref.finalize(self, _close, self._segments)
 
@@ -152,6 +159,8 @@ class CanvasCache:
         """All images of the data set have been looked for: segments that hold none of them may go, too."""
         with self._lock:
             self._settled, self._full = True, False
+            with suppress(OSError), Exclusive(self.root / ".lock"):
+                self._make_room(0)
 
     def close(self) -> None:
         """Let others delete what was used here; nothing is found or kept any more."""
@@ -196,19 +205,25 @@ class CanvasCache:
         return segment
 
     def _make_room(self, wanted: int) -> int:
-        """Delete what was not used for longest until `wanted` bytes are free, if that can be; the bytes that are."""
-        found = sorted(_all_segments(self.root), key=lambda one: one[2])
+        """Delete what was not used for longest until `wanted` bytes are free, if that can be; the bytes that are.
+
+        What is spared for now goes only where even without new bytes there is too much.
+        """
+        found = sorted(_all_segments(self.root), key=lambda one: (self._spared(one[0]), one[2]))
         used = sum(size for _, size, _ in found)
         for path, size, _ in found:
             if used + wanted <= self.limit:
                 break
-            if path.name.startswith(self._tag) and path.parent == self.folder and not self._settled:
-                continue
+            if self._spared(path) and used <= self.limit:
+                break
             if remove(path):
                 used -= size
                 self._segments.pop(path.name, None)
         on_disk = shutil.disk_usage(self.root).free - SPARE_BYTES
         return min(self.limit - used, on_disk)
+
+    def _spared(self, path: Path) -> bool:
+        return path.name.startswith(self._tag) and path.parent == self.folder and not self._settled
 
     def _read_indices(self) -> None:
         for index in sorted(self.folder.glob(f"*{INDEX}")):

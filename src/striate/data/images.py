@@ -192,7 +192,10 @@ class PhotoImages(Images):
         if pixels is None:
             pixels = fit(self._whole(index), spec)
             self.store.let_go(digest, 1)
-            self.store.cache.put(digest, form, pixels)
+            if self.store.once:
+                self.store.cache.drop(digest)
+            else:
+                self.store.cache.put(digest, form, pixels)
         return pixels
 
     def _cut(self, index: int, box: np.ndarray, side: int | None, spec: InputSpec, out: torch.Tensor) -> None:

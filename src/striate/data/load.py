@@ -23,9 +23,11 @@ from striate.data.wording import counted
 from striate.errors import DataError, UnknownNameError, UsageError
 from striate.options.sections import DataOptions
 from striate.progress import Progress, Silent
+from striate.runtime import usable_memory
 from striate.spec import Labels
 
 _USUAL_INPUT = 224  # side for which photos are prepared while they are first read, where none is asked for
+_USUAL_MEMORY = 4 * 2**30  # bytes of photos kept there
 
 
 def load_data(options: DataOptions | str, *, scoring: bool = False, progress: Progress | None = None) -> Dataset:
@@ -37,7 +39,7 @@ def load_data(options: DataOptions | str, *, scoring: bool = False, progress: Pr
         scoring: the images are only scored, not trained on. They stay in the splits that the data give, of which any
             may be missing, or together in one, `all`, where they give none; whatever is said about splitting them and
             limiting them is left aside, and so are the demands of training: two classes, each with an image to train
-            on, and one to validate on.
+            on, and one to validate on. Photos are expected to be looked at once: none is kept for later.
         progress: where it is said how far the reading is.
 
     Raises:
@@ -54,7 +56,7 @@ def load_data(options: DataOptions | str, *, scoring: bool = False, progress: Pr
         raise DataError(f"{options.data} holds no images")
     photos = found.files is not None
     rule = AsGiven(found) if scoring else Sides(found, options)
-    dataset = _Photos(found, rule, options, progress).dataset() if photos else _array_dataset(found, rule)
+    dataset = _Photos(found, rule, options, progress, scoring).dataset() if photos else _array_dataset(found, rule)
     return replace(dataset, options=options)
 
 
@@ -170,15 +172,27 @@ def _rows(pixels: np.ndarray, rows: np.ndarray) -> np.ndarray:
 # data sets in files ---------------------------------------------------------------------------------------------------
 
 
+def _cache_memory(options: DataOptions) -> int:
+    """Bytes of photos that are kept in memory; where nothing is said, no more than a quarter of all there is."""
+    if options.cache_memory is not None:
+        return options.cache_memory * 2**20
+    memory = usable_memory()
+    return _USUAL_MEMORY if memory is None else min(_USUAL_MEMORY, memory // 4)
+
+
 class _Photos:
     """A data set of image files: one pass over all of them, then the splits."""
 
-    def __init__(self, found: Found, rule: Sides | AsGiven, options: DataOptions, progress: Progress) -> None:
+    def __init__(
+        self, found: Found, rule: Sides | AsGiven, options: DataOptions, progress: Progress, scoring: bool
+    ) -> None:
         assert found.files is not None
         self.found, self.rule, self.files = found, rule, found.files
         limit = None if options.cache_limit is None else options.cache_limit * 2**20
+        if scoring:
+            limit = 0  # what is looked at once would only push out what epochs come back to
         canvases, self.no_canvases = open_canvases(limit, str(Path(options.data).expanduser().absolute()))
-        self.store = PhotoStore(options.cache_memory * 2**20, options.workers, canvases)
+        self.store = PhotoStore(_cache_memory(options), options.workers, canvases, once=scoring)
         self.reduced = options.reduced_decoding
         side = canvas_side(options.input_size or _USUAL_INPUT) if self.reduced else None
         self.infos = scan(found.files, found.paths, self.store, side, progress)

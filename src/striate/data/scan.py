@@ -22,6 +22,7 @@ from striate.data.canvases import CanvasCache
 from striate.data.decode import Decoded, decode_bytes, read_bytes, reduction
 from striate.errors import UnreadableImageError
 from striate.progress import Progress, Silent
+from striate.runtime import usable_cores
 
 DIGEST_BYTES = 16
 _AHEAD = 8  # images per thread that may wait to be collected
@@ -52,11 +53,16 @@ class PhotoStore:
             on disk.
         workers: threads; None for one per core, 0 for none beside the caller.
         canvases: the cache on disk.
+        once: every image is looked at once, as the network of an evaluation sees it: images found while the files are
+            read wait for that whole, as far as the memory goes, and nothing is kept for later.
     """
 
-    def __init__(self, cache_bytes: int, workers: int | None = None, canvases: CanvasCache | None = None) -> None:
+    def __init__(
+        self, cache_bytes: int, workers: int | None = None, canvases: CanvasCache | None = None, *, once: bool = False
+    ) -> None:
         self.cache, self.canvases = PixelCache(cache_bytes), canvases
-        self.workers = (os.cpu_count() or 1) if workers is None else workers
+        self.once = once
+        self.workers = usable_cores() if workers is None else workers
         self._pool = ThreadPoolExecutor(self.workers, thread_name_prefix="striate-decode") if self.workers else None
 
     def canvas(self, digest: bytes, factor: int) -> np.ndarray | None:
@@ -143,10 +149,14 @@ def _look(file: Path, name: str, store: PhotoStore, least_side: int | None) -> F
     known = store.canvases.facts(digest, least_side) if store.canvases is not None else None
     if known is not None:
         return FileInfo(digest, **known)
+    if store.once and not store.cache.full:
+        least_side = None
     try:
         found = decode_bytes(data, name, least_side)
     except UnreadableImageError as error:
         return FileInfo(digest, error=error.reason)
-    store.keep(digest, reduction(found.size, least_side), found)
+    factor = reduction(found.size, least_side)
+    if factor == 1 or not store.once:
+        store.keep(digest, factor, found)
     bits = 8 * found.pixels.dtype.itemsize
     return FileInfo(digest, found.size, found.pixels.shape[2], bits, found.mode, found.format, found.orientation)

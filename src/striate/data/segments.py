@@ -8,14 +8,20 @@ the CRC-32 of pixels is compared before a process that did not write them uses t
 Whoever writes or maps a segment holds a shared lock on its pixels, which ends with the process. Whoever gets the lock
 alone may delete the segment, or cut off what a killed writer left behind its last entry. Where there are no such locks
 (Windows) nothing is deleted or cut but by hand.
+
+A lock may hold on one computer only, where the folder is a share that several use. The name of a segment therefore says
+which one wrote it, and the others leave it alone until nothing has happened to it for a week.
 """
 
 from __future__ import annotations
 
 import mmap
 import os
+import platform
+import re
 import secrets
 import threading
+import time
 import zlib
 from contextlib import suppress
 from pathlib import Path
@@ -24,7 +30,10 @@ import numpy as np
 
 PIXELS, INDEX = ".pixels", ".index"
 PAGE = max(4096, mmap.PAGESIZE)
+HOST = re.sub(r"\W", "_", platform.node(), flags=re.ASCII)[:32] or "host"
+FOREIGN_SECONDS = 7 * 24 * 3600.0  # for which another computer's segment must have been left as it is
 _LARGE, _ALIGNED = 16 * PAGE, 64  # bytes from which an image starts at a page, and at what others start
+_FIRST_ROWS = 64
 
 # One decoded image. `sum` makes the 32-bit words of the entry add up to _SUM.
 ENTRY = np.dtype(
@@ -121,23 +130,38 @@ class Segment:
                 if os.fstat(self._descriptor).st_size < end:
                     return False
                 self._map = mmap.mmap(self._descriptor, 0, access=mmap.ACCESS_READ)
-                os.utime(self.index)  # last used now
             except (OSError, ValueError):
                 return False
+            with suppress(OSError):  # another user's, which is only read
+                os.utime(self.index)  # last used now
         return len(self._map) >= end
 
 
 class GrowingSegment(Segment):
-    """A segment that this process appends to, with room for `capacity` bytes."""
+    """A segment that this process appends to, with room for `capacity` bytes.
+
+    Raises:
+        OSError: it cannot be created, or what is written to it cannot be mapped.
+    """
 
     def __init__(self, folder: Path, tag: str, capacity: int) -> None:
-        super().__init__(folder / f"{tag}-{os.getpid()}-{secrets.token_hex(4)}{PIXELS}")
-        self.capacity, self._end = capacity, 0
+        super().__init__(folder / f"{tag}-{HOST}-{os.getpid()}-{secrets.token_hex(4)}{PIXELS}")
+        self.capacity, self._end, self._written = capacity, 0, 0
         self._pending, self._finished = 0, False
+        self._rows = np.empty(_FIRST_ROWS, ENTRY)  # of which `entries` are the first
+        self._sound = np.empty(_FIRST_ROWS, bool)
+        self._index = -1
         self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
-        _lock(self._descriptor, alone=False)
-        os.truncate(self._descriptor, capacity)  # takes no space yet, and can be mapped once for all
-        self._index = os.open(self.index, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o666)
+        try:
+            _lock(self._descriptor, alone=False)
+            os.truncate(self._descriptor, capacity)  # takes no space yet, and can be mapped once for all
+            self._map = mmap.mmap(self._descriptor, 0, access=mmap.ACCESS_READ)
+            self._index = os.open(self.index, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o666)
+        except OSError:
+            self.close()
+            with suppress(OSError):
+                _unlink(self.path)
+            raise
 
     def reserve(self, length: int) -> int | None:
         """Where `length` bytes will go, to be followed by `write`; None where they do not fit."""
@@ -154,36 +178,54 @@ class GrowingSegment(Segment):
         """Pixels to where `entry["offset"]` says, then the entry ([1] of `ENTRY`), completed; its number.
 
         Raises:
-            OSError: the disk is full, or another of its failures.
+            OSError: the disk is full, or another of its failures. The segment is finished then, and what was written
+                before is compared with its sum again: some file systems find out late that there is no room.
         """
         data = np.ascontiguousarray(pixels).data.cast("B")
         entry["crc"], entry["sum"] = zlib.crc32(data), 0
         entry["sum"] = (_SUM - int(entry.view("<u4").sum(dtype=np.uint64))) % 2**32
+        start = int(entry["offset"][0])
         try:
             written = 0
             while written < len(data):
-                written += os.pwrite(self._descriptor, data[written:], int(entry["offset"][0]) + written)
+                written += os.pwrite(self._descriptor, data[written:], start + written)
             with self._lock:
                 os.write(self._index, entry.tobytes())
-                self.entries = np.append(self.entries, entry)
-                self._sound = np.append(self._sound, True)
-                return len(self.entries) - 1
+                self._written = max(self._written, start + written)
+                return self._append(entry)
+        except OSError:
+            with self._lock:
+                self._sound[:] = False
+                self._finished = True
+            raise
         finally:
             with self._lock:
                 self._pending -= 1
                 self._close()
 
+    def _append(self, entry: np.ndarray) -> int:
+        number = len(self.entries)
+        if number == len(self._rows):  # twice as many, so that a long segment is not copied with each image
+            self._rows = np.concatenate([self._rows, np.empty(number, ENTRY)])
+            self._sound = np.concatenate([self._sound, np.empty(number, bool)])
+        self._rows[number], self._sound[number] = entry[0], True
+        self.entries = self._rows[: number + 1]
+        return number
+
     def finish(self) -> None:
         """Give back the room that was not used; only what is being written now is still appended."""
         with self._lock:
-            if not self._finished:
-                self._finished = True
-                with suppress(OSError):
-                    os.truncate(self._descriptor, self._end)
-                self._close()
+            self._finished = True
+            self._close()
 
     def _close(self) -> None:
-        if self._finished and not self._pending and self._index >= 0:
+        """Where nothing will be written any more: cut off the room behind the last image."""
+        if not self._finished or self._index < 0:
+            return
+        if self._descriptor >= 0:
+            with suppress(OSError):
+                os.truncate(self._descriptor, self._end if self._pending else self._written)
+        if not self._pending:
             os.close(self._index)
             self._index = -1
 
@@ -208,6 +250,8 @@ def read_index(path: Path) -> np.ndarray:
 
 def trim(pixels: Path) -> None:
     """Cut off what a writer that is gone left behind its last entry; without any entry, delete the segment."""
+    if _in_use_elsewhere(pixels):
+        return
     with suppress(OSError), _alone(pixels) as held:
         if held is None:
             return
@@ -218,17 +262,33 @@ def trim(pixels: Path) -> None:
             return
         sizes = entries["shape"].astype(np.uint64).prod(axis=1) * (entries["bits"] // 8)
         end = int((entries["offset"] + sizes).max())
-        if os.fstat(held).st_size > -(-end // PAGE) * PAGE:
+        found = os.fstat(held)
+        if found.st_size > -(-end // PAGE) * PAGE:
             os.truncate(held, end)
+            os.utime(pixels, ns=(found.st_atime_ns, found.st_mtime_ns))  # of the last image, as before
 
 
 def remove(pixels: Path) -> bool:
     """Delete a segment that nobody uses; whether it is gone."""
+    if _in_use_elsewhere(pixels):
+        return False
     with suppress(OSError), _alone(pixels) as held:
         if held is not None:
             _unlink(pixels)
             return True
     return not pixels.exists()
+
+
+def _in_use_elsewhere(pixels: Path) -> bool:
+    """Whether another computer wrote the segment and anybody wrote to it or used it lately."""
+    _tag, _, rest = pixels.stem.partition("-")
+    if rest.rsplit("-", 2)[0] == HOST:
+        return False
+    last = 0.0
+    for path in (pixels, pixels.with_suffix(INDEX)):
+        with suppress(OSError):
+            last = max(last, path.stat().st_mtime)
+    return time.time() - last < FOREIGN_SECONDS
 
 
 def _unlink(pixels: Path) -> None:

@@ -72,9 +72,10 @@ class DataOptions:
         "$STRIATE_CACHE/photos, which may be deleted at any time; 0 for none [a quarter of what is free, up to 32768]",
         at_least=0,
     )
-    cache_memory: int = option(
-        4096,
-        "MiB of photos kept in memory: those prepared for evaluations, and decoded ones that are not on disk",
+    cache_memory: int | None = option(
+        None,
+        "MiB of photos kept in memory: those prepared for evaluations, and decoded ones that are not on disk "
+        "[4096, or a quarter of the memory where that is less]",
         at_least=0,
     )
 
