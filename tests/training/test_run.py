@@ -191,10 +191,22 @@ def test_muon_with_rates_of_its_own_resumes_without_changing_a_bit(quick):
 
 def test_a_network_made_elsewhere_keeps_its_fitted_layer(quick):
     mine = create_model("airbench94", in_channels=1, input_size=9)
+    mine.fit_start(torch.rand(64, 1, 9, 9))
     before = mine.stem.whiten.weight.clone()
     changes = {"data": {"limit": 128, "input_size": 9}, "schedule": {"epochs": 1}}
     result = train(quick(**changes, model={"model": "airbench94"}), model=mine)
     assert torch.equal(weights(result.run)["stem.whiten.weight"], before)
+
+
+@pytest.mark.parametrize(("init", "given"), [("paper", True), ("he", False), ("lsuv", False)])
+def test_a_first_layer_that_is_not_trained_is_always_fitted(quick, init, given):
+    mine = create_model("airbench94", in_channels=1, input_size=9) if given else None
+    changes = {"data": {"limit": 128, "input_size": 9}, "schedule": {"epochs": 1, "steps_per_epoch": 1}}
+    result = train(quick(**changes, model={"model": "airbench94", "init": init}), model=mine)
+    filters = weights(result.run)["stem.whiten.weight"]
+    assert torch.equal(filters[:12], -filters[12:])
+    fitted = train(quick("other", **changes, model={"model": "airbench94"})).run
+    assert torch.allclose(filters, weights(fitted)["stem.whiten.weight"])  # from the same images
 
 
 def test_a_finished_run_trains_on_to_more_epochs(quick, heard):
@@ -498,6 +510,17 @@ def test_seeds_repeat_and_report_mean_and_spread(quick):
     values = [one.val.top1 for one in result.runs]
     assert top1["mean"] == pytest.approx(sum(values) / 2)
     assert top1["sd"] == pytest.approx(abs(values[0] - values[1]) / math.sqrt(2))
+
+
+def test_later_seeds_compute_as_the_first(quick, monkeypatch):
+    monkeypatch.setattr("striate.training.defaults.free_cores", iter([(1, 1.0), (2, 0.0)]).__next__)
+    result = repeat(quick(training={"seeds": 2}, schedule={"epochs": 1}, runtime={"threads": None}))
+    first, second = (RunFolder(one.run) for one in result.runs)
+    assert second.read_recipe().runtime == first.read_recipe().runtime
+    assert [one.read_environment()["compile"]["reason"] for one in (first, second)] == [
+        "fewer than 500 steps",
+        "asked for",
+    ]
 
 
 def test_folds_validate_every_image_once(quick):

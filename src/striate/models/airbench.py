@@ -46,7 +46,6 @@ class Airbench(ConvNet):
     """A plain network behind a whitening layer, [B, in_channels, H, W] -> logits [B, classes]."""
 
     config_type = AirbenchConfig
-    starts_from_images = True
 
     def __init__(
         self,
@@ -98,11 +97,19 @@ class Airbench(ConvNet):
             if isinstance(module, nn.BatchNorm2d):
                 module.reset_parameters()
 
+    @property
+    def starts_from_images(self) -> bool:
+        """Until the whitening layer is fitted."""
+        return not self._whiten().fitted
+
     def fit_start(self, images: Tensor) -> None:
         """The whitening filters from the 2x2 patches of normalised training images [B, in_channels, H, W]."""
-        whiten = self.stem.get_submodule("whiten")
-        assert isinstance(whiten, Whitening)
-        whiten.fit(images)
+        self._whiten().fit(images)
+
+    def _whiten(self) -> Whitening:
+        layer = self.stem.get_submodule("whiten")
+        assert isinstance(layer, Whitening)
+        return layer
 
 
 class Whitening(nn.Conv2d):
@@ -114,6 +121,12 @@ class Whitening(nn.Conv2d):
     def __init__(self, in_channels: int, maps: int) -> None:
         super().__init__(in_channels, maps, 2)
         _freeze_weight(self)
+
+    @property
+    def fitted(self) -> bool:
+        """Whether the second half of the filters are the negatives of the first, as random ones never are."""
+        half = self.out_channels // 2
+        return torch.equal(self.weight[half : 2 * half], -self.weight[:half])
 
     @torch.no_grad()
     def fit(self, images: Tensor) -> None:

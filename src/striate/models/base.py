@@ -57,7 +57,6 @@ class ConvNet(nn.Module):
 
     config_type: ClassVar[type]
     auxiliary_weight: ClassVar[float] = 0.3  # of each auxiliary head's loss: Szegedy et al. 2014, 1409.4842, sec. 5
-    starts_from_images: ClassVar[bool] = False  # whether `fit_start` has something to do
 
     stem: nn.Module
     stages: nn.Sequential
@@ -99,6 +98,11 @@ class ConvNet(nn.Module):
     def reset_parameters(self, generator: Generator | None = None) -> None:
         """Start every parameter as the paper says."""
         raise NotImplementedError
+
+    @property
+    def starts_from_images(self) -> bool:
+        """Whether `fit_start` has something to do that it has not done."""
+        return False
 
     def fit_start(self, images: Tensor) -> None:
         """Set what the paper's start takes from normalised training images [B, in_channels, H, W]: mostly nothing."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from striate.options import TrainOptions
 from striate.progress import Progress, Silent
+from striate.runfolder import RunFolder
 from striate.spec import RunResult
 from striate.training.run import train
 
@@ -43,11 +44,14 @@ class RepeatResult:
 def repeat(options: TrainOptions, *, progress: Progress = SILENT) -> RepeatResult:
     """Train `--seeds` times or over `--folds`, each into its own run folder.
 
-    Folds with `--fold`'s split: every image is validation data exactly once.
+    Folds with `--fold`'s split: every image is validation data exactly once. What the first run measured or found about
+    the machine, the later ones take over: they are to differ in their seeds or images alone.
     """
-    results = []
+    results: list[RunResult] = []
     for index, (title, one) in enumerate(variants(options), start=1):
         progress.say(f"run {index}: {title}")
+        if results:
+            one = _computed_as(results[0], one)
         results.append(train(one, progress=progress))
     return RepeatResult(runs=tuple(results))
 
@@ -66,6 +70,12 @@ def variants(options: TrainOptions) -> Iterator[tuple[str, TrainOptions]]:
         else:
             single = replace(single, seed=training.seed + index)
             yield f"seed {single.seed}", replace(options, training=single)
+
+
+def _computed_as(first: RunResult, options: TrainOptions) -> TrainOptions:
+    """`options` with the choices of a run that give other numbers in the last bits: compilation, threads."""
+    chosen = RunFolder(first.run).read_recipe().runtime
+    return replace(options, runtime=replace(options.runtime, compile=chosen.compile, threads=chosen.threads))
 
 
 def _spread(values: list[float]) -> dict[str, float]:

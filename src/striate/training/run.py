@@ -70,17 +70,16 @@ def train(
         budget = parse_duration(options.training.budget) if options.training.budget is not None else None
     with watch.phase("prepare"):
         seed_everything(options.training.seed, deterministic=options.runtime.deterministic)
-        fresh = model is None
         model = build_model(options, spec, dataset.labels, start, progress) if model is None else model
         options = resolve_runtime(resolve_rate(options, dataset, model), progress)
         run = journal.create_run(options, dataset)
         with journal.removed_if_nothing_comes_of_it(run):
             session = open_session(_provisional(options), spec, dataset, run, model)
-            start_weights(session, fresh=fresh)
+            start_weights(session)
             session = _measure_once(options, session, budget, progress)
             choice = decide_compile(session, progress)
         facts = environment(session.device)
-        facts |= {"precision": session.precision, "compile": choice, "phases": watch.phases}
+        facts |= {"precision": session.precision, "compile": choice, "phases": watch.handed_over()}
         journal.write_start(run, session.options, dataset, facts)
         save_state(run.resume, gather_state(session))
     progress.say(_headline(session))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from torch import Tensor
+
 from striate.checkpoint import SavedModel
 from striate.errors import ModelError, UsageError
 from striate.layers.initialise import initialise
@@ -76,18 +78,21 @@ def build_model(
     return fitted.model
 
 
-def start_weights(session: Session, *, fresh: bool) -> None:
+def start_weights(session: Session) -> None:
     """Apply `--init` where the run starts from scratch; the paper's own start may look at training images, too.
 
-    A network that was not built here (`fresh` False) keeps the start it came with, unless another one is asked for.
+    What such a start sets is never trained. So every network gets it that does not have it yet: with other weights by
+    `--init`, or made elsewhere.
     """
     options, model = session.options.model, session.model
     scheme = options.init if options.from_ == SCRATCH else "paper"
-    fits = fresh and options.from_ == SCRATCH and scheme == "paper" and model.starts_from_images
-    sample = next(iter(session.batches.epoch(0))).images if fits or scheme == "lsuv" else None
     if scheme != "paper":
-        initialise(model, scheme, sample=sample)
-    elif sample is not None:
-        model.fit_start(sample)
+        initialise(model, scheme, sample=_first_images(session) if scheme == "lsuv" else None)
+    if model.starts_from_images:
+        model.fit_start(_first_images(session))
     if session.average is not None:  # the average starts where the weights do
         session.average.module.load_state_dict(session.model.state_dict())
+
+
+def _first_images(session: Session) -> Tensor:
+    return next(iter(session.batches.epoch(0))).images
