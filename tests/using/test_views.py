@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
+from striate.checkpoint import SavedModel
+from striate.data import Split, TensorImages
 from striate.errors import UnknownNameError
-from striate.evaluation import evaluate_run
+from striate.evaluation import evaluate, evaluate_run
 from striate.evaluation.views import PROTOCOLS, with_views
 from striate.models import create_model
 from striate.options import EvaluateOptions, TrainOptions, merged, options_of
+from striate.progress import Progress
+from striate.spec import InputSpec, Labels
 from striate.training import train
 
 
@@ -83,3 +88,21 @@ def test_the_protocol_is_written_wherever_scores_are(tmp_path):
     assert result.val is not None
     assert again.scores.loss == pytest.approx(result.val.loss, rel=1e-5)
     assert again.scores.loss != pytest.approx(single.scores.loss, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("names", "views", "said"), [("ab", "flip", 1), ("ab", "single", 0), (["ant", "bee"], "flip", 0)]
+)
+def test_mirrored_characters_are_warned_of(names, views, said):
+    class Heard(Progress):
+        def warn(self, text: str) -> None:
+            warnings.append(text)
+
+    warnings: list[str] = []
+    labels, spec = Labels(tuple(names)), InputSpec(size=(16, 16), channels=3, mean=(0.5,) * 3, std=(0.5,) * 3)
+    model = create_model("compact_s", in_channels=3, input_size=16, classes=2)
+    images = TensorImages(torch.randint(0, 256, (4, 3, 16, 16), dtype=torch.uint8).numpy())
+    split = Split(name="val", targets=np.array([0, 1, 0, 1]), paths=list("1234"), images=images)
+    evaluate(SavedModel(model=model, spec=spec, labels=labels), split, device="cpu", views=views, progress=Heard())
+    assert len(warnings) == said
+    assert all("mirrored" in one for one in warnings)

@@ -18,6 +18,7 @@ from striate.inference.engines import EngineModule
 from striate.metrics import score
 from striate.progress import Progress
 from striate.runtime import pick_device, resolve_precision
+from striate.spec import are_characters
 
 if TYPE_CHECKING:
     from striate.data import LeftOut, Split
@@ -46,7 +47,7 @@ def evaluate(
         precision: `fp32`, `bf16`, `fp16`, or `auto`.
         views: `single`, or several of each image (see `with_views`); the result's `protocol` says which.
         engine: what computes, instead of torch on `device` in `precision` (see `network.engines`).
-        progress: shows a bar.
+        progress: shows a bar, and says where views are doubtful.
 
     Raises:
         UnknownNameError: no such views.
@@ -61,6 +62,8 @@ def evaluate(
         precision = resolve_precision(precision, on)
         place(saved.model, on)
         network = with_views(saved.model, views)
+    if progress is not None and views != "single" and are_characters(saved.labels):
+        progress.warn(f"--views {views} shows digits or letters mirrored, which makes other characters of them")
     last = engine is None or engine.backend == "torch"
     splits = [split] if not isinstance(split, Sequence) else list(split)
     logits, targets, paths = [torch.zeros(0, len(saved.labels))], [torch.zeros(0, dtype=torch.int64)], []
