@@ -6,6 +6,7 @@ import json
 import math
 import os
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,7 +39,9 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 
 
 def test_a_run_leaves_every_file_of_its_folder(quick, heard):
+    begun = time.perf_counter()
     result = train(quick(schedule={"epochs": 3}), progress=heard)
+    elapsed = time.perf_counter() - begun
     run = RunFolder(result.run)
     assert run.finished
     epochs = [row for row in run.read_metrics() if row["kind"] == "epoch"]
@@ -52,7 +55,8 @@ def test_a_run_leaves_every_file_of_its_folder(quick, heard):
     with np.load(run.pictures) as pictures:
         assert pictures["augmented"].shape[1:] == (8, 8, 1)
     facts = run.read_environment()
-    assert {"load", "train", "evaluate"} <= set(facts["phases"])
+    assert {"load", "prepare", "train", "evaluate"} <= set(facts["phases"])
+    assert 0.0 < sum(facts["phases"].values()) <= elapsed, "no second is counted twice"
     saved = load_model(run.model)
     assert saved.labels.names == tuple("0123456789")
     assert saved.scores["val"]["top1"] == result.val.top1

@@ -166,6 +166,11 @@ class Stopwatch:
             watch.phases["import"] = seconds
         return watch
 
+    def handed_over(self) -> dict[str, float]:
+        """The seconds so far, which a file keeps from now on: what is counted later is to be added to them."""
+        phases, self.phases = self.phases, {}
+        return phases
+
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Add what happens inside to phase `name`."""
