@@ -129,7 +129,7 @@ def evaluate(
     data: str | Path | Dataset | None = None,
     *,
     split: str | None = None,
-    batch_size: int = 256,
+    batch_size: int | None = None,
     device: str = "auto",
     precision: str | None = None,
     backend: str = "auto",
@@ -144,7 +144,7 @@ def evaluate(
         run: A run folder, its name, `latest`, a model file, `MODEL:WEIGHTS` … (see `striate.network`).
         data: Other data than the network was trained on; all but run folders need them.
         split: `train`, `val`, `test` or `all`.
-        batch_size: Images passed at once.
+        batch_size: Images passed at once; 16 to 256 by their size where nothing is said.
         device: `auto`, `cpu`, `cuda` …
         precision: `fp32`, `bf16`, `fp16`, `int8`, `auto`; the run's own where nothing is said.
         backend: `torch`, `onnxruntime`, `openvino`, or `auto`: what `result.engine` says, and why.

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from striate.errors import UnknownNameError, UsageError
-from striate.inference.engine_cache import GRAPH, RECORD, EngineCache, graph_key, is_kept, network_key
+from striate.errors import ModelError, UnknownNameError, UsageError
+from striate.inference.engine_cache import GRAPH, RECORD, EngineCache, is_kept, known_graph, network_key
 from striate.inference.engines import ABLE, installed, open_engine
+from striate.inference.foreign_code import foreign_code
 from striate.inference.parity import Parity, compare
 from striate.metrics import probabilities
 from striate.models import create_model
@@ -126,8 +127,8 @@ def test_keys_follow_the_network_its_input_and_the_calibration():
     with torch.no_grad():
         next(model.parameters()).view(-1)[0] += 1e-6
     assert network_key(model, SPEC) != key
-    assert graph_key(model, SPEC, "fp32", None, None) == graph_key(model, SPEC, "bf16", None, None)
-    assert graph_key(model, SPEC, "int8", None, None) is None
+    assert known_graph(model, SPEC, "fp32", None, None) == known_graph(model, SPEC, "bf16", None, None)
+    assert known_graph(model, SPEC, "int8", None, None).key is None
 
 
 @needs_export
@@ -260,3 +261,111 @@ def test_parity_by_hand(tmp_path):
     assert kept.read_parity("k", "torch", "bf16") is None
     kept.write_parity("none", "torch", "bf16", parity)  # no such folder: nothing is kept, nothing breaks
     assert os.listdir(tmp_path) == ["k"]
+
+
+@needs_export
+def test_the_newest_whole_int8_engine_is_taken(cache, tmp_path):
+    built = opened(cache, "openvino", "int8").key
+    (tmp_path / built).mkdir()
+    for name in (GRAPH, RECORD):
+        (tmp_path / built / name).write_bytes((cache / built / name).read_bytes())
+    start = built.rpartition("-")[0]
+    newer = tmp_path / f"{start}-newer"
+    newer.mkdir()
+    (newer / GRAPH).write_bytes(b"cut off")
+    (newer / RECORD).write_bytes((cache / built / RECORD).read_bytes())
+    os.utime(tmp_path / built, (1, 1))
+    known = known_graph(network(), SPEC, "int8", None, EngineCache(tmp_path))
+    assert (known.key, known.whole) == (built, True)
+    assert opened(tmp_path, "onnxruntime", "int8", calibration=None).key == built
+
+
+@needs_export
+@pytest.mark.slow
+def test_what_killed_builds_left_goes_after_a_day(tmp_path):
+    for name in (".old.1-1.part", ".old.1-1.damaged", ".new.2-2.part"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / GRAPH).write_bytes(b"half")
+    for name in (".old.1-1.part", ".old.1-1.damaged"):
+        os.utime(tmp_path / name, (1e9, 1e9))
+    key = opened(tmp_path, "onnxruntime", "fp32").key
+    assert {path.name for path in tmp_path.iterdir()} == {".new.2-2.part", key}
+
+
+def test_reports_are_of_processors_with_the_same_arithmetic(tmp_path, monkeypatch):
+    kept = EngineCache(tmp_path)
+    (tmp_path / "k").mkdir()
+    parity = Parity(images=9, top1_agreement=1, largest_logit_difference=0, largest_difference=0)
+    for has in (True, False):
+        monkeypatch.setattr("striate.inference.engine_cache.processor_has_bf16", lambda has=has: has)
+        assert kept.read_parity("k", "openvino", "int8") is None
+        kept.write_parity("k", "openvino", "int8", parity)
+        assert kept.read_parity("k", "openvino", "int8") == parity
+    assert len(list((tmp_path / "k").iterdir())) == 2
+
+
+def test_the_key_of_ones_own_class_follows_the_files_it_imports(tmp_path):
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "__init__.py").write_text("from .deep import SLOPE\n")
+    (tmp_path / "parts" / "deep.py").write_text("SLOPE = 0.1\n")
+    (tmp_path / "beside.py").write_text("OTHER = 1\n")
+    (tmp_path / "mine.py").write_text(
+        "import json\nfrom torch import nn\nfrom parts import SLOPE\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self, classes=4, in_channels=3):\n"
+        "        super().__init__()\n"
+        "        self.conv, self.head = nn.Conv2d(in_channels, 4, 3), nn.Linear(4, classes)\n"
+        "    def forward(self, x):\n"
+        "        return self.head(nn.functional.leaky_relu(self.conv(x), SLOPE).mean((2, 3)))\n"
+    )
+    model = create_model(f"{tmp_path / 'mine.py'}:Net", classes=4, in_channels=3, input_size=32)
+    assert set(foreign_code(model)) == {"mine.py", "parts/__init__.py", "parts/deep.py"}
+    before = network_key(model, SPEC)
+    (tmp_path / "beside.py").write_text("OTHER = 2\n")  # nobody imports it
+    assert network_key(model, SPEC) == before
+    (tmp_path / "parts" / "deep.py").write_text("SLOPE = 0.2\n")
+    assert network_key(model, SPEC) != before
+
+
+def test_the_key_of_a_network_of_timm_follows_timm(monkeypatch):
+    pytest.importorskip("timm")
+    model = create_model("timm:test_resnet", classes=4, in_channels=3, input_size=32)
+    before = network_key(model, SPEC)
+    monkeypatch.setattr("striate.inference.foreign_code.version", lambda name: "0.0.1")
+    assert foreign_code(model) == {"timm": "0.0.1"}
+    assert network_key(model, SPEC) != before
+    assert foreign_code(network()) == {}
+
+
+@needs_export
+@pytest.mark.parametrize(("package", "name"), [("openvino", "OpenVINO"), ("onnxruntime", "ONNX Runtime")])
+def test_a_package_that_cannot_be_loaded_is_an_error_of_ours(cache, tmp_path, monkeypatch, package, name):
+    opened(cache, package, "fp32")
+    (tmp_path / package).mkdir()
+    (tmp_path / package / "__init__.py").write_text("raise ImportError('libgone.so.3: cannot open shared object')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, package)
+    with pytest.raises(ModelError, match=rf"{name} cannot be loaded: libgone\.so\.3") as error:
+        opened(cache, package, "fp32")
+    assert "torch" in error.value.hint
+
+
+@needs_export
+def test_distances_keep_their_digits_in_int8(tmp_path):
+    """The outputs of LeNet-5 as published are squared distances, large with small differences."""
+    import onnx
+
+    torch.manual_seed(0)
+    model = create_model("lenet5_1998", classes=10, in_channels=1, input_size=32).eval()
+    spec, labels = InputSpec(size=(32, 32), channels=1), Labels(tuple("0123456789"))
+    images = torch.randn(32, 1, 32, 32, generator=torch.Generator().manual_seed(1))
+    engine = open_engine(
+        model, spec, labels, backend="onnxruntime", precision="int8", device=CPU, threads=1, cache=tmp_path,
+        calibration=[images],
+    )  # fmt: skip
+    kinds = [node.op_type for node in onnx.load(EngineCache(tmp_path).graph(engine.key)).graph.node]
+    last = max(place for place, kind in enumerate(kinds) if kind in ("Conv", "Gemm", "MatMul"))
+    assert kinds[last:].count("QuantizeLinear") <= 1  # of the last layer's output, and nothing of the distances
+    with torch.inference_mode():
+        expected = model(images)
+    assert (engine(images) - expected).abs().max() < 0.05

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import struct
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,18 +15,21 @@ from click.testing import CliRunner
 
 from striate.checkpoint import save_model
 from striate.cli.main import striate
-from striate.data import load_data
-from striate.errors import DataError, MissingExtraError, UsageError
-from striate.evaluation import evaluate_run
+from striate.data import load_data, normalise
+from striate.errors import DataError, MissingExtraError, ModelError, UsageError
+from striate.evaluation import evaluate, evaluate_run
+from striate.evaluation.of_run import _images_at
+from striate.inference import engine_cache
 from striate.inference.engines import installed
 from striate.inference.quantise import IMAGES
 from striate.models import create_model
-from striate.network.calibration import calibration_for
+from striate.network import open_network
+from striate.network.calibration import calibration_for, same_data
 from striate.network.engines import engines_folder, make_ready, usual_batch
 from striate.options import DataOptions, RuntimeOptions, TrainOptions, write_recipe
 from striate.prediction import Classifier, count_paths
 from striate.progress import Silent
-from striate.spec import InputSpec
+from striate.spec import InputSpec, Labels
 
 needs_export = pytest.mark.skipif(
     not all(installed(name, building=True, precision="int8") for name in ("openvino", "onnxruntime")),
@@ -222,3 +228,201 @@ def test_counting_paths(world, tmp_path):
     photos = world.photo_folder(tmp_path / "photos")
     assert count_paths([str(photos), str(photos / "ant" / "0-0.jpg")]) == 29
     assert count_paths([str(photos)], at_most=5) == 5
+
+
+@needs_export
+@pytest.mark.parametrize("asked", [{"precision": "auto"}, {"precision": None, "recorded": "bf16"}])
+def test_only_a_precision_by_name_can_be_wrong(saved, monkeypatch, asked):
+    monkeypatch.setattr("striate.runtime.hardware.processor_has_bf16", lambda: True)
+    notes = Notes()
+    ready = make_ready(saved, backend="onnxruntime", device="cpu", progress=notes, **asked)
+    assert (ready.backend, ready.precision) == ("onnxruntime", "fp32")
+    assert notes.said[0].startswith("onnxruntime has no bf16")
+    assert notes.said[0].endswith(": computing in fp32")
+    assert make_ready(saved, backend="torch", device="cpu", **asked).precision == "bf16"
+    with pytest.raises(UsageError, match="onnxruntime has no bf16"):
+        make_ready(saved, backend="onnxruntime", precision="bf16")
+
+
+@pytest.mark.parametrize("recorded", ["bf16", "fp16"])
+def test_the_precision_of_the_run_needs_hardware(saved, monkeypatch, recorded):
+    monkeypatch.setattr("striate.runtime.hardware.processor_has_bf16", lambda: False)
+    notes = Notes()
+    ready = make_ready(saved, device="cpu", precision=None, recorded=recorded, progress=notes)
+    assert ready.precision == "fp32"
+    assert notes.said[0] == (
+        f"this processor has no hardware for {recorded}, in which the network was trained: computing in fp32"
+    )
+
+
+@needs_export
+def test_a_run_in_half_precision_is_evaluated_by_any_back_end(run, tmp_path):
+    for recorded, backend in (("bf16", "onnxruntime"), ("fp16", "openvino")):
+        other = tmp_path / recorded
+        other.mkdir()
+        write_recipe(TrainOptions(runtime=RuntimeOptions(precision=recorded)), other / "recipe.toml")
+        (other / "model.safetensors").write_bytes((run / "model.safetensors").read_bytes())
+        given = CliRunner().invoke(striate, ["evaluate", str(other), "--backend", backend, "--json"])
+        assert given.exit_code == 0, given.output
+        assert json.loads(given.stdout)["engine"]["precision"] == "fp32"
+        assert "in which the network was trained: computing in fp32" in given.stderr
+
+
+@needs_export
+def test_auto_answers_a_broken_back_end_with_torch(run, tmp_path, monkeypatch):
+    saved = Classifier.load(run, backend="onnxruntime").saved
+    (tmp_path / "openvino").mkdir()
+    (tmp_path / "openvino" / "__init__.py").write_text("raise ImportError('libgone.so.3: cannot open shared object')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "openvino", raising=False)
+    notes = Notes()
+    ready = make_ready(saved, images=32, progress=notes)
+    reason = "openvino failed: OpenVINO cannot be loaded: libgone.so.3: cannot open shared object"
+    assert (ready.backend, ready.why, ready.to_dict()["why"]) == ("torch", reason, reason)
+    assert notes.warned == [f"computing with torch in fp32: {reason}"]
+    assert ready(torch.zeros(2, 1, 32, 32)).shape == (2, 10)
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        make_ready(saved, backend="openvino")
+
+
+@needs_export
+def test_auto_answers_a_network_that_cannot_be_exported_with_torch(tmp_path, monkeypatch):
+    (tmp_path / "fickle.py").write_text(
+        "from torch import nn\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self, classes=3, in_channels=3):\n"
+        "        super().__init__()\n"
+        "        self.conv, self.head = nn.Conv2d(in_channels, 4, 3), nn.Linear(4, classes)\n"
+        "    def forward(self, x):\n"
+        "        maps = self.conv(x)\n"
+        "        return self.head((maps.relu() if maps.sum() > 0 else maps).mean((2, 3)))\n"
+    )
+    monkeypatch.setattr("striate.network.engines._BUILD_SECONDS", 0.0)
+    saved = open_network(f"{tmp_path / 'fickle.py'}:Net", input_size=16)
+    notes = Notes()
+    ready = make_ready(saved, images=10**6, progress=notes)
+    assert ready.backend == "torch"
+    assert ready.why.startswith("openvino failed: torch cannot export fickle.py:Net")
+    assert ready(torch.zeros(2, 3, 16, 16)).shape == (2, 3)
+
+
+@needs_export
+def test_the_network_and_its_engine_are_hashed_once(run, monkeypatch):
+    saved = Classifier.load(run, backend="openvino").saved
+    calls: list[str] = []
+    for name in ("network_key", "is_kept"):
+        real = getattr(engine_cache, name)
+        monkeypatch.setattr(engine_cache, name, lambda *given, name=name, real=real: calls.append(name) or real(*given))
+    assert make_ready(saved, images=32).backend == "openvino"
+    assert calls == ["network_key", "is_kept"]
+
+
+def test_the_words_of_auto_are_true(saved, monkeypatch):
+    monkeypatch.setattr("striate.network.engines.installed", lambda name, **_: name == "onnxruntime")
+    assert make_ready(saved, images=5, views=6).why == "for 5 images in 6 views it is ready soonest"
+    assert make_ready(saved, images=20, views=6).why == "for 20 images in 6 views no engine is built"
+    ready = make_ready(saved, precision="bf16", device="cpu", images=10**6)
+    assert ready.why == "openvino is not installed, and no other has bf16"
+
+
+@needs_export
+def test_auto_keeps_distances_in_fp32(world, tmp_path):
+    """LeNet-5 as published answers with distances, which lose their meaning in half precision."""
+    published = world.saved_model(
+        tmp_path / "a.safetensors", "lenet5_1998", channels=1, labels=Labels(tuple("0123456789"))
+    )
+    make_ready(published, backend="openvino")  # now there is an engine
+    assert make_ready(published, images=10**6).backend == "openvino"
+    ready = make_ready(published, images=10**6, precision="bf16", device="cpu")
+    assert (ready.backend, ready.why[:29]) == ("torch", "its outputs are no plain logi")
+
+
+def test_the_comparison_is_spread_over_the_images(saved):
+    asked: list[int] = []
+
+    def take(positions):
+        asked.extend(positions)
+        return torch.randn(len(positions), 3, 32, 32)
+
+    ready = make_ready(saved, backend="torch", precision="bf16", device="cpu")
+    ready.compare_on(640, take)
+    assert asked == list(range(0, 640, 10))
+    assert (ready.to_dict()["images"], ready.to_dict()["measured"]) == (64, "now")
+    before = ready.parity
+    ready(torch.randn(100, 3, 32, 32))
+    assert ready.parity is before
+    exact = make_ready(saved, backend="torch", device="cpu")
+    exact.compare_on(640, lambda positions: pytest.fail("nothing to compare"))
+    assert exact.to_dict()["measured"] is None
+
+
+@needs_export
+def test_a_kept_comparison_is_not_passed_off_as_new(run):
+    measured = [evaluate_run(run, backend="openvino").to_dict()["engine"]["measured"] for _ in range(2)]
+    assert measured == ["now", "earlier"]
+
+
+def test_evaluation_takes_images_of_all_splits_and_as_many_as_prediction(run, world, saved, monkeypatch):
+    splits = [world.tensor_split(4), world.tensor_split(3, seed=1)]
+    images = _images_at(splits, saved.spec, torch.device("cpu"), [0, 3, 4, 6])
+    for image, (split, index) in zip(images, ((0, 0), (0, 3), (1, 0), (1, 2)), strict=True):
+        pixels = splits[split].images.take(np.array([index]), saved.spec)
+        assert torch.equal(image, normalise(pixels, saved.spec)[0])
+    batches: list[int] = []
+
+    def spied(*given, batch_size, **more):
+        batches.append(batch_size)
+        return evaluate(*given, batch_size=batch_size, **more)
+
+    monkeypatch.setattr("striate.evaluation.of_run.evaluate", spied)
+    evaluate_run(run)
+    monkeypatch.setattr("striate.evaluation.of_run.usual_batch", lambda spec: 32)
+    evaluate_run(run)
+    assert batches == [256, 32]
+
+
+def test_calibration_by_folders_in_any_letter_case(world, tmp_path, saved):
+    world.photo_folder(tmp_path / "sides" / "Train", per_class=2)
+    world.photo_folder(tmp_path / "sides" / "TEST", per_class=3)
+    world.photo_folder(tmp_path / "flat", per_class=1)
+    world.photo_folder(tmp_path / "flat" / "Test", per_class=3)
+    for name, count in (("sides", 14), ("flat", 7)):
+        given = calibration_for(None, tmp_path / name, saved.spec, offline=True, progress=Silent())
+        assert sum(map(len, given.batches())) == count
+
+
+def test_calibration_by_the_runs_own_data_leaves_out_what_was_held_out(world, tmp_path, saved):
+    photos = world.photo_folder(tmp_path / "photos" / "train", per_class=5).parent
+    run = tmp_path / "run"
+    run.mkdir()
+    write_recipe(TrainOptions(data=DataOptions(data=str(photos), val_fraction=0.4)), run / "recipe.toml")
+    own = calibration_for(run, None, saved.spec, offline=True, progress=Silent())
+    count = sum(map(len, own.batches()))
+    assert 0 < count < 35
+    for spelling in (photos, f"{photos}/", photos / "train", photos / ".." / "photos"):
+        given = calibration_for(run, spelling, saved.spec, offline=True, progress=Silent())
+        assert given.identity == own.identity
+        assert sum(map(len, given.batches())) == count
+
+
+def test_calibration_by_sets_in_files_and_by_name(tmp_path, monkeypatch):
+    generator = np.random.default_rng(0)
+    idx = tmp_path / "mine" / "raw"
+    idx.mkdir(parents=True)
+    for part, count in (("train", 40), ("t10k", 30)):
+        pixels = generator.integers(0, 256, (count, 28, 28)).astype(np.uint8)
+        (idx / f"{part}-images-idx3-ubyte").write_bytes(struct.pack(">IIII", 0x803, count, 28, 28) + pixels.tobytes())
+        labels = (np.arange(count) % 2).astype(np.uint8)
+        (idx / f"{part}-labels-idx1-ubyte").write_bytes(struct.pack(">II", 0x801, count) + labels.tobytes())
+    spec = InputSpec(size=(28, 28), channels=1)
+    given = calibration_for(None, tmp_path / "mine", spec, offline=True, progress=Silent())
+    assert 0 < sum(map(len, given.batches())) < 40  # training images, less those held out
+    os.utime(idx / "train-images-idx3-ubyte", (1, 1))
+    assert calibration_for(None, tmp_path / "mine", spec, offline=True, progress=Silent()).identity != given.identity
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "digits").mkdir()  # a folder of that name is not what `digits` means elsewhere
+    named = calibration_for(None, "digits", spec, offline=True, progress=Silent())
+    assert named.about == "training images of digits"
+    assert sum(map(len, named.batches())) == IMAGES
+    assert same_data("MNIST", "mnist")
+    assert not same_data("mnist", "kmnist")

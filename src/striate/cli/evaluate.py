@@ -40,7 +40,9 @@ _NOT_HERE = (
     type=click.Choice(("train", "val", "test", "all")),
     help="What to score [test where there is one, else val; all of other data without a test split].",
 )
-@click.option("--batch-size", type=click.IntRange(min=1), default=256, show_default=True, help="Images passed at once.")
+@click.option(
+    "--batch-size", type=click.IntRange(min=1), help="Images passed at once [by their size: 32 of 224 pixels]."
+)
 @click.option(
     "--predictions", type=click.Path(path_type=Path), metavar="FILE", help="Write a Parquet table, a row per image."
 )
@@ -52,7 +54,7 @@ def command(
     run: str,
     data: str | None,
     split: str | None,
-    batch_size: int,
+    batch_size: int | None,
     predictions: Path | None,
     options: TrainOptions,
     inference: InferenceOptions,

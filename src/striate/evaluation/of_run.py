@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from striate.data import Dataset, Split, load_data
+import numpy as np
+import torch
+
+from striate.data import Dataset, Split, load_data, normalise
 from striate.data.sources.sides import ALL
 from striate.errors import UsageError
 from striate.evaluation.labels import matched, numbers_of
 from striate.evaluation.single_crop import evaluate
 from striate.evaluation.table import Evaluation
+from striate.evaluation.views import passes_of
 from striate.network import open_network, read_spelling
-from striate.network.engines import make_ready
+from striate.network.calibration import same_data
+from striate.network.engines import make_ready, usual_batch
 from striate.options import DataOptions, TrainOptions, merged
 from striate.progress import Progress, Silent
 from striate.runfolder import RunFolder
-from striate.runtime import pick_device
+from striate.spec import InputSpec
 
 _SHOWN = 10  # names of absent classes
 _HELD_OUT = {"val", "test"}
@@ -31,7 +37,7 @@ def evaluate_run(
     *,
     split: str | None = None,
     data_options: Mapping[str, Any] | None = None,
-    batch_size: int = 256,
+    batch_size: int | None = None,
     device: str = "auto",
     precision: str | None = None,
     backend: str = "auto",
@@ -52,9 +58,10 @@ def evaluate_run(
         data: what `load_data` takes, or a loaded `Dataset`; its classes are matched with the network's by name.
         split: `train`, `val` or `test`, one that the data have, or `all` instead.
         data_options: options of the data that are to differ from the run's, by name.
-        batch_size: images passed at once.
+        batch_size: images passed at once; None takes `usual_batch`: 32 photos of 224 pixels, 256 small images.
         device: see `pick_device`.
-        precision: None takes the run's own where the device has it, else fp32; `int8` and others, see `make_ready`.
+        precision: None takes the run's own where device and back end have it, else fp32; for the others see
+            `make_ready`.
         backend: what computes; see `make_ready`.
         calibration: images for int8; None takes those that the run was trained on.
         threads: processor threads of back ends other than torch; None for one per core.
@@ -69,6 +76,7 @@ def evaluate_run(
         MissingExtraError: a package of the extra `export` is not installed, and the back end needs it.
     """
     progress = progress or Silent()
+    passes = passes_of(views)
     given = dict(data_options or {})
     folder = read_spelling(run, runs).run
     saved = open_network(run, runs=runs, offline=bool(given.get("offline")), progress=progress)
@@ -93,10 +101,13 @@ def evaluate_run(
     if absent:
         progress.say(f"{dataset.name} has no images of {_in_words(absent, len(saved.labels))}")
     engine = make_ready(
-        saved, backend=backend, precision=precision or _recorded_precision(recipe, device), device=device,
-        threads=threads, calibration=calibration, images=sum(map(len, splits)), offline=bool(given.get("offline")),
+        saved, backend=backend, precision=precision,
+        recorded=recipe.runtime.precision if recipe is not None else "fp32", device=device, threads=threads,
+        calibration=calibration, images=sum(map(len, splits)), views=passes, offline=bool(given.get("offline")),
         progress=progress,
     )  # fmt: skip
+    engine.compare_on(sum(map(len, splits)), partial(_images_at, splits, saved.spec, engine.device))
+    batch_size = usual_batch(saved.spec) if batch_size is None else batch_size
     result = evaluate(saved, splits, batch_size=batch_size, views=views, engine=engine, progress=progress)
     names = [one.name for one in splits]
     return replace(
@@ -117,7 +128,7 @@ def _data_options(
         )
     if recipe is None:
         return merged(DataOptions(data=str(data)), changes, "data"), False
-    own = data is None or _same_place(str(data), recipe.data.data)
+    own = data is None or same_data(data, recipe.data.data)
     if own:  # split as it was for training, else validation images would be training images
         return merged(recipe.data, changes, "data"), True
     others = DataOptions(data=str(data), data_root=recipe.data.data_root, offline=recipe.data.offline)
@@ -144,10 +155,6 @@ def _refuse_splitting(options: DataOptions) -> None:
         )
 
 
-def _same_place(one: str, other: str) -> bool:
-    return one == other or Path(one).expanduser().resolve() == Path(other).expanduser().resolve()
-
-
 def _chosen(dataset: Dataset, split: str | None, own: bool) -> list[Split]:
     there = {name: one for name, one in dataset.splits.items() if len(one) or one.unreadable}
     if split is None and "test" in there and (own or dataset.official_test):
@@ -163,8 +170,12 @@ def _chosen(dataset: Dataset, split: str | None, own: bool) -> list[Split]:
     return [there[split]]
 
 
-def _recorded_precision(recipe: TrainOptions | None, device: str) -> str:
-    recorded = recipe.runtime.precision if recipe is not None else "fp32"
-    if recorded == "fp16" and pick_device(device).type == "cpu":
-        return "fp32"
-    return recorded
+def _images_at(splits: list[Split], spec: InputSpec, device: torch.device, positions: Sequence[int]) -> torch.Tensor:
+    """Normalised images [B, C, H, W] at positions in all splits one after the other, in order."""
+    parts, start = [], 0
+    for split in splits:
+        here = [position - start for position in positions if start <= position < start + len(split)]
+        if here:
+            parts.append(normalise(split.images.take(np.array(here), spec).to(device), spec))
+        start += len(split)
+    return torch.cat(parts)

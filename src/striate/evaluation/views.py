@@ -14,6 +14,18 @@ PROTOCOLS = {
     "flip+shift": "6 views averaged: the image, shifted both ways along the diagonal, and their mirror images",
 }
 SHIFT = 32  # a shift is a pixel for so many of the side, at least one
+_PASSES = {"single": 1, "flip": 2, "flip+shift": 6}
+
+
+def passes_of(views: str) -> int:
+    """How often each image goes through the network.
+
+    Raises:
+        UnknownNameError: views that are not in `PROTOCOLS`.
+    """
+    if views not in PROTOCOLS:
+        raise UnknownNameError("views", views, PROTOCOLS)
+    return _PASSES[views]
 
 
 def with_views(network: nn.Module, views: str) -> nn.Module:
@@ -26,9 +38,7 @@ def with_views(network: nn.Module, views: str) -> nn.Module:
     Raises:
         UnknownNameError: views that are not in `PROTOCOLS`.
     """
-    if views not in PROTOCOLS:
-        raise UnknownNameError("views", views, PROTOCOLS)
-    return network if views == "single" else Views(network, shifts=views == "flip+shift")
+    return network if passes_of(views) == 1 else Views(network, shifts=views == "flip+shift")
 
 
 class Views(nn.Module):

@@ -2,12 +2,12 @@
 
     engines/<key>/network.onnx    the graph: batch norms folded, in float32 or quantised
     engines/<key>/engine.json     what it was made of, and the checksum of the graph
-    engines/<key>/parity-<back end>-<version>-<precision>.json
+    engines/<key>/parity-<back end>-<version>-<precision>-<features>.json
 
 A key begins with a digest of the network (parameters, architecture, input) and of the versions that write graphs; in
 int8 it goes on with one of the calibration. A folder is made under a name of its own and renamed once it is whole: of
 two processes that build the same, the one that comes second finds the other's and drops its own. A graph that does not
-fit its checksum is built again.
+fit its checksum is built again; what a build that was killed left behind goes after a day.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import os
 import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -30,15 +30,18 @@ from torch import nn
 
 from striate.errors import CheckpointError
 from striate.inference.folding import fold_batch_norms
+from striate.inference.foreign_code import foreign_code, version_of
 from striate.inference.onnx_file import write_onnx
 from striate.inference.parity import Parity
-from striate.inference.quantise import Calibration, quantise, settings_of_this_processor
+from striate.inference.quantise import Calibration, has_vnni, quantise, settings_of_this_processor
+from striate.runtime import processor_has_bf16
 from striate.spec import InputSpec, Labels
 from striate.version import __version__
 
 GRAPH, RECORD = "network.onnx", "engine.json"
 _WRITERS = ("torch", "onnx", "onnxscript", "onnxruntime")
 _DIGITS = 16
+_ABANDONED = 24 * 3600  # seconds: whoever still built there would be done
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,31 +75,56 @@ class EngineCache:
             os.replace(part, path)
 
     def _report(self, key: str, backend: str, precision: str) -> Path:
-        return self.folder / key / f"parity-{backend}-{_version(backend)}-{precision}.json"
+        name = f"parity-{backend}-{version_of(backend)}-{precision}-{processor_features()}.json"
+        return self.folder / key / name
 
 
-def graph_key(
+@dataclass(frozen=True, slots=True)
+class Known:
+    """The graph that an engine runs: its key, None where int8 has nothing to be calibrated by, and whether it is whole.
+
+    Finding out reads and hashes the network and the graph: once is enough.
+    """
+
+    key: str | None
+    whole: bool
+
+
+def known_graph(
     model: nn.Module, spec: InputSpec, precision: str, calibration: Calibration | None, cache: EngineCache | None
-) -> str | None:
-    """The key of the graph that an engine of `precision` runs.
+) -> Known:
+    """The graph for an engine of `precision`, and whether `cache` has it.
 
-    In int8 without calibration it is that of the newest graph there is of this network; None where there is none.
+    In int8 without calibration it is the newest whole one there is of this network.
     """
     network = network_key(model, spec)
     if precision != "int8":
-        return f"{network}-fp32"  # bf16 is the back end's arithmetic on the same graph
-    start = f"{network}-int8-{settings_of_this_processor()}"
-    if calibration is not None:
-        return f"{start}-{calibration.identity}"
-    kept = cache.keys(f"{start}-") if cache is not None else []
-    return kept[0] if kept else None
+        key = f"{network}-fp32"  # bf16 is the back end's arithmetic on the same graph
+    else:
+        start = f"{network}-int8-{settings_of_this_processor()}-"
+        if calibration is None:
+            kept = cache.keys(start) if cache is not None else []
+            found = next((one for one in kept if cache is not None and is_kept(cache, one)), None)
+            return Known(found, found is not None)
+        key = f"{start}{calibration.identity}"
+    return Known(key, cache is not None and is_kept(cache, key))
+
+
+def processor_features() -> str:
+    """What the answers of one graph depend on besides the back end: the arithmetic that this processor has."""
+    there = {"bf16": processor_has_bf16(), "vnni": has_vnni()}
+    return "-".join(name for name, has in there.items() if has) or "plain"
 
 
 def network_key(model: nn.Module, spec: InputSpec) -> str:
-    """A digest of everything in a graph but its precision: the network, its input, and who writes it."""
+    """A digest of everything in a graph but its precision: the network, its code, its input, and who writes it."""
     architecture: Any = getattr(model, "architecture", None)
-    written_by = {name: _version(name) for name in _WRITERS}
-    about = {"architecture": architecture and architecture.to_dict(), "input": spec.to_dict(), "writers": written_by}
+    about = {
+        "architecture": architecture and architecture.to_dict(),
+        "input": spec.to_dict(),
+        "writers": {name: version_of(name) for name in _WRITERS},
+        "code": foreign_code(model),
+    }
     digest = hashlib.sha256(json.dumps([__version__, about], sort_keys=True, default=str).encode())
     for name, tensor in model.state_dict().items():
         values = tensor.detach().cpu().contiguous()
@@ -129,7 +157,7 @@ def graph_file(
 ) -> Iterator[Path]:
     """The graph of `key`, from the cache or built; without a cache it is gone when the engine has read it.
 
-    `whole` says that `is_kept` has just found it.
+    `whole` says that `known_graph` has just found it.
 
     Raises:
         MissingExtraError, ModelError: it cannot be built.
@@ -150,6 +178,7 @@ def _keep(
     """Build into a folder of its own, then give it its name."""
     place = cache.folder / key
     part = place.with_name(f".{key}.{os.getpid()}-{threading.get_native_id()}.part")
+    _remove_abandoned(cache.folder)
     try:
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
@@ -163,6 +192,14 @@ def _keep(
         raise CheckpointError(
             f"cannot keep the engine in {cache.folder}: {reason}", "free some space, or use --backend torch"
         ) from error
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """What processes that were killed have left of their builds."""
+    for path in folder.glob(".*"):
+        with suppress(OSError):
+            if path.suffix in (".part", ".damaged") and time.time() - path.stat().st_mtime > _ABANDONED:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def _publish(part: Path, place: Path, cache: EngineCache, key: str) -> None:
@@ -189,7 +226,8 @@ def _built(
     if calibration is not None:
         plain = file.with_name("fp32.onnx")
         os.replace(file, plain)
-        quantise(plain, file, calibration.batches())
+        # outputs that have a loss of their own are no plain classes: distances must not lose digits
+        quantise(plain, file, calibration.batches(), exact_end=hasattr(getattr(model, "head", None), "loss"))
         plain.unlink()
     with open(file, "rb+") as written:
         checksum = hashlib.file_digest(written, "sha256").hexdigest()
@@ -198,14 +236,7 @@ def _built(
         "key": key,
         "sha256": checksum,
         "calibration": calibration.about if calibration is not None else None,
-        "written_by": {name: _version(name) for name in _WRITERS} | {"striate": __version__},
+        "written_by": {name: version_of(name) for name in _WRITERS} | {"striate": __version__},
     }
     (folder / RECORD).write_text(json.dumps(record), encoding="utf-8")
     return file
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "none"

@@ -25,6 +25,7 @@ from striate.inference.packaged import INPUT
 
 IMAGES = 128  # calibrated by; more changed nothing on CIFAR-10
 BATCH = 16  # images passed at once: every activation of them is held
+_LAYERS = ("Conv", "Gemm", "MatMul")  # as the exporter writes what has weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +50,10 @@ def calibration_of(given: Calibration | Iterable[torch.Tensor] | None) -> Calibr
     return Calibration(digest.hexdigest()[:12], lambda: batches, f"{count} images given as tensors")
 
 
-def quantise(source: Path, target: Path, batches: Iterable[torch.Tensor]) -> None:
+def quantise(source: Path, target: Path, batches: Iterable[torch.Tensor], *, exact_end: bool = False) -> None:
     """Write the float32 graph `source` in int8 to `target`, calibrated by normalised images [B, C, H, W].
+
+    With `exact_end` everything after the last layer with weights stays in floating point.
 
     Raises:
         UsageError: no image at all.
@@ -68,10 +71,11 @@ def quantise(source: Path, target: Path, batches: Iterable[torch.Tensor]) -> Non
             reader,
             quant_format=QuantFormat.QDQ,
             per_channel=True,
-            reduce_range=not _has_vnni(),
+            reduce_range=not has_vnni(),
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             calibrate_method=CalibrationMethod.MinMax,
+            nodes_to_exclude=_after_the_last_layer(prepared) if exact_end else [],
             extra_options={"ActivationSymmetric": False},
         )
         prepared.unlink()
@@ -79,7 +83,16 @@ def quantise(source: Path, target: Path, batches: Iterable[torch.Tensor]) -> Non
 
 def settings_of_this_processor() -> str:
     """What a quantised graph depends on besides the network and the images: 8 bits, or 7 where sums overflow."""
-    return "8" if _has_vnni() else "7"
+    return "8" if has_vnni() else "7"
+
+
+def _after_the_last_layer(graph: Path) -> list[str]:
+    """The names of the nodes behind the last convolution or matrix product; nodes are in the order of computation."""
+    import onnx
+
+    nodes = onnx.load(str(graph), load_external_data=False).graph.node
+    last = max((place for place, node in enumerate(nodes) if node.op_type in _LAYERS), default=-1)
+    return [node.name for node in nodes[last + 1 :] if node.name]
 
 
 def _reader(batches: Iterable[torch.Tensor]) -> Any:
@@ -107,7 +120,7 @@ def _parts(batches: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
 
 
 @cache
-def _has_vnni() -> bool:
+def has_vnni() -> bool:
     """Whether the processor adds products of 8-bit numbers in 32 bits; elsewhere pairs of them overflow 16 bits."""
     try:
         flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")

@@ -2,26 +2,28 @@
 
 `auto` takes what answers soonest: torch for a few images, since even reading an engine that was built before takes a
 second; such an engine for more; a new one where so many images come that building it pays; else torch. A single image
-never waits for an export. What was taken and why is said, and is in `Ready.to_dict`. Any engine but torch in float32 is
-compared with that on the first images it is given.
+never waits for an export, and a back end that `auto` took and that fails makes way for torch. What was taken and why is
+said, and is in `Ready.to_dict`. Any engine but torch in float32 is compared with that, on images spread over a split or
+on the first ones it is given.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from striate.checkpoint import SavedModel
-from striate.errors import CheckpointError, MissingExtraError
+from striate.errors import CheckpointError, MissingExtraError, ModelError, StriateError
 from striate.hub.download import cache_folder
-from striate.inference.engine_cache import EngineCache, graph_key, is_kept
+from striate.inference.engine_cache import EngineCache, Known, known_graph
 from striate.inference.engines import ABLE, Engine, check_choice, installed, open_engine
 from striate.inference.forward import forward, place
 from striate.inference.parity import IMAGES, Parity, compare
+from striate.inference.quantise import Calibration
 from striate.metrics import probabilities
 from striate.network.calibration import calibration_for
 from striate.progress import Progress, Silent
@@ -36,6 +38,7 @@ _SPARED = 0.4  # of torch's time, by an engine in the same precision; from 1.5 t
 _OPENED_FROM = 32  # images: an engine that was built before takes 0.4 to 0.9 s to read, and spares 6 to 20 ms of each
 _PROBED_FROM = 256  # images: below, even timing one pass is not worth it
 _FOLDED_FROM = 64  # images: folding costs about one pass and saves a few per cent of each
+_FAILURES = (ModelError, MissingExtraError, ImportError, RuntimeError)  # of a back end, to which `auto` has an answer
 
 
 class Ready:
@@ -49,6 +52,7 @@ class Ready:
         self.backend = engine.backend if engine is not None else "torch"
         self.precision = precision
         self.parity: Parity | None = engine.parity if engine is not None else None
+        self.measured = "earlier" if self.parity is not None else None  # when the parity was: or "now"
         self._cache, self._progress = cache, progress
         self._compared = self.backend == "torch" and precision == "fp32"
 
@@ -57,8 +61,28 @@ class Ready:
         logits = self._logits(images)
         if not self._compared and len(images):
             self._compared = True
-            self._compare(images[:IMAGES], logits[:IMAGES])
+            if self._wants(len(images)):
+                self._compare(logits[:IMAGES], self._expected(images[:IMAGES]))
+            self._report()
         return logits
+
+    def compare_on(self, count: int, take: Callable[[Sequence[int]], torch.Tensor]) -> None:
+        """Compare on images spread evenly over `count` of them, instead of on the first that come.
+
+        `take` gives normalised images [B, C, H, W] at positions below `count`, on the device of the network; it is
+        only asked where a comparison is due.
+        """
+        if self._compared or not count:
+            return
+        self._compared = True
+        most = min(count, IMAGES)
+        if self._wants(most):
+            positions = [number * count // most for number in range(most)]
+            step = usual_batch(self.saved.spec)
+            parts = [take(positions[start : start + step]) for start in range(0, most, step)]
+            given, expected = [self._logits(part) for part in parts], [self._expected(part) for part in parts]
+            self._compare(torch.cat(given), torch.cat(expected))
+        self._report()
 
     def to_dict(self) -> dict[str, Any]:
         """The object `engine` of `--json`; the comparison is null for torch in float32, which it is made with."""
@@ -71,6 +95,7 @@ class Ready:
             "largest_difference": parity.largest_difference if parity else None,
             "largest_logit_difference": parity.largest_logit_difference if parity else None,
             "images": parity.images if parity else None,
+            "measured": self.measured,
         }
 
     def _logits(self, images: torch.Tensor) -> torch.Tensor:
@@ -80,14 +105,23 @@ class Ready:
         with torch.inference_mode():
             return forward(self.saved.model, images, self.precision)
 
-    def _compare(self, images: torch.Tensor, logits: torch.Tensor) -> None:
-        """Measure parity where it was not yet, or on fewer images, and say it."""
-        if self.parity is None or self.parity.images < len(images):
-            with torch.inference_mode():
-                expected = forward(self.saved.model, images.contiguous(memory_format=torch.channels_last), "fp32")
-            self.parity = compare(logits, expected, probabilities)
-            if self._cache is not None and self.engine is not None and self.engine.key is not None:
-                self._cache.write_parity(self.engine.key, self.backend, self.precision, self.parity)
+    def _expected(self, images: torch.Tensor) -> torch.Tensor:
+        with torch.inference_mode():
+            return forward(self.saved.model, images.contiguous(memory_format=torch.channels_last), "fp32")
+
+    def _wants(self, images: int) -> bool:
+        """Whether there is no comparison yet, or one on fewer images."""
+        return self.parity is None or self.parity.images < images
+
+    def _compare(self, given: torch.Tensor, expected: torch.Tensor) -> None:
+        """Measure the parity and keep it with the engine."""
+        self.parity, self.measured = compare(given, expected, probabilities), "now"
+        if self._cache is not None and self.engine is not None and self.engine.key is not None:
+            self._cache.write_parity(self.engine.key, self.backend, self.precision, self.parity)
+
+    def _report(self) -> None:
+        if self.parity is None:
+            return
         words = f"{self.backend} {self.precision}: {self.parity.in_words()}"
         if self.parity.alarming:
             self._progress.warn(f"{words}; --precision fp32 is exact, other --calibration images may do better")
@@ -99,11 +133,13 @@ def make_ready(
     saved: SavedModel,
     *,
     backend: str = "auto",
-    precision: str = "fp32",
+    precision: str | None = "fp32",
+    recorded: str = "fp32",
     device: str = "auto",
     threads: int | None = None,
     calibration: str | Path | None = None,
     images: int | None = None,
+    views: int = 1,
     offline: bool = False,
     progress: Progress | None = None,
 ) -> Ready:
@@ -112,33 +148,49 @@ def make_ready(
     Args:
         saved: its model is moved to the device that torch would use.
         backend: `auto`, or one of `inference.engines.BACKENDS`.
-        precision: `fp32`, `bf16`, `fp16` (GPU), `int8`, or `auto`: the fastest floating-point one of the device.
+        precision: `fp32`, `bf16`, `fp16` (GPU), `int8`, or `auto`: the fastest floating-point one that device and back
+            end have. None takes `recorded`.
+        recorded: the precision of the run, which gives way to `fp32` where device or back end do not have it.
         device: see `pick_device`; the back ends other than torch have the processor only.
         threads: of back ends other than torch; None for one per core.
         calibration: images for int8; None takes those that the network of a run was trained on.
         images: how many will come, as far as is known; None counts as few.
+        views: passes for each image.
         offline: never use the network.
         progress: is told what was taken, why, and how it compares.
 
     Raises:
-        UnknownNameError, UsageError, MissingExtraError, ModelError, CheckpointError: see `open_engine`.
+        UnknownNameError, UsageError, MissingExtraError, ModelError, CheckpointError: see `open_engine`; where `auto`
+            took the back end, torch takes the place of one that cannot be built or opened, but not in int8.
         DataError: no image to calibrate by can be read.
     """
     progress = progress or Silent()
     on = pick_device("cpu" if device == "auto" and backend in _PREFERRED else device)
     if precision == "int8" and device == "auto" and backend == "auto":
         on = torch.device("cpu")
-    precision = "int8" if precision == "int8" else resolve_precision(precision, on)
+    precision = _precision(precision, recorded, backend, on, progress)
     cache = EngineCache(engines_folder(saved))
     place(saved.model, on)
-    why = "as asked"
+    graph = _Graph(saved, precision, cache)
+    chosen, why = backend, "as asked"
     if backend == "auto":
-        backend, why = _chosen(saved, precision, on, cache, images)
-        progress.say(f"computing with {backend} in {precision}: {why}")
-    check_choice(backend, precision, on)
-    engine = None
-    if backend != "torch" or why == "as asked" or (images or 0) >= _FOLDED_FROM:
-        engine = _opened(saved, backend, precision, on, threads, cache, calibration, offline, progress)
+        chosen, why = _chosen(saved, precision, on, graph, images, views)
+        progress.say(f"computing with {chosen} in {precision}: {why}")
+    check_choice(chosen, precision, on)
+
+    def opened(name: str) -> Engine | None:
+        if name == "torch" and backend == "auto" and (images or 0) * views < _FOLDED_FROM:
+            return None
+        return _opened(saved, name, precision, on, threads, graph, calibration, offline, progress)
+
+    try:
+        engine = opened(chosen)
+    except _FAILURES as error:
+        if backend != "auto" or precision == "int8" or chosen == "torch":
+            raise
+        why = f"{chosen} failed: {_in_words(error)}"
+        progress.warn(f"computing with torch in {precision}: {why}")
+        engine = opened("torch")
     return Ready(saved, engine, precision, on, why, cache, progress)
 
 
@@ -163,32 +215,79 @@ def usual_batch(spec: InputSpec) -> int:
     return max(16, min(256, 1 << max(0, (5_000_000 // values).bit_length() - 1)))
 
 
+class _Graph:
+    """What the cache has of a network in one precision, looked up once: that reads and hashes both."""
+
+    def __init__(self, saved: SavedModel, precision: str, cache: EngineCache) -> None:
+        self.cache = cache
+        self._saved, self._precision = saved, precision
+        self._known: Known | None = None
+
+    def known(self, calibration: Calibration | None) -> Known:
+        """`known_graph`; only in int8 does the calibration matter, and then it is the same every time."""
+        if self._known is None:
+            saved = self._saved
+            self._known = known_graph(saved.model, saved.spec, self._precision, calibration, self.cache)
+        return self._known
+
+    def is_kept(self, calibration: Calibration | None = None) -> bool:
+        """Whether an engine needs no building."""
+        return self.cache.folder.is_dir() and self.known(calibration).whole  # the network's digest takes a while
+
+
+def _precision(asked: str | None, recorded: str, backend: str, device: torch.device, progress: Progress) -> str:
+    """The precision to compute in: only one that was asked for by name may turn out to be an error."""
+    if asked == "int8":
+        return asked
+    if asked is not None and asked != "auto":
+        return resolve_precision(asked, device)
+    wanted = asked or recorded
+    whose = "" if wanted == "auto" else ", in which the network was trained"
+    if wanted == "auto":
+        wanted = resolve_precision(wanted, device)
+    reason = None
+    if not _in_hardware(wanted, device):
+        reason = f"this {'processor' if device.type == 'cpu' else device.type} has no hardware for {wanted}"
+    elif wanted not in ABLE.get(backend, ABLE["torch"]):  # `auto` can always take torch
+        reason = f"{backend} has no {wanted}"
+    if reason is None:
+        return wanted
+    progress.say(f"{reason}{whose}: computing in fp32")
+    return "fp32"
+
+
+def _in_hardware(precision: str, device: torch.device) -> bool:
+    if precision == "bf16" and device.type in ("cpu", "cuda"):
+        return resolve_precision("auto", device) == "bf16"
+    return precision != "fp16" or device.type != "cpu"
+
+
 def _opened(
-    saved: SavedModel, backend: str, precision: str, device: torch.device, threads: int | None, cache: EngineCache,
+    saved: SavedModel, backend: str, precision: str, device: torch.device, threads: int | None, graph: _Graph,
     calibration: str | Path | None, offline: bool, progress: Progress,
 ) -> Engine:  # fmt: skip
     given = None
     if precision == "int8":
         given = calibration_for(run_of(saved), calibration, saved.spec, offline=offline, progress=progress)
     able = precision != "int8" or given is not None
-    if backend != "torch" and able and not _kept(saved, precision, cache, given):
+    if backend != "torch" and able and not graph.is_kept(given):
         progress.say(f"building an engine for {backend} in {precision}: once, half a minute or so")
 
     def opened(folder: Path | None) -> Engine:
         return open_engine(
             saved.model, saved.spec, saved.labels, backend=backend, precision=precision, device=device,
-            threads=threads, cache=folder, calibration=given,
+            threads=threads, cache=folder, calibration=given, known=graph.known(given) if backend != "torch" else None,
         )  # fmt: skip
 
     try:
-        return opened(cache.folder)
+        return opened(graph.cache.folder)
     except CheckpointError as error:  # a folder that cannot be written to: an engine for this time only
         progress.warn(f"{error.message}: it is built anew each time")
         return opened(None)
 
 
 def _chosen(
-    saved: SavedModel, precision: str, device: torch.device, cache: EngineCache, images: int | None
+    saved: SavedModel, precision: str, device: torch.device, graph: _Graph, images: int | None, views: int
 ) -> tuple[str, str]:
     """The back end that `auto` takes, and why."""
     able = [name for name in _PREFERRED if precision in ABLE[name]]
@@ -200,29 +299,33 @@ def _chosen(
             raise MissingExtraError("int8", "openvino", "export")
         return running[0], "int8 was asked for"
     if not running:
-        return "torch", "openvino and onnxruntime are not installed"
-    few = "an unknown number of images" if images is None else f"{images} image{'s' * (images != 1)}"
-    if images is not None and images < _OPENED_FROM:
+        missing = " and ".join(able) + (" are" if len(able) > 1 else " is")
+        others = "" if len(able) == len(_PREFERRED) else f", and no other has {precision}"
+        return "torch", f"{missing} not installed{others}"
+    if precision != "fp32" and hasattr(saved.model.head, "loss"):
+        return "torch", "its outputs are no plain logits and stay in fp32, which the others do not promise"
+    many = None if images is None else images * views
+    few = "an unknown number of images" if images is None else f"{images:,} image{'s' * (images != 1)}"
+    few += f" in {views} views" if views > 1 else ""
+    if many is not None and many < _OPENED_FROM:
         return "torch", f"for {few} it is ready soonest"
-    if _kept(saved, precision, cache, None):
+    if graph.is_kept():
         return running[0], "its engine was built before"
-    if images is None or images < _PROBED_FROM:
+    if many is None or many < _PROBED_FROM:
         return "torch", f"for {few} no engine is built"
     ready = next((name for name in running if installed(name, building=True)), None)
     if ready is None:
         return "torch", "building an engine needs the packages of striate[export]"
-    seconds = _seconds_of_one(saved, precision, device)
-    would = f"{images:,} images of {1000 * seconds:.3g} ms each"
-    if images * seconds * _SPARED > _BUILD_SECONDS:
+    seconds = _seconds_of_one(saved, precision, device) * views
+    would = f"{few} of {1000 * seconds:.3g} ms each"
+    if (images or 0) * seconds * _SPARED > _BUILD_SECONDS:
         return ready, f"{would} pay for building an engine"
     return "torch", f"{would} do not pay for building an engine"
 
 
-def _kept(saved: SavedModel, precision: str, cache: EngineCache, calibration: Any) -> bool:
-    if not cache.folder.is_dir():  # the network's digest takes a while
-        return False
-    key = graph_key(saved.model, saved.spec, precision, calibration, cache)
-    return key is not None and is_kept(cache, key)
+def _in_words(error: Exception) -> str:
+    text = error.message if isinstance(error, StriateError) else str(error)
+    return next(iter(text.strip().splitlines()), type(error).__name__)
 
 
 def _seconds_of_one(saved: SavedModel, precision: str, device: torch.device) -> float:

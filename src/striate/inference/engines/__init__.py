@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from striate.errors import MissingExtraError, UnknownNameError, UsageError
-from striate.inference.engine_cache import EngineCache, graph_file, graph_key, is_kept
+from striate.inference.engine_cache import EngineCache, Known, graph_file, known_graph
 from striate.inference.parity import Parity
 from striate.inference.quantise import Calibration, calibration_of
 from striate.spec import InputSpec, Labels
@@ -39,6 +39,7 @@ class Engine(Protocol):
     precision: str
     key: str | None  # names what was built, in the cache; None where there is none
     parity: Parity | None  # as measured, where it was
+    settles_after: int  # calls with as many images, after which every further one takes its usual time
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         """Normalised float32 [B, C, H, W] -> logits float32 [B, classes]."""
@@ -68,6 +69,7 @@ def open_engine(
     threads: int | None = None,
     cache: Path | None = None,
     calibration: Calibration | Iterable[torch.Tensor] | None = None,
+    known: Known | None = None,
 ) -> Engine:
     """An engine for `model`, from the cache where it was built before.
 
@@ -81,12 +83,13 @@ def open_engine(
         threads: processor threads of the others (None: one per core); torch's are the process's.
         cache: folder of the graphs and parity reports; None keeps nothing.
         calibration: normalised images for `int8`, in batches; not needed where the cache has the network in int8.
+        known: what `known_graph` says of these arguments, if the caller has asked already.
 
     Raises:
         UnknownNameError: no such back end or precision.
         UsageError: a precision that the back end does not have, a device it cannot use, or no calibration.
         MissingExtraError: a package of the extra `export` is not installed.
-        ModelError: a network that cannot be exported.
+        ModelError: a network that cannot be exported, or a back end that cannot run it or be loaded.
     """
     check_choice(backend, precision, device)
     kept = EngineCache(cache) if cache is not None else None
@@ -96,15 +99,13 @@ def open_engine(
         return TorchEngine(model, precision, device, shape=(spec.channels, *spec.size))
     _require(backend, backend)
     given = calibration_of(calibration)
-    key = graph_key(model, spec, precision, given, kept)
-    if key is None:
+    known = known or known_graph(model, spec, precision, given, kept)
+    key, whole = known.key, known.whole and kept is not None
+    if key is None or (precision == "int8" and given is None and not whole):
         raise _uncalibrated()
-    whole = kept is not None and is_kept(kept, key)
     if not whole:
         for package in _QUANTISING if precision == "int8" else _BUILDING:
             _require(backend, package)
-        if precision == "int8" and given is None:  # the cache has one, but damaged: what it was made from is not known
-            raise _uncalibrated()
     with graph_file(model, spec, labels, key, given if precision == "int8" else None, kept, whole=whole) as file:
         made: Any
         if backend == "onnxruntime":

@@ -16,9 +16,13 @@ class OnnxRuntimeEngine:
     """See `Engine`; `file` is the graph, in float32 or quantised."""
 
     backend = "onnxruntime"
+    settles_after = 1
 
     def __init__(self, file: Path, precision: str, threads: int | None, key: str | None) -> None:
-        import onnxruntime
+        try:
+            import onnxruntime
+        except Exception as error:  # installed, but broken: a library that it needs is missing, say
+            raise ModelError(f"ONNX Runtime cannot be loaded: {_first_line(error)}", _HINT) from error
 
         self.precision, self.key = precision, key
         self.parity: Parity | None = None

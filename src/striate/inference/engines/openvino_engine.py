@@ -28,10 +28,15 @@ class OpenVinoEngine:
     """
 
     backend = "openvino"
+    settles_after = _OFTEN
 
     def __init__(self, file: Path, precision: str, threads: int | None, key: str | None) -> None:
-        import openvino
+        try:
+            import openvino
 
+            self._core, self._tensor = openvino.Core(), openvino.Tensor
+        except Exception as error:  # installed, but broken: a library that it needs is missing, say
+            raise ModelError(f"OpenVINO cannot be loaded: {_first_line(error)}", _HINT) from error
         self.precision, self.key = precision, key
         self.parity: Parity | None = None
         bf16 = precision == "bf16" or (precision == "int8" and processor_has_bf16())
@@ -40,15 +45,11 @@ class OpenVinoEngine:
             "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
             "INFERENCE_NUM_THREADS": threads or usable_cores(),
         }
-        self._core = openvino.Core()
-        self._tensor = openvino.Tensor
         try:
             self._graph = self._core.read_model(file)
             self._requests: dict[int, Any] = {0: self._compiled(self._graph)}
         except RuntimeError as error:
-            first = next(iter(str(error).strip().splitlines()), "no reason given")
-            hint = "another back end may do: --backend onnxruntime or torch"
-            raise ModelError(f"OpenVINO cannot run this network: {first}", hint) from error
+            raise ModelError(f"OpenVINO cannot run this network: {_first_line(error)}", _HINT) from error
         self._calls: Counter[int] = Counter()
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
@@ -69,3 +70,10 @@ class OpenVinoEngine:
 
     def _compiled(self, graph: Any) -> Any:
         return self._core.compile_model(graph, "CPU", self._settings).create_infer_request()
+
+
+_HINT = "another back end may do: --backend onnxruntime or torch"
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -16,6 +16,7 @@ class TorchEngine:
     """See `Engine`. A precision below fp32 is autocast's, which keeps in fp32 what must not lose digits."""
 
     backend = "torch"
+    settles_after = 1
 
     def __init__(self, model: nn.Module, precision: str, device: torch.device, *, shape: Sequence[int]) -> None:
         self.precision = precision
