@@ -20,6 +20,7 @@ from striate.bench.settings import Setting, settings_of
 from striate.checkpoint import SavedModel
 from striate.cli.main import striate
 from striate.errors import UsageError
+from striate.inference.engines import installed
 from striate.models import create_model
 from striate.options.bench import BenchOptions
 from striate.progress import Task
@@ -326,3 +327,27 @@ def test_the_same_in_python():
     assert result.default("train") is None
     with pytest.raises(UsageError):
         front_door.benchmark("compact_s", batchsize=2)
+
+
+@pytest.mark.skipif(not installed("openvino", building=True), reason="needs openvino and onnx")
+def test_every_row_has_an_engine_that_has_settled_on_its_batch(saved, tmp_path):
+    machine = Machine(saved, CPU, 1, cache=tmp_path)
+    sizes = (1, 4, 6, 8)
+    runners = [machine.open(Setting("infer", "openvino", None, "fp32", size)) for size in sizes]
+    engines = [runner._answer for runner in runners]
+    assert [set(engine._requests) for engine in engines] == [{0, size} for size in sizes]
+    before = [dict(engine._requests) for engine in engines]
+    assert all(runner.run(2) > 0 for runner in runners)
+    assert [engine._requests for engine in engines] == before  # nothing is compiled while the clock runs
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_no_figure_for_the_default_is_a_failure():
+    words = ["bench", "compact_s", "--infer", "--input-size", "8", "--batch-size", "1000000000,2", "--backend", "torch"]
+    for more in (["--json"], []):
+        result = CliRunner().invoke(striate, [*words, *QUICK, *more])
+        assert result.exit_code == 1
+        assert result.stderr.splitlines()[-2].startswith("error: no figures for infer torch fp32 batch 1000000000")
+        if more:
+            rows = json.loads(result.stdout)["rows"]
+            assert [row["images_per_second"] is None for row in rows] == [True, False]

@@ -42,7 +42,7 @@ class Runner(Protocol):
 
 
 class Machine:
-    """Where a network is measured, and its engines, each of which is built once for all batch sizes."""
+    """Where a network is measured; `cache` is a folder in which engines of one graph find it again."""
 
     def __init__(
         self, saved: SavedModel, device: torch.device, threads: int, *, name: str | None = None,
@@ -50,23 +50,23 @@ class Machine:
     ) -> None:  # fmt: skip
         self.saved, self.device, self.threads = saved, device, threads
         self.name = name or saved.model.architecture.name  # with its path, if it is a class of one's own
-        self._cache = cache  # where engines of one graph find it again
-        self._engines: dict[tuple[str, str], Engine] = {}
+        self._cache = cache
 
     def open(self, setting: Setting) -> Runner:
         """What measures `setting`, on a copy of the network."""
         return (TrainingRunner if setting.work == "train" else InferenceRunner)(setting, self)
 
     def engine(self, backend: str, precision: str) -> Engine:
-        """The engine, as `predict` would open it; int8 is calibrated by noise, which tells nothing of its accuracy."""
-        if (backend, precision) not in self._engines:
-            saved = self.saved
-            noise = [random_images(saved.spec, 16, seed) for seed in range(CALIBRATION_BATCHES)]
-            self._engines[backend, precision] = open_engine(
-                saved.model, saved.spec, saved.labels, backend=backend, precision=precision, device=self.device,
-                threads=self.threads, cache=self._cache, calibration=noise if precision == "int8" else None,
-            )  # fmt: skip
-        return self._engines[backend, precision]
+        """A new engine, as `predict` would open it; int8 is calibrated by noise, which tells nothing of its accuracy.
+
+        Each row has its own: one that has seen other batch sizes is not what runs a single one.
+        """
+        saved = self.saved
+        noise = [random_images(saved.spec, 16, seed) for seed in range(CALIBRATION_BATCHES)]
+        return open_engine(
+            saved.model, saved.spec, saved.labels, backend=backend, precision=precision, device=self.device,
+            threads=self.threads, cache=self._cache, calibration=noise if precision == "int8" else None,
+        )  # fmt: skip
 
 
 class TrainingRunner:
@@ -142,7 +142,8 @@ class InferenceRunner:
         self._images = random_images(saved.spec, setting.batch_size).to(self._device)
         self._answer: Callable[[torch.Tensor], object]
         if setting.layout is None:
-            self._answer = machine.engine(setting.backend, setting.precision)
+            engine = self._answer = machine.engine(setting.backend, setting.precision)
+            self.run(engine.settles_after)  # OpenVINO compiles a graph for this batch size by then
             return
         memory = torch.channels_last if setting.layout == "nhwc" else torch.contiguous_format
         self._images = self._images.contiguous(memory_format=memory)

@@ -10,6 +10,7 @@ from striate.cli.common import json_flag, options_from, prepare_torch, print_jso
 from striate.cli.errors import Interrupted
 from striate.cli.models import short
 from striate.cli.tables import Column, as_text
+from striate.errors import StriateError
 from striate.options.bench import BenchOptions
 
 if TYPE_CHECKING:
@@ -47,6 +48,10 @@ def command(model: str, options: BenchOptions, offline: bool, runs: str, as_json
             say(line)
     if result.interrupted:
         raise Interrupted("interrupted: what was measured until then is above")
+    for work in ("train", "infer"):
+        row = result.default(work)
+        if row is not None and row.images_per_second is None:
+            raise StriateError(f"no figures for {row.setting}, the default: {row.error}", "what was measured is above")
 
 
 def lines_of(result: BenchResult) -> list[str]:
