@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from PIL import Image
 
 from striate.checkpoint import save_model
 from striate.cli.main import striate
+from striate.cli.predict import _from_stdin
 from striate.data import load_data
 from striate.options import DataOptions, ModelOptions, RuntimeOptions, TrainOptions, write_recipe
 from striate.spec import Labels
@@ -260,3 +263,33 @@ def test_help(call, name):
     result = call(name, "--help")
     assert result.exit_code == 0
     assert "Examples:" in result.stdout
+
+
+@pytest.mark.parametrize(
+    "first", ["BMW/1.jpg", "BM", "GIF8/cat.png", "GIF89/a.png", "RIFF", "box/ftyp/1.png", "RIFFRAFF/1234.webp"]
+)
+def test_paths_that_begin_like_images_are_paths(first):
+    for more in ("", "\nphotos/2.jpg\n", "\nb\n\nphotos/3.jpg"):
+        wanted = [line for line in f"{first}{more}".split("\n") if line]
+        assert list(_from_stdin(io.BytesIO(f"{first}{more}".encode()))) == wanted
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"RIFF\x0a\x0a\x00\x00WEBPVP8 and more",
+        b"BM\x0a\x0a\x00\x00\x00\x00\x00\x00\x36\x00\x00\x00(and more",
+        b"GIF87a and more",
+        b"\x00\x00\x00\x0aftypavif and more",
+    ],
+)
+def test_images_with_the_end_of_a_line_in_their_sizes_are_images(content):
+    assert list(_from_stdin(io.BytesIO(content))) == [content]
+
+
+def test_a_path_is_not_kept_waiting_for_the_next():
+    """A pipe that stays open: the first line is answered before anything else comes."""
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb", buffering=0) as stream, os.fdopen(writing, "wb", buffering=0) as sender:
+        sender.write(b"a.jpg\n")
+        assert next(_from_stdin(stream)) == "a.jpg"

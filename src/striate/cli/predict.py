@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
 # how the files of the formats that people pipe begin; anything else on standard input is taken for paths
 _IMAGE_START = re.compile(
-    rb"\xff\xd8\xff|\x89PNG|GIF8|BM|RIFF....WEBP|II[*+]\x00|MM\x00[*+]|\x93NUMPY|P[1-7]\s"
-    rb"|....ftyp|\x00\x00\x00\x0cjP  |\x00\x00\x01\x00",
+    rb"\xff\xd8\xff|\x89PNG|GIF8[79]a|BM.{4}\x00{4}|RIFF....WEBP|II[*+]\x00|MM\x00[*+]|\x93NUMPY|P[1-7]\s"
+    rb"|\x00...ftyp|\x00\x00\x00\x0cjP  |\x00\x00\x01\x00",
     re.DOTALL,
 )
+_SIZED = (b"BM", b"RIFF", b"\x00")  # begin with a size, in which any byte may come, the end of a line too
 _BLOCK = 64  # lines that are lined up with one another
 
 
@@ -99,13 +100,15 @@ def _from_stdin(stream: BinaryIO) -> Iterator[Any]:
     if not start:
         return
     # a pipe may hand over its bytes one by one: the first line or sixteen bytes decide
-    while len(start) < 16 and not start.endswith(b"\n") and (more := stream.read(1)):
+    while len(start) < 16 and not (start.endswith(b"\n") and not start.startswith(_SIZED)):
+        if not (more := stream.read(1)):
+            break
         start += more
     if _IMAGE_START.match(start):
         yield start + stream.read()
         return
     first = start if start.endswith(b"\n") else start + stream.readline()
-    for line in first.splitlines():
+    for line in first.split(b"\n"):
         yield from _path_of(line)
     for line in stream:
         yield from _path_of(line)
