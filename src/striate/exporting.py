@@ -42,6 +42,7 @@ from striate.runfolder import RunFolder
 from striate.spec import InputSpec
 
 _IMAGES = 32  # looked at where the caller names none
+_CHECKED = 256  # at most of those that the caller names, spread over all
 # The largest difference that passes: of logits, in parts of the largest one; of probabilities, as they are.
 TOLERANCES = {"fp32": (1e-3, 1e-3), "fp16": (2e-2, 5e-2)}
 
@@ -143,7 +144,8 @@ def export_run(
         preprocessing: `declared` (float32, normalised by the caller) or `inside` (stored pixels).
         precision: of the parameters: `fp32`, or `fp16` where the format has it.
         batch: images at once; None for any number.
-        check: images, folders or patterns to compare on; without any, the run's validation images, else the digits.
+        check: images, folders or patterns to compare on, 256 of them at most, spread over all; without any, the run's
+            validation images, else the digits.
         runs: the folder that holds the run folders.
         offline: never use the network.
         progress: is told what is fetched and done.
@@ -286,7 +288,9 @@ def _sources(
 ) -> tuple[list[Any], str]:
     """Images to compare on, as `decode` takes them, and what they are in words."""
     if check:
-        return [_usable(name, source) for name, source in expand([str(one) for one in check])], "the images given"
+        given = [_usable(name, source) for name, source in expand([str(one) for one in check])]
+        chosen = [given[index] for index in _spread(len(given), _CHECKED)]
+        return chosen, "the images given" if len(chosen) == len(given) else f"of {len(given):,} images given"
     folder = read_spelling(run, runs).run
     if folder is not None:
         try:
@@ -327,9 +331,9 @@ def _validation_images(run: RunFolder) -> list[Any]:
     return [split.images.raw(index) for index in _spread(len(split))]
 
 
-def _spread(count: int) -> list[int]:
-    """Up to `_IMAGES` positions, evenly over `count`."""
-    return np.unique(np.linspace(0, count - 1, min(count, _IMAGES)).round().astype(int)).tolist() if count else []
+def _spread(count: int, most: int = _IMAGES) -> list[int]:
+    """Up to `most` positions, evenly over `count`."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int)).tolist() if count else []
 
 
 def _compared(

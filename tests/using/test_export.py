@@ -15,11 +15,13 @@ from click.testing import CliRunner
 from PIL import Image
 
 import striate
+from striate import exporting
 from striate.checkpoint import load_model, save_model
 from striate.cli.main import striate as front_door
 from striate.data import decode, fit, load_data, normalise
 from striate.errors import MissingExtraError
 from striate.options import DataOptions, ModelOptions, TrainOptions, write_recipe
+from striate.progress import Silent
 
 for package in ("onnx", "onnxscript"):
     pytest.importorskip(package, reason=f"exporting needs {package}")
@@ -193,3 +195,15 @@ def test_a_missing_package_is_named_before_anything_is_opened(tmp_path, monkeypa
     with pytest.raises(MissingExtraError, match="onnxruntime") as caught:
         striate.export(tmp_path / "none.safetensors", "onnx", progress=False)
     assert caught.value.hint == "pip install 'striate[export]'"
+
+
+def test_many_images_to_check_on_are_thinned_out(call, model_file, world, tmp_path, monkeypatch):
+    world.photo_folder(tmp_path / "photos")
+    assert exporting._CHECKED <= 500
+    monkeypatch.setattr(exporting, "_CHECKED", 7)
+    sources, where = exporting._sources(
+        model_file, "runs", [str(tmp_path / "photos")], load_model(model_file).spec, Silent()
+    )
+    assert [Path(source).parent.name for source in sources] == ["ant", "bee", "cat", "dog", "eel", "fox", "gnu"]
+    parity = exported(call, model_file, "-o", "a.safetensors", "--check", "photos")["parity"]
+    assert (parity["images"], parity["source"], where) == (7, "of 28 images given", "of 28 images given")
