@@ -181,7 +181,8 @@ def test_fields_of_architectures_are_the_boxes_of_the_gradient(name):
     if not layers:
         return  # nothing before the classifier
     axes = layers[-1].field.axes
-    assert layers[-1].field.is_map
+    # at AlexNet's and ZFNet's smallest sizes the last pooling covers the whole map, and counts as global
+    assert layers[-1].field.is_map or all(axis.pooled for axis in axes)
     found = boxes(linearised(body), (entry.input.channels, *sides))
     for axis, expected in zip(axes, found, strict=True):
         assert list(zip(axis.lo.tolist(), axis.hi.tolist(), strict=True)) == expected
