@@ -24,7 +24,8 @@ def linearised(model: nn.Module) -> nn.Module:
     """Activations and normalisation removed, every weight positive, in float64; `boxes` takes means for maxima."""
     model = _replaced(copy.deepcopy(model)).double().eval()
     with torch.no_grad():
-        for name, parameter in model.named_parameters():
+        frozen = ((name, value) for name, value in model.named_buffers() if name.endswith("weight"))
+        for name, parameter in (*model.named_parameters(), *frozen):
             # The mean over what is read: neither overflows nor vanishes over hundreds of layers.
             parameter.fill_(0.0 if name.endswith("bias") else 1 / max(1, parameter[0].numel()))
     return model

@@ -263,7 +263,7 @@ def test_another_meaning_is_told_only_where_the_file_may_have_it(tmp_path):
 
 
 def test_misfits_go_by_the_names_of_the_file(tmp_path):
-    state = torch.load(published_names("cifar_resnet20", "akamaster", tmp_path))
+    state = torch.load(published_names("cifar_resnet20", "akamaster", tmp_path), weights_only=True)
     bn = state.pop("layer3.2.bn2.weight")
     torch.save(state, tmp_path / "w.pth")
     with pytest.raises(ModelError, match=r"they lack layer3\.2\.bn2\.weight$"):
@@ -296,7 +296,11 @@ def test_nothing_at_all_is_no_network(tmp_path, wanted):
         with pytest.raises(UsageError, match="a network of 0"):
             open_network(text, **wanted)
     with pytest.raises(ModelError, match="at least 1"):
-        adapted(lambda **figures: create_model("cifar_resnet20", **figures), torch.load(tmp_path / "w.pth"), **wanted)
+        adapted(
+            lambda **figures: create_model("cifar_resnet20", **figures),
+            torch.load(tmp_path / "w.pth", weights_only=True),
+            **wanted,
+        )
 
 
 @pytest.mark.parametrize(
@@ -311,7 +315,7 @@ def test_nothing_at_all_is_no_network(tmp_path, wanted):
     ],
 )
 def test_wrappings_of_other_training_loops(tmp_path, wrapped):
-    state = torch.load(published_names("cifar_resnet20", "akamaster", tmp_path))
+    state = torch.load(published_names("cifar_resnet20", "akamaster", tmp_path), weights_only=True)
     torch.save(wrapped(state), tmp_path / "w.pth")
     for text in (tmp_path / "w.pth", f"cifar_resnet20:{tmp_path / 'w.pth'}"):
         model = open_network(text).model
