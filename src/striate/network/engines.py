@@ -1,7 +1,7 @@
 """A network made ready to run: by which back end, in which precision, built or from the cache, and why.
 
-`auto` takes what answers soonest: torch for a few images, since even reading an engine that was built before takes a
-second; such an engine for more; a new one where so many images come that building it pays; else torch. A single image
+`auto` takes what answers soonest: torch for a few images, since even reading an engine that was built before takes
+a while; such an engine for more; a new one where so many images come that building it pays; else torch. A single image
 never waits for an export, and a back end that `auto` took and that fails makes way for torch. What was taken and why is
 said, and is in `Ready.to_dict`. Any engine but torch in float32 is compared with that, on images spread over a split or
 on the first ones it is given.
@@ -33,11 +33,11 @@ from striate.spec import InputSpec
 
 BACKEND_CHOICES = ("auto", "torch", "onnxruntime", "openvino")
 _PREFERRED = ("openvino", "onnxruntime")  # the quicker one first: benchmarks/inference.py
-_BUILD_SECONDS = 30.0  # to export, read and compile, imports included; ResNet-50 takes 20 on two cores
-_SPARED = 0.4  # of torch's time, by an engine in the same precision; from 1.5 to 2.5 times as fast in the benchmark
-_OPENED_FROM = 32  # images: an engine that was built before takes 0.4 to 0.9 s to read, and spares 6 to 20 ms of each
+_BUILD_SECONDS = 30.0  # assumed for exporting, reading and compiling it, imports included
+_SPARED = 0.4  # of torch's time, assumed of an engine in the same precision
+_OPENED_FROM = 32  # images: below, reading an engine that was built before takes longer than it spares
 _PROBED_FROM = 256  # images: below, even timing one pass is not worth it
-_FOLDED_FROM = 64  # images: folding costs about one pass and saves a few per cent of each
+_FOLDED_FROM = 64  # images: folding costs about one pass and saves a little of each
 _FAILURES = (ModelError, MissingExtraError, ImportError, RuntimeError)  # of a back end, to which `auto` has an answer
 
 

@@ -39,8 +39,8 @@ def seconds_of_start() -> float | None:
 def prepare_torch() -> None:
     """Import torch in a tuned process, without looking for garbage where there is none yet.
 
-    Importing torch makes some hundred thousand objects that all stay: the collector looks through them again and
-    again, which is a twelfth of the import. Frozen, they are also left alone by every later collection.
+    Importing torch makes a great many objects that all stay: the collector looks through them again and
+    again, in vain. Frozen, they are also left alone by every later collection.
     """
     if "torch" in sys.modules:
         return
@@ -57,7 +57,7 @@ def prepare_torch() -> None:
 
 
 def end_process(code: int) -> None:
-    """End a command that is done, without taking torch's modules apart one by one, which takes a third of a second.
+    """End a command that is done, without taking torch's modules apart one by one: people would wait for it.
 
     Everything registered to run at the end runs. Returns, and leaves the end to Python, where a thread is still at
     work.
