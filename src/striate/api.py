@@ -349,7 +349,8 @@ def check_code_named(options: TrainOptions, named: set[str]) -> None:
     """
     from striate.models.sources import names_code
 
-    for name, value in (("model", options.model.model), ("from", options.model.from_)):
+    sources = options.model.from_ if isinstance(options.model.from_, tuple) else (options.model.from_,)
+    for name, value in (("model", options.model.model), *(("from", source) for source in sources)):
         if value is not None and name not in named and names_code(value):
             raise UsageError(
                 f"the recipe names code to be run ({value}), which a recipe cannot", f"give it as --{name} {value}"

@@ -228,6 +228,8 @@ def _collect(declared: list[Option], values: dict[str, Any], context: click.Cont
     for one in declared:
         parameter = _parameter(one)
         value = values.pop(parameter)
+        if one.repeats and value is not None and len(value) == 1:
+            value = value[0]
         if context.get_parameter_source(parameter) is ParameterSource.COMMANDLINE:
             given.setdefault(one.section, {})[one.name.rstrip("_")] = value
     return given
@@ -247,6 +249,8 @@ def _flag(one: Option, block: str) -> Callable[[Callable[..., Any]], Callable[..
         settings |= {"type": NumberList(get_args(one.type)[0]), "metavar": "A,B"}
     elif one.choices:
         settings["type"] = OneOf(one.choices)
+    elif one.repeats:
+        settings |= {"type": str, "metavar": "TEXT", "multiple": True}
     elif one.type in (int, float, str):
         settings |= {"type": one.type, "metavar": {int: "N", float: "X", str: "TEXT"}[one.type]}
     else:

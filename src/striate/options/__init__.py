@@ -20,3 +20,4 @@ from striate.options.sections import RuntimeOptions as RuntimeOptions
 from striate.options.sections import ScheduleOptions as ScheduleOptions
 from striate.options.sections import TrainingOptions as TrainingOptions
 from striate.options.sections import TrainOptions as TrainOptions
+from striate.options.transfer import TransferOptions as TransferOptions

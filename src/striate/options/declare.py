@@ -64,6 +64,11 @@ class Option:
         """The recipe spelling, `regularize.weight_decay`."""
         return f"{self.section}.{self.name.rstrip('_')}"
 
+    @property
+    def repeats(self) -> bool:
+        """Whether it is one text or several: its flag may be given more than once, its key may be a list."""
+        return set(get_args(self.type)) == {str, tuple[str, ...]}
+
 
 def options_of(cls: type, section: str = "") -> Iterator[Option]:
     """Every option of an options dataclass; a field that is itself an options dataclass is a section."""

@@ -1,5 +1,5 @@
-"""Every option of `striate train`, once. A class is a section of a recipe; a field is a key and a flag. Two sections
-that stand alone have files of their own: `augment`, and `evaluate`, which `striate evaluate` shares.
+"""Every option of `striate train`, once. A class is a section of a recipe; a field is a key and a flag. Sections
+that stand alone have files of their own: `transfer`, `augment`, and `evaluate`, which `striate evaluate` shares.
 
 `None` as default: decided from the data and the network (see `training/defaults.py`) and written, resolved, to the
 run folder's recipe.toml.
@@ -13,6 +13,7 @@ from striate.errors import UsageError
 from striate.options.augment import AugmentOptions
 from striate.options.declare import check_options, option
 from striate.options.evaluate import EvaluateOptions
+from striate.options.transfer import TransferOptions
 from striate.spec import CHANNEL_ORDERS, INTERPOLATIONS, RESIZE_RULES
 
 
@@ -90,10 +91,10 @@ class ModelOptions:
     model: str | None = option(
         None, "a registered name (`striate models`), timm:NAME, or FILE.py:CLASS for your own [by image size]"
     )
-    from_: str = option(
+    from_: str | tuple[str, ...] = option(
         "scratch",
         "start from: scratch, a run folder, a model file, MODEL:WEIGHTS such as resnet18:imagenet1k_v1, or weights as "
-        "FILE or MODEL:FILE",
+        "FILE or MODEL:FILE; may be given several times, and the best is found",
     )
     activation: str | None = option(
         None,
@@ -129,6 +130,11 @@ class ModelOptions:
 
     def __post_init__(self) -> None:
         check_options(self, "model")
+        if isinstance(self.from_, tuple):
+            if not self.from_:
+                raise UsageError("model.from = []: name at least one network")
+            if len(self.from_) == 1:
+                object.__setattr__(self, "from_", self.from_[0])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -313,6 +319,7 @@ class TrainOptions:
 
     data: DataOptions = field(default_factory=DataOptions)
     model: ModelOptions = field(default_factory=ModelOptions)
+    transfer: TransferOptions = field(default_factory=TransferOptions)
     augment: AugmentOptions = field(default_factory=AugmentOptions)
     regularize: RegularizeOptions = field(default_factory=RegularizeOptions)
     optimizer: OptimizerOptions = field(default_factory=OptimizerOptions)

@@ -9,7 +9,7 @@ from striate.options.sections import TrainOptions
 
 _HEAD = """# Options
 
-Made from the declarations in `src/striate/options/sections.py` by `python docs/make_options.py`; a test keeps it
+Made from the declarations in `src/striate/options` by `python docs/make_options.py`; a test keeps it
 current.
 
 Every option is a flag (`--weight-decay 1e-4`), a key of a recipe (`[regularize]` `weight_decay = 1e-4`) and a keyword
@@ -41,6 +41,8 @@ def _row(one: Option) -> str:
 def _values(one: Option) -> str:
     if one.choices:
         return ", ".join(f"`{choice}`" for choice in one.choices)
+    if one.repeats:
+        return "text, or several"
     return _type_in_words(one.type)
 
 

@@ -109,9 +109,9 @@ def resolve(
         label_smoothing=_first(options.regularize.label_smoothing, row["label_smoothing"]),
     )
     training = replace(options.training, ema=_first(options.training.ema, row["ema"]))
-    resolved = TrainOptions(
-        data=data, model=model, augment=augment, regularize=regularize, optimizer=optimizer, schedule=schedule,
-        training=training, evaluate=options.evaluate, runtime=options.runtime,
+    resolved = replace(
+        options, data=data, model=model, augment=augment, regularize=regularize, optimizer=optimizer,
+        schedule=schedule, training=training,
     )  # fmt: skip
     return resolved, spec
 

@@ -22,6 +22,18 @@ VARIATIONS = ("activation", "normalization", "pooling", "dropout", "stochastic_d
 SCRATCH = "scratch"
 
 
+def source_of(options: TrainOptions) -> str:
+    """The one network that `--from` names, or `scratch`.
+
+    Raises:
+        UsageError: it names several, of which one is yet to be chosen.
+    """
+    source = options.model.from_
+    if isinstance(source, tuple):
+        raise UsageError(f"--from names {len(source)} networks: {', '.join(source)}", "training starts from one")
+    return source
+
+
 def locate_start(options: TrainOptions) -> TrainOptions:
     """`--model` and `--from` spelt so that they mean the same tomorrow and elsewhere: `latest` is another run then.
 
@@ -31,8 +43,8 @@ def locate_start(options: TrainOptions) -> TrainOptions:
     model = options.model
     if model.model is not None:
         model = replace(model, model=full_name(model.model))
-    if model.from_ != SCRATCH:
-        read = read_spelling(model.from_, Path(options.training.runs))
+    if (source := source_of(options)) != SCRATCH:
+        read = read_spelling(source, Path(options.training.runs))
         model = replace(model, from_=read.absolute)
         if model.model is None and is_own(read.model):
             model = replace(model, model=full_name(read.model))
@@ -47,7 +59,7 @@ def open_start(options: TrainOptions, progress: Progress) -> SavedModel | None:
         ModelError: another network than `--model`.
         Also what `open_network` raises.
     """
-    source, model = options.model.from_, options.model.model
+    source, model = source_of(options), options.model.model
     if source == SCRATCH:
         return None
     start = open_network(source, weights=read_spelling(source).kind != "model", offline=options.data.offline)
