@@ -39,7 +39,10 @@ Silent = Progress
 
 
 class Console(Progress):
-    """Bars where standard error is a terminal or a notebook, plain lines elsewhere, and those for long tasks only."""
+    """Bars where standard error is a terminal or a notebook, plain lines elsewhere, and those for long tasks only.
+
+    A warning is shown once, though several splits or seeds of one command may give it.
+    """
 
     def __init__(self, *, plain: bool | None = None) -> None:
         from rich.console import Console as RichConsole
@@ -49,6 +52,7 @@ class Console(Progress):
         notebook = self._console.is_jupyter and find_spec("ipywidgets") is not None
         interactive = notebook or (self._console.is_terminal and not self._console.is_jupyter)
         self._plain = not interactive if plain is None else plain
+        self._warned: set[str] = set()
 
     @contextmanager
     def task(self, title: str, total: int | None = None) -> Iterator[Task]:
@@ -68,7 +72,10 @@ class Console(Progress):
         self._console.print(text, markup=False, soft_wrap=True)
 
     def warn(self, text: str) -> None:
-        """One line on standard error, marked as a warning."""
+        """One line on standard error, marked as a warning; the same one again is left out."""
+        if text in self._warned:
+            return
+        self._warned.add(text)
         self._console.print(f"warning: {text}", style="yellow", markup=False, soft_wrap=True)
 
 

@@ -16,7 +16,7 @@ from striate.evaluation import evaluate, evaluate_run
 from striate.evaluation.views import PROTOCOLS, with_views
 from striate.models import create_model
 from striate.options import EvaluateOptions, TrainOptions, merged, options_of
-from striate.progress import Progress
+from striate.progress import Console, Progress
 from striate.spec import InputSpec, Labels
 from striate.training import train
 
@@ -106,3 +106,17 @@ def test_mirrored_characters_are_warned_of(names, views, said):
     evaluate(SavedModel(model=model, spec=spec, labels=labels), split, device="cpu", views=views, progress=Heard())
     assert len(warnings) == said
     assert all("mirrored" in one for one in warnings)
+
+
+def test_training_warns_once_for_all_its_splits(tmp_path, capsys):
+    sections = {
+        "data": {"data": "digits", "limit": 64, "test_fraction": 0.1},
+        "model": {"model": "compact_s"},
+        "schedule": {"epochs": 1},
+        "training": {"run_dir": str(tmp_path / "run")},
+        "evaluate": {"views": "flip"},
+        "runtime": {"device": "cpu", "precision": "fp32", "threads": 1},
+    }
+    result = train(merged(TrainOptions(), sections), progress=Console(plain=True))
+    assert None not in (result.val, result.test)
+    assert capsys.readouterr().err.count("mirrored") == 1
