@@ -211,10 +211,25 @@ def rewritten(path: Path, change: Callable[[dict], dict] = dict, **changes: obje
 
 
 def test_unknown_versions(saved):
-    error = refuse(rewritten(saved, format_version=7, versions={"striate": "9.1"}), "format version 7", "up to 1")
+    error = refuse(rewritten(saved, format_version=7, versions={"striate": "9.1"}), "format version 7", "up to 2")
     assert error.hint == "it was written by Striate 9.1: upgrade Striate"
     refuse(rewritten(saved, format_version="one"), "damaged")
     refuse(rewritten(saved, format_version=0), "damaged")
+
+
+def test_files_of_the_first_version_are_read(saved):
+    expected = load_model(saved).model
+    later = [field for field in asdict(expected.architecture) if field.startswith("cut")]
+    assert later
+
+    def as_then(record: dict) -> dict:
+        for field in later:
+            record = without(record, "architecture", field)
+        return record | {"format_version": 1}
+
+    model = load_model(rewritten(saved, as_then)).model
+    assert model.architecture == expected.architecture
+    assert all(torch.equal(tensor, expected.state_dict()[name]) for name, tensor in model.state_dict().items())
 
 
 def test_networks_that_this_striate_does_not_have(saved):

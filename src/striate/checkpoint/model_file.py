@@ -2,7 +2,7 @@
 
 The parameters are ordinary safetensors tensors. The header's metadata hold, under ``striate``, one JSON text::
 
-    {"format_version": 1, "architecture": {...}, "input": {...}, "labels": [...],
+    {"format_version": 2, "architecture": {...}, "input": {...}, "labels": [...],
      "scores": {...}, "notes": {...}, "versions": {...}, "sha256": ...}
 
 The checksum is over all the rest of that text and every parameter, so that a flipped bit is noticed. There is no date
@@ -32,7 +32,7 @@ from striate.version import __version__
 if TYPE_CHECKING:
     from striate.models import ConvNet
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 2: networks that are cut; 1 is still read
 FILE_NAME = "model.safetensors"  # inside a run folder
 _RECORD = "striate"
 

@@ -22,6 +22,11 @@ class Architecture:
     in_channels: int
     classes: int
     input_size: tuple[int, int]  # height, width in pixels
+    # Where the network was cut (`models.cut`): a linear head reads `cut_features` numbers there, maps being averaged to
+    # `cut_grid` by `cut_grid` cells, 0 where there are none.
+    cut: str | None = None
+    cut_grid: int = 1
+    cut_features: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

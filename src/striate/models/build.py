@@ -75,7 +75,7 @@ def rebuild(architecture: Architecture | Mapping[str, Any], *, start: bool = Tru
                 f"name the code to run it: {code_hint(name)}",
             )
         name, config = code, {**config, "source": code}
-    return _build(
+    model = _build(
         find_entry(name),
         config,
         in_channels=record.in_channels,
@@ -83,6 +83,22 @@ def rebuild(architecture: Architecture | Mapping[str, Any], *, start: bool = Tru
         input_size=record.input_size,
         start=start,
     )
+    if record.cut is not None:
+        _cut(model, record, start)
+    return model
+
+
+def _cut(model: ConvNet, record: Architecture, start: bool) -> None:
+    from striate.layers.initialise import without_random_start
+    from striate.models.cut import end_at, start_classifier
+
+    with without_random_start():
+        end_at(
+            model,
+            replace(model.architecture, cut=record.cut, cut_grid=record.cut_grid, cut_features=record.cut_features),
+        )
+    if start:
+        start_classifier(model.head)
 
 
 def code_hint(name: str) -> str:
