@@ -28,7 +28,7 @@ from striate.metrics import probabilities, ranked
 from striate.network import open_network
 from striate.network.engines import make_ready, usual_batch
 from striate.progress import Progress
-from striate.runtime import usable_cores
+from striate.runtime import thread_limit
 from striate.spec import InputSpec, Labels, Prediction, RankedLabel
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Classifier:
         backend: `torch`, `onnxruntime` or `openvino`; `auto` takes an engine that was built before, or builds one
             where so many images come that it pays, else torch. `engine.to_dict()` says what it came to, and why.
         calibration: images for int8: a folder or other data; None takes those that a run was trained on.
-        threads: processor threads of back ends other than torch; None for one per core.
+        threads: that decode, and of back ends other than torch; None for one per core, or fewer by OMP_NUM_THREADS.
         images: how many are expected, which `auto` goes by; None counts as few.
         offline: never use the network.
         progress: is told what computes, and how its answers compare with those of torch in float32.
@@ -76,7 +76,7 @@ class Classifier:
         offline: bool = False,
         progress: Progress | None = None,
     ) -> None:
-        self.saved = saved
+        self.saved, self.threads = saved, threads
         self.engine = make_ready(
             saved, backend=backend, precision=precision, device=device, threads=threads, calibration=calibration,
             images=images, offline=offline, progress=progress,
@@ -156,12 +156,12 @@ class Classifier:
             images: see `predict`.
             top_k: see `predict`.
             batch_size: see `predict`.
-            workers: threads that decode; None for one per core.
+            workers: threads that decode; None for the class's `threads`.
         """
         batch_size = usual_batch(self.spec) if batch_size is None else batch_size
         if top_k < 1 or batch_size < 1:
             raise ValueError(f"top_k = {top_k}, batch_size = {batch_size}: both must be at least 1")
-        pool = ThreadPoolExecutor(workers or usable_cores(), thread_name_prefix="striate-decode")
+        pool = ThreadPoolExecutor(workers or self.threads or thread_limit(), thread_name_prefix="striate-decode")
         try:
             waiting: deque[tuple[str, Future[np.ndarray | str]]] = deque()
             named = ((name, pool.submit(self._pixels, source)) for name, source in expand(images))

@@ -77,9 +77,10 @@ def command(
     """
     prepare_torch()
     from striate.evaluation import evaluate_run
-    from striate.runtime import set_threads
+    from striate.runtime import pick_threads, set_threads
 
-    set_threads(inference.threads)
+    progress = progress_of()
+    threads = set_threads(pick_threads(inference.threads, progress.say))
     given = given_options()
     result = evaluate_run(
         run,
@@ -91,10 +92,10 @@ def command(
         precision=inference.precision,
         backend=inference.backend,
         calibration=inference.calibration,
-        threads=inference.threads,
+        threads=threads,
         views=options.evaluate.views,
         runs=runs,
-        progress=progress_of(),
+        progress=progress,
     )
     if predictions is not None:
         result.write_predictions(predictions)

@@ -67,13 +67,14 @@ def command(
     """
     prepare_torch()
     from striate.prediction import Classifier, count_paths
-    from striate.runtime import set_threads
+    from striate.runtime import pick_threads, set_threads
 
-    set_threads(options.threads)
+    progress = progress_of()
+    threads = set_threads(pick_threads(options.threads, progress.say))
     classifier = Classifier.load(
         run, device=options.device, precision=options.precision or "fp32", backend=options.backend,
-        calibration=options.calibration, threads=options.threads, images=None if "-" in images else count_paths(images),
-        runs=runs, offline=offline, progress=progress_of(),
+        calibration=options.calibration, threads=threads, images=None if "-" in images else count_paths(images),
+        runs=runs, offline=offline, progress=progress,
     )  # fmt: skip
     counts = {"unreadable": 0}
     predictions = _counted(classifier.iter_predict(_sources(images), top_k, batch_size), counts)

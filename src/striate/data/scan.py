@@ -22,7 +22,7 @@ from striate.data.canvases import CanvasCache
 from striate.data.decode import Decoded, decode_bytes, read_bytes, reduction
 from striate.errors import UnreadableImageError
 from striate.progress import Progress, Silent
-from striate.runtime import usable_cores
+from striate.runtime import thread_limit
 
 DIGEST_BYTES = 16
 _AHEAD = 8  # images per thread that may wait to be collected
@@ -51,7 +51,7 @@ class PhotoStore:
     Args:
         cache_bytes: limit of the cache in memory: of images fitted for an evaluation, and of canvases that are not kept
             on disk.
-        workers: threads; None for one per core, 0 for none beside the caller.
+        workers: threads; None for one per core, or fewer by OMP_NUM_THREADS, 0 for none beside the caller.
         canvases: the cache on disk.
         once: every image is looked at once, as the network of an evaluation sees it: images found while the files are
             read wait for that whole, as far as the memory goes, and nothing is kept for later.
@@ -62,7 +62,7 @@ class PhotoStore:
     ) -> None:
         self.cache, self.canvases = PixelCache(cache_bytes), canvases
         self.once = once
-        self.workers = usable_cores() if workers is None else workers
+        self.workers = thread_limit() if workers is None else workers
         self._pool = ThreadPoolExecutor(self.workers, thread_name_prefix="striate-decode") if self.workers else None
 
     def canvas(self, digest: bytes, factor: int) -> np.ndarray | None:

@@ -64,7 +64,7 @@ def evaluate_run(
             `make_ready`.
         backend: what computes; see `make_ready`.
         calibration: images for int8; None takes those that the run was trained on.
-        threads: processor threads of back ends other than torch; None for one per core.
+        threads: processor threads of back ends other than torch; None for `thread_limit`.
         views: `single`, or several of each image, their logits averaged: `flip`, `flip+shift`.
         runs: the folder that holds the run folders.
         progress: shows bars, and says what the data lack.

@@ -152,7 +152,7 @@ def make_ready(
             end have. None takes `recorded`.
         recorded: the precision of the run, which gives way to `fp32` where device or back end do not have it.
         device: see `pick_device`; the back ends other than torch have the processor only.
-        threads: of back ends other than torch; None for one per core.
+        threads: of back ends other than torch; None for `thread_limit`.
         calibration: images for int8; None takes those that the network of a run was trained on.
         images: how many will come, as far as is known; None counts as few.
         views: passes for each image.

@@ -37,7 +37,7 @@ class BenchOptions:
         choices=BACKENDS,
     )
     device: str = option("auto", "cpu, cuda, cuda:1, mps, or the best there is")
-    threads: int | None = option(None, "processor threads [all cores]", at_least=1)
+    threads: int | None = option(None, "processor threads [all cores, whoever else uses them]", at_least=1)
     seconds: float = option(1.0, "time for each row in each repeat", above=0.0)
     repeats: int = option(5, "how often the rows are measured in turn", at_least=1)
 

@@ -26,7 +26,7 @@ class InferenceOptions:
         None, "images to calibrate int8 by: a folder, or other data with training images [the run's training images]"
     )
     device: str = option("auto", "cpu, cuda, cuda:1, mps, or the best there is; onnxruntime and openvino: cpu")
-    threads: int | None = option(None, "processor threads [all cores]", at_least=1)
+    threads: int | None = option(None, "processor threads [all cores that other processes leave free]", at_least=1)
 
     def __post_init__(self) -> None:
         check_options(self, "inference")

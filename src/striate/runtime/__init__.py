@@ -25,6 +25,7 @@ from striate.runtime.randomness import seed_everything as seed_everything
 from striate.runtime.threads import allowed_cores as allowed_cores
 from striate.runtime.threads import free_cores as free_cores
 from striate.runtime.threads import look_at_load as look_at_load
+from striate.runtime.threads import pick_threads as pick_threads
 from striate.runtime.threads import set_threads as set_threads
 from striate.runtime.threads import thread_limit as thread_limit
 from striate.runtime.threads import usable_cores as usable_cores

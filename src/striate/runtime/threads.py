@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,21 @@ def set_threads(count: int | None) -> int:
     count = count or thread_limit()
     torch.set_num_threads(count)
     return count
+
+
+def pick_threads(asked: int | None, say: Callable[[str], None]) -> int:
+    """`asked`, or the threads that find a free core; `say` is told in a line where that is fewer than there could be.
+
+    See `free_cores`.
+    """
+    if asked is not None:
+        return asked
+    most = thread_limit()
+    free, busy = free_cores()
+    if free < most:
+        threads, cores = f"{free} thread{'s' if free > 1 else ''}", allowed_cores()
+        say(f"other processes keep {busy:.1f} of {cores} cores busy: {threads}; --threads {most} takes all")
+    return free
 
 
 def thread_limit() -> int:

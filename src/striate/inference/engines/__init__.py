@@ -80,7 +80,7 @@ def open_engine(
         backend: one of `BACKENDS`.
         precision: one that `ABLE` lists for the back end; `int8` is post-training quantisation.
         device: where torch computes; the others have the processor only.
-        threads: processor threads of the others (None: one per core); torch's are the process's.
+        threads: processor threads of the others (None: `runtime.thread_limit`); torch's are the process's.
         cache: folder of the graphs and parity reports; None keeps nothing.
         calibration: normalised images for `int8`, in batches; not needed where the cache has the network in int8.
         known: what `known_graph` says of these arguments, if the caller has asked already.

@@ -9,7 +9,7 @@ import torch
 from striate.errors import ModelError
 from striate.inference.packaged import INPUT, OUTPUT
 from striate.inference.parity import Parity
-from striate.runtime import usable_cores
+from striate.runtime import thread_limit
 
 
 class OnnxRuntimeEngine:
@@ -27,7 +27,7 @@ class OnnxRuntimeEngine:
         self.precision, self.key = precision, key
         self.parity: Parity | None = None
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or usable_cores()
+        options.intra_op_num_threads = threads or thread_limit()
         options.log_severity_level = 3  # errors; its warnings are about its own optimiser
         try:
             self._session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])

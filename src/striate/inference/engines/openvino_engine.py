@@ -15,7 +15,7 @@ import torch
 
 from striate.errors import ModelError
 from striate.inference.parity import Parity
-from striate.runtime import processor_has_bf16, usable_cores
+from striate.runtime import processor_has_bf16, thread_limit
 
 _OFTEN = 4  # calls with as many images: the size gets a graph of its own
 _SIZES = 2  # graphs of their own at most
@@ -43,7 +43,7 @@ class OpenVinoEngine:
         self._settings = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
-            "INFERENCE_NUM_THREADS": threads or usable_cores(),
+            "INFERENCE_NUM_THREADS": threads or thread_limit(),
         }
         try:
             self._graph = self._core.read_model(file)
