@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -94,7 +95,7 @@ def test_engines_take_no_more_threads_than_the_environment_says(saved, tmp_path,
     monkeypatch.setenv("STRIATE_CACHE", str(tmp_path / "cache"))
 
     def used(backend: str) -> int:
-        engine = make_ready(saved, backend=backend).engine
+        engine: Any = make_ready(saved, backend=backend).engine
         if backend == "openvino":
             return engine._requests[0].get_compiled_model().get_property("INFERENCE_NUM_THREADS")
         return engine._session.get_session_options().intra_op_num_threads
