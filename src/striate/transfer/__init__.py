@@ -1,0 +1,1 @@
+"""Transfer learning that measures: probing of networks that are there, the plan that follows, and its training."""
