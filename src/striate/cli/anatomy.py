@@ -173,12 +173,12 @@ def _open(
         made = make_block(block.name) if channels is None else make_block(block.name, in_channels=channels)
         return made, block.name, None, size or block.input[1:], channels or block.input[0]
     saved = open_network(text, weights=False, classes=classes, in_channels=channels, input_size=size, runs=runs)
-    name = saved.model.architecture.name
+    record = saved.model.architecture
     try:
-        entry = find_entry(name)
+        entry = None if record.cut else find_entry(record.name)  # the paper's figures are of the whole network
     except UnknownNameError:
         entry = None
-    return saved.model, name, entry, size, channels
+    return saved.model, record.title, entry, size, channels
 
 
 def _rows(found: Anatomy, depth: int | None, every: bool) -> tuple[list[dict[str, Any]], list[str]]:

@@ -151,7 +151,7 @@ def _entry_of(model: Any) -> ModelEntry | None:
     from striate.models.registry import find_entry
 
     try:
-        return find_entry(model.architecture.name)
+        return None if model.architecture.cut else find_entry(model.architecture.name)
     except UnknownNameError:
         return None
 

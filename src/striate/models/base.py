@@ -28,6 +28,11 @@ class Architecture:
     cut_grid: int = 1
     cut_features: int = 0
 
+    @property
+    def title(self) -> str:
+        """What to call it where its layers are shown."""
+        return self.name if self.cut is None else f"{self.name} cut at {self.cut}"
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return {**asdict(self), "config": dict(self.config)}

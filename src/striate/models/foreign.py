@@ -25,6 +25,7 @@ from torch import Generator, Tensor, nn
 
 from striate.errors import ModelError
 from striate.models.base import ConvNet
+from striate.models.cut import start_classifier
 from striate.models.naming import Naming
 from striate.models.sources import TIMM, construct, own_parts, short_name, source_hash
 
@@ -87,8 +88,12 @@ class Foreign(ConvNet):
         """Construct the network once more: its constructor is what says how it starts."""
         with _seeded_by(generator):
             parts = _arranged(self._construct(), self._plan)
+        if self.architecture.cut is not None:
+            start_classifier(self.head, generator)
         for mine, fresh in zip((self.stem, self.stages, self.head), parts, strict=True):
-            mine.load_state_dict(fresh.state_dict())
+            wanted = {name: tensor.shape for name, tensor in mine.state_dict().items()}
+            started = {name: tensor for name, tensor in fresh.state_dict().items() if wanted.get(name) == tensor.shape}
+            mine.load_state_dict(started, strict=self.architecture.cut is None)
 
     def _construct(self) -> nn.Module:
         record = self.architecture

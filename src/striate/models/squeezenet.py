@@ -158,8 +158,9 @@ class SqueezeNet(ConvNet):
     def reset_parameters(self, generator: Generator | None = None) -> None:
         """As in the authors' Caffe files, the paper is silent: "xavier", and for conv10 a normal of deviation 0.01."""
         caffe_xavier(self, generator)
-        conv10 = self.head.get_submodule("conv10")
-        nn.init.normal_(conv10.weight, 0.0, 0.01, generator=generator)  # type: ignore[arg-type]
+        for name, layer in self.head.named_children():
+            if name == "conv10":  # a network that was cut has none
+                nn.init.normal_(layer.weight, 0.0, 0.01, generator=generator)  # type: ignore[arg-type]
 
 
 class Fire(nn.Module):
