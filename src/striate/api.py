@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_origin
 
 from striate.errors import UnknownNameError, UsageError
-from striate.options import DataOptions, TrainOptions, load_recipe, merged, options_of
+from striate.options import DataOptions, TrainOptions, load_recipe, merged, options_of, sections_of
 from striate.options.bench import BenchOptions
 from striate.progress import Console, Progress
 
@@ -355,22 +355,6 @@ def check_code_named(options: TrainOptions, named: set[str]) -> None:
             raise UsageError(
                 f"the recipe names code to be run ({value}), which a recipe cannot", f"give it as --{name} {value}"
             )
-
-
-def sections_of(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Flat option names and values, sorted into the sections they belong to.
-
-    Raises:
-        UnknownNameError: no option of that name; answered with the nearest ones.
-    """
-    section = {one.name.rstrip("_"): one.section for one in options_of(TrainOptions)}
-    nested: dict[str, dict[str, Any]] = {}
-    for name, value in settings.items():
-        key = name.rstrip("_")
-        if key not in section:
-            raise UnknownNameError("option", name, section)
-        nested.setdefault(section[key], {})[key] = str(value) if isinstance(value, Path) else value
-    return nested
 
 
 def progress_of(progress: bool | Progress) -> Progress:

@@ -1,6 +1,7 @@
 """Every option once: `declare` is how, `sections` is which, `recipes` reads and writes them as TOML files."""
 
 from striate.options.augment import AugmentOptions as AugmentOptions
+from striate.options.by_name import sections_of as sections_of
 from striate.options.declare import Option as Option
 from striate.options.declare import from_mapping as from_mapping
 from striate.options.declare import merged as merged
