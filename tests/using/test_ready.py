@@ -21,7 +21,9 @@ from striate.evaluation import evaluate, evaluate_run
 from striate.evaluation.of_run import _images_at
 from striate.inference import engine_cache
 from striate.inference.engines import installed
+from striate.inference.parity import compare
 from striate.inference.quantise import IMAGES
+from striate.metrics import probabilities
 from striate.models import create_model
 from striate.network import open_network
 from striate.network.calibration import calibration_for, same_data
@@ -283,6 +285,53 @@ def test_auto_answers_a_broken_back_end_with_torch(run, tmp_path, monkeypatch):
     assert ready(torch.zeros(2, 1, 32, 32)).shape == (2, 10)
     with pytest.raises(ModelError, match="cannot be loaded"):
         make_ready(saved, backend="openvino")
+
+
+LARGER = torch.randn(4, 3, 40, 40)  # the graph has 32 x 32 for good, the network takes any size
+
+
+@needs_export
+@pytest.mark.parametrize(("backend", "name"), [("openvino", "OpenVINO"), ("onnxruntime", "ONNX Runtime")])
+def test_a_back_end_by_name_that_fails_on_the_way_is_an_error(saved, backend, name):
+    ready = make_ready(saved, backend=backend)
+    assert ready(torch.randn(3, 3, 32, 32)).shape == (3, 7)
+    with pytest.raises(
+        ModelError, match=rf"{name} failed on images \[4, 3, 40, 40\]: .*(dimensions|incompat)"
+    ) as error:
+        ready(LARGER)
+    assert "--backend" in (error.value.hint or "")
+    assert ready.backend == backend
+
+
+@needs_export
+def test_torch_takes_over_where_the_back_end_of_auto_fails_on_the_way(saved):
+    make_ready(saved, backend="openvino")
+    notes = Notes()
+    ready = make_ready(saved, images=32, progress=notes)
+    before = ready(torch.randn(3, 3, 32, 32))
+    assert (ready.backend, len(before), notes.warned) == ("openvino", 3, [])
+    torch.testing.assert_close(ready(LARGER), make_ready(saved, backend="torch")(LARGER), rtol=1e-4, atol=1e-4)
+    report = ready.to_dict()
+    assert (report["backend"], report["precision"], report["top1_agreement"]) == ("torch", "fp32", None)
+    assert report["why"].startswith("openvino failed after 3 images: OpenVINO failed on images [4, 3, 40, 40]: ")
+    assert notes.warned == [f"going on with torch in fp32: {report['why']}"]
+    ready(LARGER)
+    assert len(notes.warned) == 1
+
+
+@needs_export
+def test_a_comparison_is_of_one_back_end_alone(saved, monkeypatch):
+    monkeypatch.setattr("striate.network.engines.usual_batch", lambda spec: 32)
+    make_ready(saved, backend="openvino", precision="bf16")
+    ready = make_ready(saved, images=64, precision="bf16", device="cpu")
+    assert ready.backend == "openvino"
+    batches = [torch.randn(32, 3, size, size) for size in (32, 40)]  # the second is too much for the graph
+    ready.compare_on(64, lambda positions: batches[positions[0] // 32])
+    report = ready.to_dict()
+    assert (report["backend"], report["precision"], report["images"]) == ("torch", "bf16", 64)
+    expected = torch.cat([saved.model(batch) for batch in batches])
+    exact = compare(torch.cat([ready(batch) for batch in batches]), expected, probabilities)
+    assert report["largest_difference"] == pytest.approx(exact.largest_difference, rel=1e-3)
 
 
 @needs_export

@@ -1,10 +1,10 @@
 """A network made ready to run: by which back end, in which precision, built or from the cache, and why.
 
-`auto` takes what answers soonest: torch for a few images, since even reading an engine that was built before takes
-a while; such an engine for more; a new one where so many images come that building it pays; else torch. A single image
-never waits for an export, and a back end that `auto` took and that fails makes way for torch. What was taken and why is
-said, and is in `Ready.to_dict`. Any engine but torch in float32 is compared with that, on images spread over a split or
-on the first ones it is given.
+`auto` takes what answers soonest: torch for a few images, since even reading an engine that was built before takes a
+while; such an engine for more; a new one where so many images come that building it pays; else torch. A single image
+never waits for an export. A back end that `auto` took makes way for torch where it fails, at once or later. What was
+taken and why is said, and is in `Ready.to_dict`. Any engine but torch in float32 is compared with that, on images
+spread over a split or on the first ones it is given.
 """
 
 from __future__ import annotations
@@ -42,11 +42,14 @@ _FAILURES = (ModelError, MissingExtraError, ImportError, RuntimeError)  # of a b
 
 
 class Ready:
-    """A network that is run by some engine. `why` is what `auto` went by, or who asked for it."""
+    """A network that is run by some engine. `why` is what `auto` went by, or who asked for it.
+
+    With `may_change`, torch takes over where the engine fails on the way.
+    """
 
     def __init__(
         self, saved: SavedModel, engine: Engine | None, precision: str, device: torch.device, why: str,
-        cache: EngineCache | None, progress: Progress,
+        cache: EngineCache | None, progress: Progress, *, may_change: bool = False,
     ) -> None:  # fmt: skip
         self.saved, self.engine, self.device, self.why = saved, engine, device, why
         self.backend = engine.backend if engine is not None else "torch"
@@ -55,6 +58,8 @@ class Ready:
         self.measured = "earlier" if self.parity is not None else None  # when the parity was: or "now"
         self._cache, self._progress = cache, progress
         self._compared = self.backend == "torch" and precision == "fp32"
+        self._may_change = may_change and self.backend != "torch"
+        self._answered = 0  # images
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         """Normalised float32 [B, C, H, W] -> logits float32 [B, classes], on torch's device or the processor."""
@@ -80,7 +85,11 @@ class Ready:
             positions = [number * count // most for number in range(most)]
             step = usual_batch(self.saved.spec)
             parts = [take(positions[start : start + step]) for start in range(0, most, step)]
+            backend = self.backend
             given, expected = [self._logits(part) for part in parts], [self._expected(part) for part in parts]
+            if self.backend != backend:  # some of the answers are those of the engine that failed
+                self.compare_on(count, take)
+                return
             self._compare(torch.cat(given), torch.cat(expected))
         self._report()
 
@@ -100,10 +109,25 @@ class Ready:
 
     def _logits(self, images: torch.Tensor) -> torch.Tensor:
         if self.engine is not None:
-            return self.engine(images)
+            try:
+                logits = self.engine(images)
+            except ModelError as error:
+                if not self._may_change:
+                    raise
+                self._change_to_torch(error)
+                return self._logits(images)
+            self._answered += len(images)
+            return logits
         images = images.contiguous(memory_format=torch.channels_last)
         with torch.inference_mode():
             return forward(self.saved.model, images, self.precision)
+
+    def _change_to_torch(self, error: ModelError) -> None:
+        """Torch takes over, in the same precision; whether it has to be compared is open again."""
+        self.why = f"{self.backend} failed after {self._answered:,} images: {error.message}"
+        self._progress.warn(f"going on with torch in {self.precision}: {self.why}")
+        self.engine, self.backend, self._may_change = None, "torch", False
+        self.parity, self.measured, self._compared = None, None, self.precision == "fp32"
 
     def _expected(self, images: torch.Tensor) -> torch.Tensor:
         with torch.inference_mode():
@@ -191,7 +215,8 @@ def make_ready(
         why = f"{chosen} failed: {_in_words(error)}"
         progress.warn(f"computing with torch in {precision}: {why}")
         engine = opened("torch")
-    return Ready(saved, engine, precision, on, why, cache, progress)
+    may_change = backend == "auto" and precision != "int8"  # which torch does not have
+    return Ready(saved, engine, precision, on, why, cache, progress, may_change=may_change)
 
 
 def engines_folder(saved: SavedModel) -> Path:

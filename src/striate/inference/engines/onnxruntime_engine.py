@@ -35,8 +35,17 @@ class OnnxRuntimeEngine:
             raise ModelError(f"ONNX Runtime cannot run this network: {_first_line(error)}", _HINT) from error
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
-        """Normalised float32 [B, C, H, W] -> logits float32 [B, classes]."""
-        (logits,) = self._session.run([OUTPUT], {INPUT: images.contiguous().numpy()})
+        """Normalised float32 [B, C, H, W] -> logits float32 [B, classes].
+
+        Raises:
+            ModelError: it failed on these images.
+        """
+        try:
+            (logits,) = self._session.run([OUTPUT], {INPUT: images.contiguous().numpy()})
+        except Exception as error:  # its own kinds, one per error code
+            raise ModelError(
+                f"ONNX Runtime failed on images {list(images.shape)}: {_first_line(error)}", _HINT
+            ) from error
         return torch.from_numpy(logits)
 
 

@@ -53,9 +53,17 @@ class OpenVinoEngine:
         self._calls: Counter[int] = Counter()
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
-        """Normalised float32 [B, C, H, W] -> logits float32 [B, classes]."""
+        """Normalised float32 [B, C, H, W] -> logits float32 [B, classes].
+
+        Raises:
+            ModelError: it failed on these images.
+        """
         pixels = images.contiguous().numpy()
-        answers = self._request(len(pixels)).infer({0: self._tensor(pixels, shared_memory=True)}, share_outputs=True)
+        try:
+            given = {0: self._tensor(pixels, shared_memory=True)}
+            answers = self._request(len(pixels)).infer(given, share_outputs=True)
+        except Exception as error:  # of several kinds, as C++'s own are
+            raise ModelError(f"OpenVINO failed on images {list(images.shape)}: {_first_line(error)}", _HINT) from error
         return torch.from_numpy(answers[0].copy())  # the request writes over its output next time
 
     def _request(self, count: int) -> Any:
@@ -76,4 +84,6 @@ _HINT = "another back end may do: --backend onnxruntime or torch"
 
 
 def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+    """What went wrong, past the lines that only say where."""
+    lines = str(error).strip().splitlines()
+    return next((line for line in lines if not line.startswith(("Exception from", "Check '"))), type(error).__name__)
