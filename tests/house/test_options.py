@@ -4,13 +4,18 @@ import re
 from collections import Counter
 from pathlib import Path
 
+import click
 import pytest
 
-from striate.options import TrainOptions, load_recipe, options_of, recipe_names, to_mapping
+from striate.cli.common import DeclaredFlag
+from striate.cli.main import COMMANDS, striate
+from striate.options import InferenceOptions, TrainOptions, load_recipe, options_of, recipe_names, to_mapping
+from striate.options.bench import BenchOptions
 from striate.options.table import options_table
 
 ROOT = Path(__file__).parents[2]
 OPTIONS = list(options_of(TrainOptions))
+OTHERS = [*options_of(InferenceOptions, "inference"), *options_of(BenchOptions, "bench")]  # in no recipe
 
 
 def test_a_name_means_one_option_whatever_its_section():
@@ -18,7 +23,7 @@ def test_a_name_means_one_option_whatever_its_section():
     assert twice == []
 
 
-@pytest.mark.parametrize("one", OPTIONS, ids=lambda one: one.key)
+@pytest.mark.parametrize("one", OPTIONS + OTHERS, ids=lambda one: one.key)
 def test_every_option_explains_itself(one):
     assert len(one.help) >= 8
     assert not one.help.endswith("."), "a help text is a phrase, not a sentence"
@@ -29,6 +34,16 @@ def test_every_option_explains_itself(one):
 def test_the_table_in_the_documentation_is_current():
     text = (ROOT / "docs" / "options.md").read_text(encoding="utf-8")
     assert text == options_table(), "run `python docs/make_options.py`"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_table_has_the_declared_flags_of_every_command(name):
+    text = (ROOT / "docs" / "options.md").read_text(encoding="utf-8")
+    command = striate.get_command(click.Context(striate), name)
+    assert command is not None
+    for flag in command.params:
+        if isinstance(flag, DeclaredFlag):
+            assert f"\n| `{flag.declared.flag}`" in text, flag.declared.flag
 
 
 @pytest.mark.parametrize("name", recipe_names())

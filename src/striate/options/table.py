@@ -1,10 +1,12 @@
-"""The documentation's table of options, made from their declarations."""
+"""The documentation's tables of options, made from their declarations."""
 
 from __future__ import annotations
 
 from typing import Any, get_args, get_origin
 
+from striate.options.bench import BenchOptions
 from striate.options.declare import Option, options_of
+from striate.options.inference import InferenceOptions
 from striate.options.sections import TrainOptions
 
 _HEAD = """# Options
@@ -12,10 +14,22 @@ _HEAD = """# Options
 Made from the declarations in `src/striate/options` by `python docs/make_options.py`; a test keeps it
 current.
 
-Every option is a flag (`--weight-decay 1e-4`), a key of a recipe (`[regularize]` `weight_decay = 1e-4`) and a keyword
-of `striate.train` (`weight_decay=1e-4`). A default stands under a recipe, a recipe under a flag. An empty default is
-decided from the data and the network; the run folder's `recipe.toml` records what it came to.
+Every option of a training is a flag (`--weight-decay 1e-4`), a key of a recipe (`[regularize]` `weight_decay = 1e-4`)
+and a keyword of `striate.train` (`weight_decay=1e-4`). A default stands under a recipe, a recipe under a flag. An empty
+default is decided from the data and the network; the run folder's `recipe.toml` records what it came to. The last two
+sections are of other commands and in no recipe.
 """
+_OTHERS = {
+    "inference": (
+        InferenceOptions,
+        "Flags of `striate predict` and `striate evaluate`; all but `threads` are keywords of `striate.load` and "
+        "`striate.evaluate`.",
+    ),
+    "bench": (
+        BenchOptions,
+        "Flags of `striate bench`, keywords of `striate.benchmark`. Several values have commas between them.",
+    ),
+}
 
 
 def options_table() -> str:
@@ -23,9 +37,12 @@ def options_table() -> str:
     sections: dict[str, list[Option]] = {}
     for one in options_of(TrainOptions):
         sections.setdefault(one.section, []).append(one)
+    notes: dict[str, str] = {}
+    for name, (cls, note) in _OTHERS.items():
+        sections[name], notes[name] = list(options_of(cls, name)), f"{note}\n\n"
     parts = [_HEAD]
     for name, rows in sections.items():
-        parts.append(f"## {name}\n\n| flag | value | default | what |\n|---|---|---|---|")
+        parts.append(f"## {name}\n\n{notes.get(name, '')}| flag | value | default | what |\n|---|---|---|---|")
         parts.extend(_row(one) for one in rows)
         parts[-1] += "\n"
     return "\n".join(parts)
