@@ -12,6 +12,7 @@ from striate.spec import Labels, ModelEntry
 
 _IMAGENET = 1000
 _SYNSET = re.compile(r"n\d{8}")
+_UNNAMED = re.compile(r"class \d+")  # see `numbered`
 # what ImageNet itself calls two of its classes each; `imagenet.txt` tells them apart
 _SHARED = {"crane": ("n02012849", "n03126707"), "maillot": ("n03710637", "n03710721")}
 
@@ -26,6 +27,21 @@ def labels_of(entry: ModelEntry, classes: int) -> Labels:
     if classes == entry.classes == len(CIFAR10_NAMES) and (entry.input.size, entry.input.channels) == ((32, 32), 3):
         return Labels(CIFAR10_NAMES)
     return numbered(classes)
+
+
+def rows_by_name(wanted: Labels, known: Labels) -> list[int | None]:
+    """For each class that is wanted which of the `known` it is, None for a new one.
+
+    Names that stand for no more than a number say nothing. ImageNet's are known under their other spellings too.
+    """
+    found = meanings(wanted.names, known)
+    rows: dict[str, int | None] = {}
+    taken: set[int | None] = set()
+    for name in wanted.names:
+        numbers = () if _UNNAMED.fullmatch(name) else found[name]
+        rows[name] = numbers[0] if len(numbers) == 1 and numbers[0] not in taken else None
+        taken |= {rows[name]}
+    return list(rows.values())
 
 
 def numbered(classes: int) -> Labels:

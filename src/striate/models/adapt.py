@@ -1,12 +1,13 @@
 """A network made to measure for weights that are there: what they say about it, and what is changed and said.
 
-Classes and channels are read off the shapes of the tensors. Who asks for other classes gets a new head, for other
-channels a first layer whose weights follow from those that are there; both are reported. All else must fit.
+Classes and channels are read off the shapes of the tensors. Who asks for other classes gets a head that keeps what the
+weights know of them and is new for the rest, for other channels a first layer whose weights follow from those that are
+there; both are reported. All else must fit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -38,7 +39,7 @@ def adapted(
     *,
     classes: int | None = None,
     in_channels: int | None = None,
-    other_classes: bool = False,
+    rows: Sequence[int | None] | None = None,
     blue_first: bool = False,
 ) -> Adapted:
     """The network that `make` builds with the weights of `state`.
@@ -46,9 +47,9 @@ def adapted(
     Args:
         make: builds the network; `classes` and `in_channels` None mean its own.
         state: a state dict in any naming of the network's family.
-        classes: None for those of the weights; another number starts a new head.
+        classes: None for those of the weights; another number starts a new head, unless `rows` says what is kept.
         in_channels: None for those of the weights; another number adapts the first layer.
-        other_classes: start a new head though the number is the same, since the classes are not.
+        rows: for each class which class of the weights it is, None for one that they do not know.
         blue_first: the three channels of the weights are blue, green, red; those of another number follow red first.
 
     Raises:
@@ -65,7 +66,9 @@ def adapted(
         "classes": measure["classes"] if classes is None else classes,
         "in_channels": measure["in_channels"] if in_channels is None else in_channels,
     }
-    new_head = other_classes or wanted["classes"] != measure["classes"]
+    if rows is None and wanted["classes"] != measure["classes"]:
+        rows = [None] * wanted["classes"]
+    new_head = rows is not None and list(rows) != list(range(measure["classes"]))
     changes, given = list(found.changes), dict(found.given)
     lacking = [name for name in fit.no_auxiliary if name in found.own]
     if lacking and "auxiliary" in found.config_fields:
@@ -78,11 +81,12 @@ def adapted(
         changes.append("the auxiliary heads of the weights are left out")
     model = make(start=new_head or bool(lacking), **wanted, **given)
     tensors = dict(fit.tensors)
-    if new_head:
-        for name in found.by_classes:
-            tensors.pop(name, None)
-        theirs = measure["classes"] if wanted["classes"] != measure["classes"] else "others"
-        changes.append(f"new head for {wanted['classes']} classes, started randomly: the weights have {theirs}")
+    if rows is not None and new_head:
+        heads = {name: tensors.pop(name) for name in found.by_classes if name in tensors}
+        whole = all(step == (0, 1, 0) for step in found.by_classes.values())  # a row for each class, and no others
+        rows = rows if whole else [None] * len(rows)
+        tensors |= _rows_kept(model, heads, rows) if any(row is not None for row in rows) else {}
+        changes.append(_head_line(rows, measure["classes"]))
     if wanted["in_channels"] != measure["in_channels"]:
         turned = blue_first and measure["in_channels"] == 3
         for name in found.by_channels:
@@ -109,7 +113,7 @@ class Fitted:
     measure: dict[str, int]  # classes and in_channels of the weights
     given: dict[str, Any]  # fields of the config that they need
     changes: tuple[str, ...]
-    by_classes: tuple[str, ...]  # parameters whose shape follows from the classes
+    by_classes: Mapping[str, tuple[int, int, int]]  # what has a shape that follows from the classes, see `_following`
     by_channels: tuple[str, ...]
     own: frozenset[str]
     config_fields: frozenset[str]
@@ -142,9 +146,46 @@ def fitted(make: Make, state: Mapping[str, Any]) -> Fitted:
                     break
     return Fitted(
         name=record.name, fit=fit, measure=measure, given=given, changes=changes,
-        by_classes=tuple(by_classes), by_channels=tuple(by_channels), own=frozenset(model.state_dict()),
+        by_classes=by_classes, by_channels=tuple(by_channels), own=frozenset(model.state_dict()),
         config_fields=frozenset(known),
     )  # fmt: skip
+
+
+def _rows_kept(model: ConvNet, heads: Mapping[str, Tensor], rows: Sequence[int | None]) -> dict[str, Tensor]:
+    """The classifiers of `model` with the rows of `heads` for the classes that are kept, their own start for others."""
+    kept = [new for new, old in enumerate(rows) if old is not None]
+    theirs = [old for old in rows if old is not None]
+    fixed = dict(model.named_buffers())
+    grown = {}
+    for name, start in model.state_dict().items():
+        if name not in heads:
+            continue
+        tensor = start.clone()
+        tensor[kept] = heads[name][theirs].to(start)
+        if name in fixed and start.ndim > 1:  # codes that are not learnt: no two classes may have the same
+            taken = {tuple(row) for row in tensor[kept].flatten(1).tolist()}
+            free = [row for row in start if tuple(row.flatten().tolist()) not in taken]
+            new = [number for number, old in enumerate(rows) if old is None]
+            for number, row in zip(new, free, strict=False):
+                tensor[number] = row
+        grown[name] = tensor
+    return grown
+
+
+def _head_line(rows: Sequence[int | None], theirs: int) -> str:
+    """What became of the head, in words."""
+    kept = sum(row is not None for row in rows)
+    if not kept:
+        return f"new head for {len(rows)} classes, started randomly: the weights have {_others(len(rows), theirs)}"
+    if kept < len(rows):
+        return f"head for {len(rows)} classes: {kept} kept from the weights, {len(rows) - kept} new, started randomly"
+    if len(rows) == theirs:
+        return f"head for {theirs} classes: those of the weights, in another order"
+    return f"head for {len(rows)} classes: all kept from the weights, which have {theirs}"
+
+
+def _others(wanted: int, theirs: int) -> str:
+    return str(theirs) if wanted != theirs else "others"
 
 
 def other_channels(weight: Tensor, channels: int) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Any
 
 from striate.checkpoint import SavedModel, load_model
 from striate.errors import ModelError, UnknownNameError, UsageError
-from striate.hub.classes import labels_of, numbered
+from striate.hub.classes import labels_of, numbered, rows_by_name
 from striate.hub.download import fetched
 from striate.hub.files import read_state
 from striate.hub.published import Weights, find_weights, published_as, references
@@ -89,7 +89,7 @@ def refitted(
 ) -> SavedModel:
     """`saved` made to measure for classes `labels`, as `open_network` does it; `saved` stays what it was.
 
-    A network of other classes, or of the same in another order, gets a new head, whatever their number.
+    The head keeps what it knows of the classes that `saved` has too, by name, in whatever order; it is new for others.
 
     Raises:
         ModelError: what is asked for does not go with the weights.
@@ -180,9 +180,10 @@ def _refitted(saved: SavedModel, asked: _Asked, code: str | None, wanted: Labels
         )  # fmt: skip
         return rebuild(figures, start=start, code=code)
 
+    rows = None if wanted is None or wanted == saved.labels else rows_by_name(wanted, saved.labels)
     result = adapted(
-        make, saved.model.state_dict(), classes=asked.classes, in_channels=asked.in_channels,
-        other_classes=wanted not in (None, saved.labels), blue_first=saved.spec.reverses_channels,
+        make, saved.model.state_dict(), classes=asked.classes, in_channels=asked.in_channels, rows=rows,
+        blue_first=saved.spec.reverses_channels,
     )  # fmt: skip
     labels = wanted or (saved.labels if len(saved.labels) == result.model.architecture.classes else None)
     return _saved(result, saved.spec, labels, saved.notes, saved.path)
