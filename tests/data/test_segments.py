@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import mmap
 import os
+import shutil
+import subprocess
+import sys
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -104,6 +107,82 @@ def test_where_the_disk_is_full_room_is_given_back_and_what_is_there_compared_ag
     with open(pixels, "r+b") as file:
         file.write(b"?!")  # as where the system found out only later that there was no room
     assert [has(cache, seed) for seed in range(3)] == [False, True, False]
+
+
+def test_any_page_that_is_another_is_noticed():
+    pixels = noise(97, 131, 3)
+    check = segments.pixel_check(pixels)
+    assert check == segments.pixel_check(pixels.copy())
+    data = pixels.reshape(-1)
+    for place in (0, 4095, 4096, len(data) // 2, len(data) - 1):  # in the first page, the second, the last, half a one
+        torn = data.copy()
+        torn[place] ^= 1
+        assert segments.pixel_check(torn) != check
+    lost, swapped, moved = data.copy(), data.copy(), data.copy()
+    lost[8192:12288] = 0
+    swapped[:8192] = np.concatenate([data[4096:8192], data[:4096]])
+    moved[4096:12288] = data[:8192]
+    for torn in (lost, swapped, moved, data[:-1]):
+        assert segments.pixel_check(torn) != check
+    assert segments.pixel_check(noise(50, 50, 1, dtype=np.uint16)) != segments.pixel_check(noise(50, 50, 1))
+
+
+def test_what_is_in_the_way_while_photos_are_kept_is_said_once(tmp_path):
+    said: list[str] = []
+    cache = CanvasCache(tmp_path / "photos", 16 * BYTES, tell=said.append)
+    assert cache.put(*keyed(0))
+    shutil.rmtree(tmp_path / "photos")  # which anybody may do at any time
+    assert all(cache.put(*keyed(seed)) for seed in range(1, 6))
+    assert all(has(cache, seed) for seed in range(6))
+    assert not said
+    shutil.rmtree(tmp_path / "photos")
+    (tmp_path / "photos").write_text("in its place")
+    kept = [seed for seed in range(6, 20) if cache.put(*keyed(seed))]
+    assert len(kept) < 3  # where there was room in what is open already
+    assert len(said) == 1
+    assert "no more decoded photos are kept on disk" in said[0]
+    assert all(has(cache, seed) for seed in (*range(6), *kept))
+
+
+def test_a_cache_that_is_full_is_said_once(tmp_path):
+    said: list[str] = []
+    cache = CanvasCache(tmp_path, MIB, tell=said.append)
+    kept = [seed for seed in range(100) if cache.put(*keyed(seed))]
+    cache.settle()
+    assert not cache.put(*keyed(100))
+    assert 50 < len(kept) < 100
+    assert len(said) == 1
+    assert "the limit of 1 MiB is reached" in said[0]
+
+
+FILLER = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from striate.data.canvases import CanvasCache
+from striate.data.decode import Decoded
+from striate.data.scan import content_digest
+resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))
+said = []
+cache = CanvasCache(Path(sys.argv[1]), int(sys.argv[2]), tell=said.append)
+pictures = [np.random.default_rng(seed).integers(0, 256, (64, 64, 3), np.uint8) for seed in range(60)]
+digests = [content_digest(pixels.tobytes()) for pixels in pictures]
+found = [Decoded(pixels, (64, 64), "RGB", "PNG", 1) for pixels in pictures]
+kept = [cache.put(digest, 1, one) for digest, one in zip(digests, found)]
+held = [cache.get(digest, 1) for digest in digests]
+assert all((one is not None) == there for one, there in zip(held, kept))
+assert all(one is None or np.array_equal(one, pixels) for one, pixels in zip(held, pictures))
+print(sum(kept), said)
+"""
+
+
+def test_a_system_that_refuses_more_is_said_once(tmp_path):
+    for limit, kept in ((3 * MIB, 60), (64 * MIB, 0)):  # segments that are smaller than what is allowed, and larger
+        command = [sys.executable, "-c", FILLER, str(tmp_path / str(limit)), str(limit)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        count, said = done.stdout.split(" ", 1)
+        assert int(count) == kept
+        assert said.count("no more decoded photos") == said.count("file too large") == (kept == 0)
 
 
 def test_what_another_computer_wrote_is_left_alone_for_a_week(tmp_path, monkeypatch):

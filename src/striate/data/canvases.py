@@ -17,7 +17,7 @@ import os
 import shutil
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
@@ -28,10 +28,11 @@ from PIL import __version__ as pillow_version
 from PIL import features
 
 from striate.data.decode import Decoded, reduction
+from striate.data.jpeg import codec_version
 from striate.data.segments import ENTRY, INDEX, PIXELS, Exclusive, GrowingSegment, Segment, remove, trim
 
 CACHE_VARIABLE = "STRIATE_CACHE"
-RULES = 1  # to be raised whenever `decode` gives other pixels for the same file
+RULES = 2  # to be raised whenever `decode` gives other pixels for the same file, or segments are written otherwise
 SEGMENT_BYTES = 64 * 2**20  # at most, with limits up to 64 times that
 LARGEST_DEFAULT = 32 * 2**30
 SPARE_BYTES = 2**30  # of the disk that are never filled
@@ -48,12 +49,14 @@ def canvas_folder() -> Path:
     return (Path(root).expanduser() if root else Path("~/.cache/striate").expanduser()) / "photos"
 
 
-def open_canvases(limit: int | None, owner: str) -> tuple[CanvasCache | None, str | None]:
+def open_canvases(
+    limit: int | None, owner: str, tell: Callable[[str], None] | None = None
+) -> tuple[CanvasCache | None, str | None]:
     """The cache that all runs share, and where there is none, why: nothing is said where `limit` is 0.
 
     Args:
         limit: bytes; None for `default_limit`.
-        owner: as for `CanvasCache`.
+        owner, tell: as for `CanvasCache`.
     """
     if limit == 0 or not hasattr(os, "pwrite"):
         return None, None
@@ -61,7 +64,7 @@ def open_canvases(limit: int | None, owner: str) -> tuple[CanvasCache | None, st
     try:
         folder = canvas_folder()
         place = f"{folder}: "
-        return CanvasCache(folder, default_limit(folder) if limit is None else limit, owner), None
+        return CanvasCache(folder, default_limit(folder) if limit is None else limit, owner, tell), None
     except (OSError, RuntimeError) as error:  # the second: a user without a home
         reason = (getattr(error, "strerror", None) or str(error)).lower().rstrip(".")
         return None, f"decoded photos are not kept on disk: {place}{reason} (another place: {CACHE_VARIABLE})"
@@ -82,16 +85,18 @@ class CanvasCache:
         limit: bytes.
         owner: names the data set. Its segments of earlier runs are spared until `settle` is called, which is when it is
             known which of them are still wanted.
+        tell: is given one line, once, from any thread, when nothing more can be kept; what is there is used on.
 
     Raises:
         OSError: the folder cannot be written to.
     """
 
-    def __init__(self, folder: Path, limit: int, owner: str = "") -> None:
+    def __init__(self, folder: Path, limit: int, owner: str = "", tell: Callable[[str], None] | None = None) -> None:
         self.root, self.limit = folder, limit
         self.folder = folder / decoder_version()
         self.folder.mkdir(parents=True, exist_ok=True)
         self.failure: str | None = None  # why nothing more is written, where the disk says so
+        self._tell = tell
         self._tag = blake2b(os.fsencode(owner), digest_size=4).hexdigest()
         self._settled = self._full = False
         self._lock = threading.Lock()
@@ -149,7 +154,8 @@ class CanvasCache:
         try:
             row = segment.write(entry, found.pixels)
         except OSError as error:
-            self.failure = (error.strerror or str(error)).lower()
+            with self._lock:
+                self._fail(error)
             return False
         with self._lock:
             self._places[key] = (segment, row)
@@ -180,19 +186,31 @@ class CanvasCache:
         try:
             self._growing = self._new_segment(length)
         except OSError as error:
-            self.failure = (error.strerror or str(error)).lower()
+            self._fail(error)
             return None
         if self._growing is None:
             self._full = True  # looked for once, not for every image
+            on_disk = shutil.disk_usage(self.root).free < SPARE_BYTES + length
+            self._say("the disk is nearly full" if on_disk else f"the limit of {self.limit // 2**20:,} MiB is reached")
             return None
         start = self._growing.reserve(length)
         return None if start is None else (self._growing, start)
+
+    def _fail(self, error: OSError) -> None:
+        self.failure = (error.strerror or str(error)).lower()
+        self._say(self.failure)
+
+    def _say(self, why: str) -> None:
+        tell, self._tell = self._tell, None
+        if tell is not None:
+            tell(f"no more decoded photos are kept on disk ({self.root}): {why}; epochs decode the others again")
 
     def _new_segment(self, length: int) -> GrowingSegment | None:
         """A segment for at least `length` bytes, after making room for it; None where that cannot be had."""
         if self._growing is not None:
             self._growing.finish()
             self._growing = None
+        self.folder.mkdir(parents=True, exist_ok=True)  # the user may have deleted all of it
         wanted = max(length, min(max(SEGMENT_BYTES, self.limit // 64), self.limit // 8))
         with Exclusive(self.root / ".lock"):
             room = self._make_room(wanted)
@@ -239,7 +257,8 @@ class CanvasCache:
 def decoder_version() -> str:
     """The name of the folder of canvases that this decoder makes."""
     jpeg = features.version("libjpeg_turbo") or features.version("jpg") or "0"
-    return f"{RULES}-pillow-{pillow_version}-jpeg-{jpeg}"
+    codec = codec_version()
+    return f"{RULES}-pillow-{pillow_version}-jpeg-{jpeg}" + (f"-simplejpeg-{codec}" if codec else "")
 
 
 def _entry(digest: bytes, factor: int, found: Decoded) -> np.ndarray | None:

@@ -32,6 +32,7 @@ from PIL import Image, ImageMode, ImageOps
 from striate.data.arrays import NotPixelsError, as_image, check_size, read_npy, to_channels
 from striate.data.fit import block_means
 from striate.data.fit import fit as fit
+from striate.data.jpeg import jpeg_pixels
 from striate.data.tiff import TiffPixels, read_tiff, silence_libtiff
 from striate.errors import UnreadableImageError
 
@@ -120,7 +121,7 @@ def decode_bytes(data: bytes, name: str, least_side: int | None = None) -> Decod
         if data[:8] == b"\x89PNG\r\n\x1a\n":
             _check_png(data)
         with _QUIET, _open(data) as image:
-            return _from_pillow(image, least_side)
+            return _from_pillow(image, least_side, data)
     except NotPixelsError as error:
         raise UnreadableImageError(name, error.message) from error
     except MemoryError as error:
@@ -152,7 +153,7 @@ def _open(data: bytes) -> Image.Image:
         raise NotPixelsError(_plain_pillow_error(error)) from error
 
 
-def _from_pillow(image: Image.Image, least_side: int | None) -> Decoded:
+def _from_pillow(image: Image.Image, least_side: int | None, data: bytes | None = None) -> Decoded:
     width, height = image.size
     check_size(height, width)
     if not width or not height:
@@ -160,6 +161,11 @@ def _from_pillow(image: Image.Image, least_side: int | None) -> Decoded:
     mode, form = image.mode, image.format or ""
     orientation = _orientation(image)
     factor = reduction((height, width), least_side)
+    if data is not None and form in ("JPEG", "MPO"):
+        found = jpeg_pixels(data, mode, (height, width), factor)
+        if found is not None:
+            size = (width, height) if orientation in _SWAPS_SIDES else (height, width)
+            return Decoded(np.ascontiguousarray(_turned(found, orientation)), size, mode, form, orientation)
     try:
         if factor > 1:
             image.draft(None, (width // factor, height // factor))  # asks for at least this size; only JPEG can

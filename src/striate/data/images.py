@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     import torch
 
 
-_PART = 8  # images that a thread does in one go, at most
-
-
 class Images(ABC):
     """The n readable images of a split."""
 
@@ -222,10 +219,7 @@ class PhotoImages(Images):
         return pixels
 
     def _in_threads(self, function: Callable[[range], None], count: int) -> None:
-        """Call `function` with parts of 0..count-1: small ones, for a fair share of slow images in every thread."""
-        step = max(1, min(_PART, count // (4 * max(1, self.store.workers))))
-        parts = [range(start, min(start + step, count)) for start in range(0, count, step)]
-        for _ in self.store.map(function, parts):
+        for _ in self.store.in_parts(function, count):
             pass
 
     def _canvas_side_for(self, input_side: int) -> int | None:

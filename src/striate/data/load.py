@@ -191,7 +191,9 @@ class _Photos:
         limit = None if options.cache_limit is None else options.cache_limit * 2**20
         if scoring:
             limit = 0  # what is looked at once would only push out what epochs come back to
-        canvases, self.no_canvases = open_canvases(limit, str(Path(options.data).expanduser().absolute()))
+        owner = str(Path(options.data).expanduser().absolute())
+        canvases, no_canvases = open_canvases(limit, owner, progress.warn)
+        self.no_canvases = [] if no_canvases is None else [no_canvases]
         self.store = PhotoStore(_cache_memory(options), options.workers, canvases, once=scoring)
         self.reduced = options.reduced_decoding
         side = canvas_side(options.input_size or _USUAL_INPUT) if self.reduced else None
@@ -231,7 +233,7 @@ class _Photos:
             bits=bits,
             native_size=sizes.pop() if len(sizes) == 1 else None,
             kind="photos",
-            notes=(*found.notes, *self.rule.notes, *self._image_notes(rows, bits), *self._cache_notes(), *notes),
+            notes=(*found.notes, *self.rule.notes, *self._image_notes(rows, bits), *self.no_canvases, *notes),
             beyond_limit=_beyond_limit(found, np.flatnonzero(sides == ""), digests),
         )
 
@@ -294,11 +296,3 @@ class _Photos:
             some = counted(len(self.infos) - len(infos), "image", "images")
             notes.append(f"{some} cannot be read: left out in training, counted as wrong in scores")
         return notes
-
-    def _cache_notes(self) -> list[str]:
-        canvases = self.store.canvases
-        if canvases is None:
-            return [self.no_canvases] if self.no_canvases is not None else []
-        if canvases.failure is not None:
-            return [f"no more decoded photos are kept on disk: {canvases.root}: {canvases.failure}"]
-        return []

@@ -1,7 +1,7 @@
 """The one pass over the files of a photo folder: read, hash and decode each, in threads.
 
-Pillow and the hash release the interpreter, so that threads use all cores. The pass finds every unreadable file, and
-leaves in the cache the canvases that training will cut from; files whose canvas is there already are not decoded.
+The decoders and the hash release the interpreter, so that threads use all cores. The pass finds every unreadable file
+and leaves in the cache the canvases that training will cut from; files whose canvas is there already are not decoded.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from striate.progress import Progress, Silent
 from striate.runtime import thread_limit
 
 DIGEST_BYTES = 16
-_AHEAD = 8  # images per thread that may wait to be collected
+_AHEAD = 8  # results per thread that may wait to be collected
+_PART = 8  # images that a thread does in one go, at most
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
@@ -97,6 +98,15 @@ class PhotoStore:
             for future in waiting:
                 future.cancel()
 
+    def in_parts(self, function: Callable[[range], ResultT], count: int) -> Iterator[ResultT]:
+        """`function` of parts of 0..count-1, in order, in the threads.
+
+        Several images at a time, so that threads seldom wait for the interpreter; few enough for every thread to have
+        a fair share of slow ones.
+        """
+        step = max(1, min(_PART, count // (4 * max(1, self.workers))))
+        return self.map(function, (range(start, min(start + step, count)) for start in range(0, count, step)))
+
 
 def content_digest(data: bytes) -> bytes:
     """What stands for a file's content everywhere: splits, the cache, duplicates, the manifest."""
@@ -127,14 +137,14 @@ def scan(
     `names` are what errors call the files.
     """
 
-    def look(position: int) -> FileInfo:
-        return _look(files[position], names[position], store, least_side)
+    def look(positions: range) -> list[FileInfo]:
+        return [_look(files[position], names[position], store, least_side) for position in positions]
 
     infos: list[FileInfo] = []
     with (progress or Silent()).task("reading images", len(files)) as task:
-        for info in store.map(look, range(len(files))):
-            infos.append(info)
-            task.advance()
+        for some in store.in_parts(look, len(files)):
+            infos += some
+            task.advance(len(some))
     if store.canvases is not None:
         store.canvases.settle()
     return infos
@@ -149,8 +159,8 @@ def _look(file: Path, name: str, store: PhotoStore, least_side: int | None) -> F
     known = store.canvases.facts(digest, least_side) if store.canvases is not None else None
     if known is not None:
         return FileInfo(digest, **known)
-    if store.once and not store.cache.full:
-        least_side = None
+    if store.once:  # what cannot wait for the evaluation is decoded for its errors alone, as small as the codec can
+        least_side = 1 if store.cache.full else None
     try:
         found = decode_bytes(data, name, least_side)
     except UnreadableImageError as error:

@@ -3,7 +3,7 @@
 A segment is two files. `NAME.pixels` holds images one after another, large ones from a page on; `NAME.index` holds an
 entry of fixed size for each, appended after its pixels. An entry that is there therefore speaks of pixels that were
 written, whenever the writer was killed. What a crash of the machine tore is found out too: entries carry a sum, and
-the CRC-32 of pixels is compared before a process that did not write them uses them first.
+the check of pixels is compared before a process that did not write them uses them first.
 
 Whoever writes or maps a segment holds a shared lock on its pixels, which ends with the process. Whoever gets the lock
 alone may delete the segment, or cut off what a killed writer left behind its last entry. Where there are no such locks
@@ -34,13 +34,14 @@ HOST = re.sub(r"\W", "_", platform.node(), flags=re.ASCII)[:32] or "host"
 FOREIGN_SECONDS = 7 * 24 * 3600.0  # for which another computer's segment must have been left as it is
 _LARGE, _ALIGNED = 16 * PAGE, 64  # bytes from which an image starts at a page, and at what others start
 _FIRST_ROWS = 64
+PAGE_WORDS = 512  # of 64 bits, for the check
 
 # One decoded image. `sum` makes the 32-bit words of the entry add up to _SUM.
 ENTRY = np.dtype(
     [
         ("digest", "V16"),  # of the file's content
         ("offset", "<u8"),  # of the pixels, in bytes
-        ("crc", "<u4"),  # of the pixels
+        ("check", "<u4"),  # of the pixels: `pixel_check`
         ("factor", "<u4"),  # by which they are reduced
         ("shape", "<u4", 3),  # height, width, channels of the pixels
         ("bits", "<u4"),  # of one of them: 8 or 16
@@ -60,7 +61,7 @@ class Segment:
     def __init__(self, pixels: Path) -> None:
         self.path = pixels
         self.entries = np.empty(0, ENTRY)
-        self._sound = np.empty(0, bool)  # entries whose pixels were compared with their CRC, or written here
+        self._sound = np.empty(0, bool)  # entries whose pixels were compared with their check, or written here
         self._lock = threading.Lock()
         self._map: mmap.mmap | None = None
         self._descriptor = -1  # holds the lock, once the segment is written or mapped
@@ -94,7 +95,7 @@ class Segment:
         assert whole is not None
         pixels = np.frombuffer(whole, kind, count, start)
         if not self._sound[row]:
-            if zlib.crc32(pixels.data) != entry["crc"]:
+            if pixel_check(pixels) != entry["check"]:
                 return None
             self._sound[row] = True
         return pixels.reshape(shape)
@@ -181,8 +182,9 @@ class GrowingSegment(Segment):
             OSError: the disk is full, or another of its failures. The segment is finished then, and what was written
                 before is compared with its sum again: some file systems find out late that there is no room.
         """
-        data = np.ascontiguousarray(pixels).data.cast("B")
-        entry["crc"], entry["sum"] = zlib.crc32(data), 0
+        pixels = np.ascontiguousarray(pixels)
+        data = pixels.data.cast("B")
+        entry["check"], entry["sum"] = pixel_check(pixels), 0
         entry["sum"] = (_SUM - int(entry.view("<u4").sum(dtype=np.uint64))) % 2**32
         start = int(entry["offset"][0])
         try:
@@ -237,6 +239,18 @@ class GrowingSegment(Segment):
     def refresh(self) -> range:
         """Nothing is new to the writer."""
         return range(0)
+
+
+def pixel_check(pixels: np.ndarray) -> int:
+    """32 bits that tell whether any page of the pixels is another: CRC-32 of what the 64-bit words of each add up to.
+
+    A CRC of all the bytes takes ten times as long, a third of what decoding does. It would also notice words that have
+    changed places within a page, which no crash does.
+    """
+    data = pixels.reshape(-1).view(np.uint8)
+    whole = len(data) // PAGE_WORDS // 8 * PAGE_WORDS * 8
+    sums = data[:whole].view("<u8").reshape(-1, PAGE_WORDS).sum(axis=1, dtype="<u8")
+    return zlib.crc32(data[whole:].data, zlib.crc32(sums.data))
 
 
 def read_index(path: Path) -> np.ndarray:
