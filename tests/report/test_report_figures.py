@@ -97,6 +97,9 @@ def test_numbers_as_people_write_them():
     assert number(0.012345) == "0.0123"
     assert number(1.5e-5) == "1.50e-5"
     assert number(None) == "–"
+    assert [number(value, zeros=True) for value in (0.40041, 0.4, 0.0, 12.0, 123.4)] == [
+        "0.400", "0.400", "0.00", "12.0", "123",
+    ]  # fmt: skip
     assert seconds(0.5) == "0.50 s"
     assert seconds(200) == "3 min 20 s"
     assert seconds(7500) == "2 h 5 min"

@@ -87,7 +87,7 @@ def _row(record: Record, name: str, place: int) -> dict[str, Any]:
         "epochs_value": len(record.epochs),
         "val": _score(splits.get("val")),
         "test": _score(splits.get("test")),
-        "loss": number(finite(record.scores.get("loss"))),
+        "loss": number(finite(record.scores.get("loss")), zeros=True),
         "loss_value": finite(record.scores.get("loss")) or 0,
         "params": thousands(parameters(record)) if parameters(record) else "–",
         "params_value": parameters(record),

@@ -149,13 +149,15 @@ def thousands(number: float) -> str:
     return f"{number:.0f}" if abs(number) < 10_000 else f"{number:,.0f}".replace(",", "\u202f")
 
 
-def number(value: float | None, digits: int = 3) -> str:
-    """A plain number of `digits` significant digits; "–" for None."""
+def number(value: float | None, digits: int = 3, *, zeros: bool = False) -> str:
+    """A plain number of `digits` significant digits, with its last zeros where it was measured; "–" for None."""
     if value is None:
         return "–"
     if value != 0 and not 1e-3 <= abs(value) < 1e5:
         return f"{value:.{digits - 1}e}".replace("e-0", "e-").replace("e+0", "e")
-    return f"{value:.{digits}g}" if abs(value) < 1000 else thousands(value)
+    if abs(value) >= 1000:
+        return thousands(value)
+    return f"{value:#.{digits}g}".rstrip(".") if zeros else f"{value:.{digits}g}"
 
 
 def seconds(value: float | None) -> str:

@@ -117,7 +117,7 @@ def _facts(record: Record) -> list[tuple[str, str]]:
     if scores.get("balanced_accuracy") is not None:
         facts.append(("balanced accuracy", percent(scores["balanced_accuracy"], digits_for(int(scores["n"])))))
     if scores:
-        facts.append(("loss", number(finite(scores.get("loss")))))
+        facts.append(("loss", number(finite(scores.get("loss")), zeros=True)))
     if record.headline == "test" and record.evaluation["splits"].get("val"):
         val = record.evaluation["splits"]["val"]
         facts.append(("validation top-1", percent(val["top1"], digits_for(int(val["n"])))))
@@ -291,10 +291,10 @@ def classes(record: Record, counts: Counts | None) -> dict[str, Any] | None:
 
 
 def images(record: Record) -> list[dict[str, Any]]:
-    """The surest mistakes and the surest right answers."""
+    """The mistakes and the right answers with the highest and the lowest loss."""
     found = []
     for name, title, words in (
-        ("worst", "Worst", "wrong and most sure of it: what was said, how surely, what it is"),
+        ("worst", "Worst", "wrong, the truth thought least likely first: what was said, how surely, what it is"),
         ("best", "Best", "right and most sure of it"),
     ):
         pictures, rows = record.pictures.get(name), record.pictures.get(f"{name}_rows")
