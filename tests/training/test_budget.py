@@ -84,7 +84,7 @@ def test_a_run_keeps_its_plan_when_it_goes_on(quick, heard, monkeypatch):
     def measured_again(*arguments):
         raise AssertionError("a plan is made once")
 
-    monkeypatch.setattr(story, "plan_for_budget", measured_again)
+    monkeypatch.setattr("striate.training.prepare.plan_for_budget", measured_again)
     result = resume(run)
     assert (result.epochs, run.read_metrics()[-1]["step"]) == (1, 1)
     assert run.read_recipe() == planned

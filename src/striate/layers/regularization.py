@@ -80,9 +80,10 @@ def limit_filters(model: nn.Module, radius: float) -> None:
 
     Zeiler & Fergus 2013, arXiv:1311.2901, sec. 3, with a radius of 0.1, after each step: it keeps a few filters from
     outgrowing the rest, in the first layer above all. A filter is all weights of one output map, without its bias.
+    Filters that take no gradient stay as they are.
     """
     for layer in model.modules():
-        if isinstance(layer, nn.Conv2d):
+        if isinstance(layer, nn.Conv2d) and layer.weight.requires_grad:
             size = layer.weight.square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
             layer.weight.mul_(radius / size.clamp_min(radius))
 

@@ -21,6 +21,7 @@ from striate.options import DataOptions, TrainOptions
 from striate.progress import Progress
 from striate.runtime import allowed_cores, free_cores, pick_device, resolve_precision, thread_limit
 from striate.spec import InputSpec, ModelEntry, are_characters
+from striate.training.transferring import few_epochs
 
 # kind of images -> network, then (section, option) -> value. "seen" is the number of training images shown in all,
 # from which the epochs follow.
@@ -70,7 +71,7 @@ def resolve(
         UsageError: a combination that cannot be, such as colour augmentation of grey images.
     """
     kind = kind_of(dataset)
-    row = DEFAULTS[kind]
+    row = DEFAULTS[kind] | few_epochs(options, start, kind)
     train_split = dataset.splits["train"]
     if given is not None:
         name = given.architecture.name
@@ -194,8 +195,8 @@ def _first(*values: Any) -> Any:
     return next((value for value in values if value is not None), None)
 
 
-def resolve_rate(options: TrainOptions, dataset: Dataset, model: ConvNet) -> TrainOptions:
-    """The peak learning rate for this batch and network, where none was given.
+def resolve_rate(options: TrainOptions, dataset: Dataset, model: ConvNet, share: float = 1.0) -> TrainOptions:
+    """The peak learning rate for this batch and network, where none was given; `share` of it where less is wanted.
 
     Linear in the batch for SGD (Goyal et al. 2017, sec. 2.1), and a third for networks without normalisation: LeNet-5
     on MNIST reaches 99.1 % in three epochs at 0.1, 97.9 % at 0.2. Adaptive optimisers scale each weight by themselves;
@@ -204,8 +205,9 @@ def resolve_rate(options: TrainOptions, dataset: Dataset, model: ConvNet) -> Tra
     given = options.optimizer
     row, batch_size = DEFAULTS[kind_of(dataset)], given.batch_size or 1
     normalised = any(isinstance(module, nn.BatchNorm2d | nn.GroupNorm) for module in model.modules())
-    plain = row["lr"] * min(1.0, batch_size / row["batch_size"]) * (1.0 if normalised else 1 / 3)
-    rate = _first(given.lr, ADAPTIVE_RATES.get(given.optimizer or ""), plain)
+    plain = row["lr"] * min(1.0, batch_size / row["batch_size"]) * (1.0 if normalised else 1 / 3) * share
+    adaptive = ADAPTIVE_RATES.get(given.optimizer or "")
+    rate = _first(given.lr, None if adaptive is None else adaptive * share, plain)
     rest = plain if given.optimizer == "muon" else None
     own = {"head_lr": _first(given.head_lr, rest), "bias_lr": _first(given.bias_lr, rest)}
     return replace(options, optimizer=replace(given, lr=rate, **own))

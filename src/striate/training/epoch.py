@@ -17,6 +17,7 @@ from striate.layers.regularization import limit_filters, normalise_kernels
 from striate.models import Outputs
 from striate.progress import Task
 from striate.runtime import autocast
+from striate.training.freezing import begin_epoch, end_epoch
 from striate.training.objective import add_l1_gradient, batch_loss
 from striate.training.session import Session
 
@@ -34,7 +35,7 @@ def train_epoch(
         TrainingError: the loss is not finite; the message names epoch and step.
     """
     options, position = session.options, session.position
-    session.model.train()
+    begin_epoch(session)
     seen = _Sums(session.device, position.sums)
     started = counted = last_save = time.perf_counter()
     waited = session.batches.wait_seconds
@@ -63,6 +64,7 @@ def train_epoch(
             counted = time.perf_counter()
             save()
             last_save = time.perf_counter()
+    end_epoch(session)
     figures = seen.means()  # on a GPU this waits for the work to be done
     seconds = time.perf_counter() - started
     position.seconds += time.perf_counter() - counted

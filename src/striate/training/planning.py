@@ -19,7 +19,8 @@ from striate.options import ScheduleOptions
 from striate.progress import Progress
 from striate.runtime import kept_random_state
 from striate.training.epoch import _forward_backward, _step
-from striate.training.optimizers import make_optimizer, peak_rate
+from striate.training.freezing import frozen_for_good, set_learning
+from striate.training.optimizers import depths_for, make_optimizer, peak_rate
 from striate.training.session import Session
 
 RANGE_TEST_STEPS = 100
@@ -89,8 +90,10 @@ def _is_out_of_memory(error: BaseException) -> bool:
 def replace_model(session: Session) -> Session:
     """A session on a copy of the network, with an optimiser of its own and nothing averaged."""
     model = deepcopy(session.model)
-    optimizer = make_optimizer(model, session.options.optimizer, session.options.regularize)
-    model.train()
+    transfer = session.options.transfer
+    depths = depths_for(transfer, model)
+    optimizer = make_optimizer(model, session.options.optimizer, session.options.regularize, depths)
+    set_learning(model, optimizer, frozen_for_good(transfer, model))
     return replace(session, model=model, forward=model, optimizer=optimizer, average=None, scaler=None)
 
 
@@ -114,7 +117,7 @@ def range_test(session: Session, progress: Progress) -> float:
                 batch = next(batches)
             rate = low * (high / low) ** (step / (RANGE_TEST_STEPS - 1))
             for group in trial.optimizer.param_groups:
-                group["lr"] = peak_rate(replace(session.options.optimizer, lr=rate), group["name"])
+                group["lr"] = peak_rate(replace(session.options.optimizer, lr=rate), group)
             loss = float(_forward_backward(trial, batch, 1)[0])
             smooth = 0.9 * smooth + 0.1 * loss
             corrected = smooth / (1 - 0.9 ** (step + 1))  # the average's own warm-up, as in Adam

@@ -2,37 +2,33 @@
 
 from __future__ import annotations
 
-import io
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
-from striate.checkpoint import SavedModel, load_model, load_state, save_model, save_state, write_atomically
+from striate.checkpoint import load_state, save_model, save_state
 from striate.data import Dataset, load_data
 from striate.errors import UsageError
-from striate.evaluation import evaluate
 from striate.inference import logits_of
 from striate.metrics import score
 from striate.models import ConvNet, rebuild
-from striate.models.sources import full_name, is_own
+from striate.models.sources import full_name
 from striate.options import TrainOptions, write_recipe
 from striate.progress import Progress, Silent
 from striate.runfolder import RunFolder
 from striate.runtime import denormals_flushed, environment, pick_device, seed_everything, why_not_compiled
 from striate.spec import RunResult, Scores
-from striate.training import journal
+from striate.training import freezing, journal
 from striate.training.compiling import compile_as_recorded, decide_compile, with_choice
-from striate.training.defaults import check_feasible, data_options, resolve, resolve_rate, resolve_runtime
+from striate.training.defaults import check_feasible, data_options, resolve
 from striate.training.epoch import train_epoch
-from striate.training.pictures import save_pictures
-from striate.training.planning import RANGE_TEST_RATES, fit_batch, parse_duration, plan_for_budget, range_test
-from striate.training.session import Session, evaluation_batch, lengthen_schedule, open_session
-from striate.training.start import SCRATCH, build_model, locate_start, open_start, start_weights
+from striate.training.finishing import finish_run
+from striate.training.planning import parse_duration
+from striate.training.prepare import measure_once, prepare, provisional, resolved_for
+from striate.training.session import Session, lengthen_schedule, open_session
+from striate.training.start import SCRATCH, locate_start, open_start, start_weights
 from striate.training.state import check_state, gather_state, restore_state
 
 SILENT = Silent()
@@ -66,23 +62,25 @@ def train(
         if model is not None and options.model.from_ != SCRATCH:
             raise UsageError("a network that is given has its weights: --from goes with --model by name")
         start = open_start(options, progress)
-        options, spec = resolve(options, dataset, given=model, start=start)
+        options, spec, start = resolved_for(options, dataset, given=model, start=start)
         budget = parse_duration(options.training.budget) if options.training.budget is not None else None
     with watch.phase("prepare"):
-        seed_everything(options.training.seed, deterministic=options.runtime.deterministic)
-        model = build_model(options, spec, dataset.labels, start, progress) if model is None else model
-        options = resolve_runtime(resolve_rate(options, dataset, model), progress)
-        run = journal.create_run(options, dataset)
+        prepared = prepare(
+            options, spec, dataset, given=model, start=start, budgeted=budget is not None, progress=progress
+        )
+        run = journal.create_run(prepared.options, dataset)
         with journal.removed_if_nothing_comes_of_it(run):
-            session = open_session(_provisional(options), spec, dataset, run, model)
+            session = open_session(provisional(prepared.options), spec, dataset, run, prepared.model)
             start_weights(session)
-            session = _measure_once(options, session, budget, progress)
+            session = measure_once(prepared, session, budget, progress)
             choice = decide_compile(session, progress)
         facts = environment(session.device)
         facts |= {"precision": session.precision, "compile": choice, "phases": watch.handed_over()}
         journal.write_start(run, session.options, dataset, facts)
         save_state(run.resume, gather_state(session))
     progress.say(_headline(session))
+    if (line := freezing.in_words(session)) is not None:
+        progress.say(line)
     return _train_and_finish(session, watch, progress)
 
 
@@ -143,6 +141,8 @@ def resume(
 def _train_and_finish(session: Session, watch: journal.Stopwatch, progress: Progress) -> RunResult:
     with watch.phase("train"):
         _train_epochs(session, progress)
+    for parameter in session.taken_out:  # a network that was given is handed back as it came
+        parameter.requires_grad_(True)
     with watch.phase("evaluate"):
         scores, protocol = _finish(session, progress)
     facts = session.run.read_environment()
@@ -172,11 +172,14 @@ def _train_epochs(session: Session, progress: Progress) -> None:
     images = session.batches_per_epoch * (options.optimizer.batch_size or 1)
     while position.epoch < epochs and not position.stopped_early:
         title = f"epoch {position.epoch + 1}/{epochs}"
+        if (line := freezing.change_in_words(session)) is not None:
+            progress.say(f"{title}: {line}")
         with progress.task(title, images) as task:
             figures = train_epoch(session, task, log, save)
         position.epoch += 1
         position.batch, position.sums = 0, {}
         row = {"kind": "epoch", "epoch": position.epoch, "step": position.step, "lr": session.schedule.lr, **figures}
+        row |= freezing.figures(session)
         if position.epoch == epochs or position.epoch % options.training.evaluate_every == 0:
             row |= _validate_and_keep_best(session)
         session.schedule.after_epoch(_quality(row["val"], "top1")[0] if "val" in row else None)
@@ -245,75 +248,20 @@ def _save_weights(session: Session, path: Path, network: torch.nn.Module, scores
 
 
 def _finish(session: Session, progress: Progress) -> tuple[dict[str, Scores], str | None]:
-    """Score the best weights on validation and, once, on the test split; write scores, predictions, pictures."""
-    run, dataset = session.run, session.dataset
-    name = session.options.model.model
-    saved = load_model(run.model, code=name if name is not None and is_own(name) else None)
-    scores: dict[str, Scores] = {}
-    protocol = None
-    tables, row_splits = [], []
-    for name in ("val", "test"):
-        split = dataset.splits.get(name)
-        if split is None or not len(split) + len(split.unreadable):
-            continue
-        result = evaluate(
-            saved, split, batch_size=evaluation_batch(session.spec), device=str(session.device),
-            precision=session.precision, views=session.options.evaluate.views, progress=progress,
-        )  # fmt: skip
-        scores[name], protocol = result.scores, result.protocol
-        tables.append(result.predictions.append_column("split", pa.array([name] * len(result.predictions))))
-        row_splits += [name] * len(result.predictions)
-    if tables:
-        predictions = pa.concat_tables(tables)
-        buffer = io.BytesIO()
-        pq.write_table(predictions, buffer, compression="zstd")
-        write_atomically(run.predictions, buffer.getvalue())
-        save_pictures(run.pictures, session.batches, dataset, session.spec, predictions, row_splits)
-    summaries = {name: one.summary() for name, one in scores.items()}
-    notes = saved.notes | ({"protocol": protocol} if protocol else {})
-    save_model(run.model, saved.model, saved.spec, saved.labels, scores=summaries, notes=notes)
-    record = _evaluation_record(session, saved, scores, protocol)
-    write_atomically(run.evaluation, json.dumps(record, indent=1).encode())
-    return scores, protocol
-
-
-def _evaluation_record(
-    session: Session, saved: SavedModel, scores: dict[str, Scores], protocol: str | None
-) -> dict[str, Any]:
-    return {
-        "model": session.model.architecture.name,
-        "protocol": protocol,
+    """Score the best weights and write down how they came about."""
+    position = session.position
+    facts: dict[str, Any] = {
         "selected_by": session.options.training.best_by,
         "selected_on": "val" if session.validation is not None else None,
-        "best_epoch": session.position.best_epoch,
-        "weights": session.position.best_weights,
-        "epochs": session.position.epoch,
+        "best_epoch": position.best_epoch,
+        "weights": position.best_weights,
+        "epochs": position.epoch,
         "epochs_planned": session.options.schedule.epochs,
-        "params": sum(parameter.numel() for parameter in saved.model.parameters()),
-        "splits": {name: one.to_dict() for name, one in scores.items()},
-        "train": None,
     }
-
-
-def _provisional(options: TrainOptions) -> TrainOptions:
-    """`options` with some rate where it is yet to be measured."""
-    rate = options.optimizer.lr if options.optimizer.lr != "auto" else RANGE_TEST_RATES[0]
-    return replace(options, optimizer=replace(options.optimizer, lr=rate))
-
-
-def _measure_once(options: TrainOptions, session: Session, budget: float | None, progress: Progress) -> Session:
-    """Measure what is left to measuring (a batch that fits, `--lr auto`, `--budget`) and open the session with it."""
-    if session.device.type != "cpu":
-        parts = fit_batch(session, progress)
-        options = replace(options, optimizer=replace(options.optimizer, micro_batches=parts))
-        session = replace(session, micro_batches=parts)
-    if options.optimizer.lr == "auto":
-        options = replace(options, optimizer=replace(options.optimizer, lr=range_test(session, progress)))
-    if budget is not None:
-        options = replace(options, schedule=plan_for_budget(session, budget, progress))
-    if options == session.options:
-        return session
-    return open_session(options, session.spec, session.dataset, session.run, session.model)
+    return finish_run(
+        session.run, session.options, session.dataset, session.batches, device=session.device, facts=facts,
+        progress=progress,
+    )  # fmt: skip
 
 
 def _as_compiled_here(options: TrainOptions, progress: Progress) -> TrainOptions:

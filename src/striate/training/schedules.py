@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import Any
 
@@ -121,10 +122,10 @@ def _after_warmup(
         case "cosine":
             # a warm-up has lowered the rate already; the peak stays in initial_lr
             peaks = {group.get("initial_lr", group["lr"]) for group in optimizer.param_groups}
-            if options.final_lr and len(peaks) > 1:
-                raise UsageError(
-                    "schedule.final_lr with cosine is one rate for all weights, and head or biases have their own",
-                    "leave --final-lr out, or use --schedule onecycle",
+            if options.final_lr and len(peaks) > 1:  # torch's has one last rate for all groups
+                low = options.final_lr
+                return torch_schedulers.LambdaLR(
+                    optimizer, lambda tick: low + (1 - low) * (1 + math.cos(math.pi * tick / rest)) / 2
                 )
             floor = options.final_lr * max(peaks)
             return torch_schedulers.CosineAnnealingLR(optimizer, T_max=rest, eta_min=floor)

@@ -19,12 +19,12 @@ from striate.options import TrainOptions
 from striate.runfolder import RunFolder
 from striate.runtime import pick_device, set_threads
 from striate.spec import InputSpec
+from striate.training.finishing import evaluation_batch, training_batches
+from striate.training.freezing import frozen_for_good, set_learning, take_out
 from striate.training.objective import balanced_class_weights
-from striate.training.optimizers import make_optimizer, peak_rate
+from striate.training.optimizers import depths_for, make_optimizer, peak_rate
 from striate.training.schedules import Schedule
 from striate.training.state import Position
-
-EVALUATION_PIXELS = 2**21  # of a validation batch: 500 images of 64 pixels a side, 41 of 224
 
 
 @dataclass
@@ -48,6 +48,8 @@ class Session:
     class_weights: torch.Tensor | None
     micro_batches: int = 1  # parts that a batch is cut into because the whole does not fit the memory
     position: Position = field(default_factory=Position)
+    frozen: tuple[str, ...] | None = None  # the places that were frozen in the epoch that was begun last
+    taken_out: list[torch.nn.Parameter] = field(default_factory=list)  # frozen for good; see `freezing`
 
     @property
     def batches_per_epoch(self) -> int:
@@ -68,13 +70,13 @@ def open_session(options: TrainOptions, spec: InputSpec, dataset: Dataset, run: 
     channels_last = bool(options.runtime.channels_last)
     layout = torch.channels_last if channels_last else torch.contiguous_format
     model = model.to(device).to(memory_format=layout)  # type: ignore[call-overload]
-    optimizer = make_optimizer(model, options.optimizer, options.regularize)
+    frozen = frozen_for_good(options.transfer, model)
+    taken_out = take_out(model, frozen)
+    depths = depths_for(options.transfer, model)
+    optimizer = make_optimizer(model, options.optimizer, options.regularize, depths)
+    set_learning(model, optimizer, frozen)
     placing: dict[str, Any] = {"device": device, "channels_last": channels_last}
-    assert options.optimizer.batch_size is not None
-    batches = TrainingBatches(
-        dataset.splits["train"], spec, options.augment, batch_size=options.optimizer.batch_size,
-        seed=options.training.seed, sampling=options.regularize.sampling, **placing,
-    )  # fmt: skip
+    batches = training_batches(options, spec, dataset, device)
     validation = None
     if "val" in dataset.splits and len(dataset.splits["val"]):
         validation = EvaluationBatches(dataset.splits["val"], spec, batch_size=evaluation_batch(spec), **placing)
@@ -89,13 +91,8 @@ def open_session(options: TrainOptions, spec: InputSpec, dataset: Dataset, run: 
         schedule=Schedule(optimizer, options.schedule, -(-per_epoch // options.optimizer.accumulate)),
         average=_average(model, options.training.ema), validation=validation, batches=batches, class_weights=weights,
         scaler=torch.amp.GradScaler(device.type) if precision == "fp16" else None,
-        micro_batches=options.optimizer.micro_batches,
+        micro_batches=options.optimizer.micro_batches, taken_out=taken_out,
     )  # fmt: skip
-
-
-def evaluation_batch(spec: InputSpec) -> int:
-    """Images that are validated at once: many small ones, few large ones."""
-    return max(1, min(500, EVALUATION_PIXELS // (spec.size[0] * spec.size[1])))
 
 
 def lengthen_schedule(session: Session) -> None:
@@ -107,7 +104,7 @@ def lengthen_schedule(session: Session) -> None:
     if options.schedule.schedule == "plateau":
         return
     for group in session.optimizer.param_groups:
-        group["lr"] = peak_rate(options.optimizer, group["name"])
+        group["lr"] = peak_rate(options.optimizer, group)
         group.pop("initial_lr", None)
     session.schedule = Schedule(session.optimizer, options.schedule, session.steps_per_epoch)
     position = session.position

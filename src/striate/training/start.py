@@ -11,6 +11,8 @@ from striate.checkpoint import SavedModel
 from striate.errors import ModelError, UsageError
 from striate.layers.initialise import initialise
 from striate.models import ConvNet, create_model, find_entry
+from striate.models.cut import cut_at
+from striate.models.grow import check_growth, grown_to
 from striate.models.sources import full_name, is_own, short_name
 from striate.network import open_network, read_spelling, refitted
 from striate.options import TrainOptions
@@ -51,12 +53,18 @@ def locate_start(options: TrainOptions) -> TrainOptions:
     return replace(options, model=model)
 
 
+def from_scratch(options: TrainOptions, start: SavedModel) -> TrainOptions:
+    """`options` for training the network of `start` without its weights."""
+    model = options.model.model or start.model.architecture.name
+    return replace(options, model=replace(options.model, model=model, from_=SCRATCH))
+
+
 def open_start(options: TrainOptions, progress: Progress) -> SavedModel | None:
     """The network of `--from` as it is, or None for a start from scratch.
 
     Raises:
         UsageError: a network without weights.
-        ModelError: another network than `--model`.
+        ModelError: another network than `--model`, which does not grow into that.
         Also what `open_network` raises.
     """
     source, model = source_of(options), options.model.model
@@ -66,16 +74,31 @@ def open_start(options: TrainOptions, progress: Progress) -> SavedModel | None:
     name = start.model.architecture.name
     if start.notes.get("weights") == "none":
         raise UsageError(f"--from {source} names no weights", f"{source}:WEIGHTS or {source}:FILE, or --model {source}")
-    if model is not None and short_name(find_entry(model).name) != name:
-        raise ModelError(f"{source} is a {name}, not a {find_entry(model).name}", "leave --model out, or --from")
+    if model is not None and grows(options, start):
+        try:
+            check_growth(model, start.model)
+        except ModelError as error:
+            other = find_entry(model).name
+            hint = "leave --model out, or --from"
+            raise ModelError(f"{source} is a {name}, not a {other}, and {error.message}", hint) from error
     progress.say(f"starting from {source}")
     return start
+
+
+def grows(options: TrainOptions, start: SavedModel) -> bool:
+    """Whether `--model` is another network than that of `start`: then it takes over what it can of it."""
+    model = options.model.model
+    return model is not None and short_name(find_entry(model).name) != start.model.architecture.name
 
 
 def build_model(
     options: TrainOptions, spec: InputSpec, labels: Labels, start: SavedModel | None, progress: Progress
 ) -> ConvNet:
-    """The network for this input and these classes: with the weights of `start`, or the paper's initialisation."""
+    """The network for this input and these classes: with the weights of `start`, or the paper's initialisation.
+
+    Raises:
+        ModelError: what is asked for does not go with the weights, or a place to cut at that is not there.
+    """
     assert options.model.model is not None
     given = {name: getattr(options.model, name) for name in VARIATIONS if getattr(options.model, name) is not None}
     if start is None:
@@ -87,7 +110,14 @@ def build_model(
         start, labels, in_channels=spec.channels, input_size=spec.size, variations=given, code=code,
         progress=progress,
     )  # fmt: skip
-    return fitted.model
+    if grows(options, start):
+        grown = grown_to(options.model.model, fitted.model, identity=options.transfer.grow == "identity", **given)
+        for line in grown.lines:
+            progress.say(f"{grown.model.architecture.name}: {line}")
+        fitted = replace(fitted, model=grown.model)
+    if options.transfer.cut is None:
+        return fitted.model
+    return cut_at(fitted.model, options.transfer.cut, len(labels))
 
 
 def start_weights(session: Session) -> None:

@@ -1,0 +1,156 @@
+"""What `--from` leaves open: which scenario, what is frozen, how fast copied layers learn, and for how long.
+
+The usual order of a fine-tuning by hand: a new head learns alone for an epoch, then everything that is not frozen, the
+copied layers at a tenth of the head's rate and lower ones slower still; a few epochs are enough. Every default yields
+to what was asked for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from striate.checkpoint import SavedModel
+from striate.errors import ModelError, UsageError
+from striate.models import ConvNet, find_entry
+from striate.models.cut import places
+from striate.models.sources import short_name
+from striate.options import TrainOptions
+from striate.spec import Labels
+
+# Over the rows of `defaults.DEFAULTS`, by the kind of images.
+FEW_EPOCHS: dict[str, dict[str, Any]] = {
+    "digits": {"seen": 60_000, "epochs": (3, 20), "weight_decay": 1e-4},
+    "small": {"seen": 100_000, "epochs": (4, 20), "weight_decay": 1e-4},
+    "photos": {"seen": 15_000, "epochs": (4, 15), "weight_decay": 1e-4},
+}
+COPIED_RATE = 0.1  # of what was copied, as part of what a new head has
+LAYER_DECAY = 0.8  # where everything learns
+SHORTEST_WITH_HEAD_EPOCH = 3  # epochs: shorter trainings have no epoch to spare for the head alone
+BY_GRADIENTS = ("head", "top", "all")
+BY_HAND = ("cut", "freeze_to", "pretrained_lr", "layer_decay", "unfreeze_every", "head_epochs")
+
+
+def scenario_of(options: TrainOptions, start: SavedModel | None, labels: Labels) -> str:
+    """The scenario that the options ask for, `plan` where they leave it to measurements.
+
+    Args:
+        options: as asked for.
+        start: the network whose weights are copied; None for none.
+        labels: of the data.
+    """
+    asked = options.transfer
+    if asked.scenario is not None:
+        return asked.scenario
+    if asked.freeze_to is not None:
+        return "top"
+    if any(getattr(asked, name) not in (None, 0) for name in BY_HAND) or asked.head_epochs == 0:
+        return "all"
+    if start is None:
+        return "scratch"
+    return "plan" if _brings_new_classes(start, labels) and not _grows(options, start) else "all"
+
+
+def resolve_transfer(
+    options: TrainOptions, model: ConvNet, labels: Labels, *, start: SavedModel | None, given: bool
+) -> TrainOptions:
+    """`options` with the section `transfer` resolved for `model`, whose weights are those of `start`, or are `given`.
+
+    `head_epochs` is left to `with_head_epochs`, since it depends on how long the training is.
+
+    Raises:
+        UsageError: options of transfer without weights to start from, or a scenario that is no training by gradients.
+        ModelError: a place that the network does not have.
+    """
+    asked = options.transfer
+    if start is None and not given:
+        _refuse_without_start(options)
+        return replace(options, transfer=replace(asked, scenario="scratch"))
+    scenario = scenario_of(options, start, labels)
+    if scenario == "plan" and asked.scenario is None:
+        scenario = "all"
+    if scenario == "scratch":
+        return replace(options, transfer=replace(asked, scenario="scratch"))
+    if scenario not in BY_GRADIENTS:
+        raise UsageError(
+            f"scenario {scenario} is no training by gradients, which {', '.join(BY_GRADIENTS)} are",
+            "striate.train chooses and does the others",
+        )
+    if given and asked.cut is not None:
+        raise UsageError("a network that is given is trained as it is", "cut it by striate.models.cut.cut_at")
+    known = places(model)
+    for name in ("cut", "freeze_to"):
+        place = getattr(asked, name)
+        if place is not None and place not in known:
+            raise ModelError(f"{model.architecture.name} has no place {place!r}", f"it has: {', '.join(known)}")
+    freeze_to = {"head": known[-1], "top": _middle(known), "all": None}[scenario]
+    slower = head_is_new(options, start, labels) and not _grows(options, start)
+    resolved = replace(
+        asked, scenario=scenario,
+        freeze_to=freeze_to if asked.freeze_to is None else asked.freeze_to,
+        pretrained_lr=_first(asked.pretrained_lr, COPIED_RATE if slower else 1.0),
+        layer_decay=_first(asked.layer_decay, LAYER_DECAY if slower and scenario == "all" else 1.0),
+    )  # fmt: skip
+    return replace(options, transfer=resolved)
+
+
+def with_head_epochs(options: TrainOptions, new_head: bool) -> TrainOptions:
+    """`options` with the epochs in which only the classifier learns, where that was left open."""
+    transfer = options.transfer
+    if transfer.head_epochs is not None or transfer.scenario in (None, "scratch"):
+        return options
+    epochs = 0
+    if new_head and transfer.scenario != "head" and (options.schedule.epochs or 0) >= SHORTEST_WITH_HEAD_EPOCH:
+        epochs = max(1, transfer.unfreeze_every)
+    return replace(options, transfer=replace(transfer, head_epochs=epochs))
+
+
+def head_is_new(options: TrainOptions, start: SavedModel | None, labels: Labels) -> bool:
+    """Whether a classifier is started anew on top of copied layers."""
+    if start is None:
+        return False
+    return options.transfer.cut is not None or _brings_new_classes(start, labels)
+
+
+def default_rate_share(options: TrainOptions, start: SavedModel | None, labels: Labels) -> float:
+    """What part of the usual rate is used where none was given: little where everything is copied, head and all."""
+    if start is None or head_is_new(options, start, labels) or _grows(options, start):
+        return 1.0
+    return COPIED_RATE
+
+
+def few_epochs(options: TrainOptions, start: SavedModel | None, kind: str) -> dict[str, Any]:
+    """What a training from the weights of `start` does otherwise than one from scratch, for this kind of images."""
+    return {} if start is None or _grows(options, start) else FEW_EPOCHS[kind]
+
+
+def _brings_new_classes(start: SavedModel, labels: Labels) -> bool:
+    return not set(labels.names) <= set(start.labels.names)
+
+
+def _grows(options: TrainOptions, start: SavedModel | None) -> bool:
+    """Whether the network is another than that of the weights, so that some of its layers start anew."""
+    wanted = options.model.model
+    return start is not None and wanted is not None and (
+        short_name(find_entry(wanted).name) != start.model.architecture.name
+    )  # fmt: skip
+
+
+def _middle(known: tuple[str, ...]) -> str | None:
+    """The last place of the lower half; at least one place is left to learn."""
+    half = min((len(known) + 1) // 2, len(known) - 1)
+    return known[half - 1] if half else None
+
+
+def _refuse_without_start(options: TrainOptions) -> None:
+    asked = options.transfer
+    given = [name for name in BY_HAND if getattr(asked, name) not in (None, 0)]
+    if asked.scenario not in (None, "scratch", "plan"):
+        given.insert(0, "scenario")
+    if given:
+        flag = f"--{given[0].replace('_', '-')} {getattr(asked, given[0])}"
+        raise UsageError(f"{flag} needs weights to start from", "name a network with --from")
+
+
+def _first(*values: Any) -> Any:
+    return next((value for value in values if value is not None), None)

@@ -1,0 +1,227 @@
+"""Frozen means frozen: weights and statistics bit for bit, for every family, whatever else acts on weights.
+
+Fact M163: requires_grad off and batch normalisation in evaluation mode.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from tests.training.small_data import bars, small, smallest_of_each_family
+from torch import nn
+
+from striate.errors import ModelError, UsageError
+from striate.models import ConvNet, entries
+from striate.models.cut import modules_up_to, places
+from striate.options import TrainOptions, TransferOptions, merged
+from striate.progress import Progress, Task
+from striate.runfolder import RunFolder
+from striate.training import freezing
+from striate.training.epoch import train_epoch
+from striate.training.freezing import frozen_places
+from striate.training.planning import range_test, replace_model
+from striate.training.prepare import prepare, resolved_for
+from striate.training.session import Session, open_session
+from striate.training.start import start_weights
+
+SMALLEST = smallest_of_each_family()
+every_family = pytest.mark.parametrize(
+    "name",
+    [entry.name if entry.name in SMALLEST else pytest.param(entry.name, marks=pytest.mark.slow) for entry in entries()],
+)
+EVERYTHING_THAT_MOVES = {
+    "regularize": {"max_filter_rms": 1e-3, "weight_decay": 0.1, "l1": 0.1, "decay_norms_and_biases": True},
+    "training": {"ema": 0.5},
+    "optimizer": {"lr": 0.1, "clip_norm": 1.0},
+}
+
+
+def session_of(model: ConvNet, **sections: dict) -> Session:
+    """A session over a given network, one batch an epoch, as `train` opens it."""
+    record = model.architecture
+    dataset = bars([2] * record.classes, [1] * record.classes, side=record.input_size[0], channels=record.in_channels)
+    options = merged(
+        TrainOptions(),
+        {
+            "augment": {"preset": "none"},
+            "schedule": {"epochs": 2, "schedule": "constant"},
+            "runtime": {"device": "cpu", "precision": "fp32", "threads": 1, "compile": "off"},
+        },
+    )
+    options, spec, _ = resolved_for(merged(options, sections), dataset, given=model)
+    prepared = prepare(options, spec, dataset, given=model, start=None, budgeted=False, progress=Progress())
+    session = open_session(prepared.options, spec, dataset, RunFolder(Path("nowhere")), model)
+    start_weights(session)
+    return session
+
+
+def epoch(session: Session) -> None:
+    train_epoch(session, Task(), lambda row: None, lambda: None)
+    session.position.epoch += 1
+    session.position.batch, session.position.sums = 0, {}
+
+
+def state_of(modules: list[nn.Module]) -> list[torch.Tensor]:
+    return [value.clone() for module in modules for value in module.state_dict().values()]
+
+
+def same(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
+    return len(one) == len(other) and all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def middle_of(model: ConvNet) -> str:
+    return places(model)[(len(places(model)) - 1) // 2]
+
+
+@every_family
+def test_frozen_parts_stay_as_they_are_to_the_bit_and_the_rest_learns(name):
+    model = small(name)
+    place = middle_of(model)
+    session = session_of(model, transfer={"freeze_to": place}, **EVERYTHING_THAT_MOVES)
+    frozen = modules_up_to(model, place)
+    before, all_before = state_of(frozen), state_of([model])
+    for _ in range(2):
+        epoch(session)
+    assert same(before, state_of(frozen))
+    averaged = session.average.module  # type: ignore[union-attr]
+    assert same(before, state_of(modules_up_to(averaged, place)))  # type: ignore[arg-type]
+    assert not same(all_before, state_of([model])), "nothing learnt at all"
+    assert not any(module.training for part in frozen for module in part.modules())
+    held = {id(parameter) for part in frozen for parameter in part.parameters()}
+    for group in session.optimizer.param_groups:
+        assert not held & {id(parameter) for parameter in group["params"]}
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"optimizer": {"optimizer": "muon", "lr": 0.1}, "regularize": {"unit_kernels": True}},
+        {"optimizer": {"optimizer": "adamw", "lr": 0.1}},
+        {"optimizer": {"optimizer": "rmsprop", "lr": 0.1, "momentum": 0.9}},
+        {"optimizer": {"lr": 0.1, "micro_batches": 2}, "runtime": {"precision": "bf16", "channels_last": True}},
+    ],
+    ids=["muon", "adamw", "rmsprop", "micro-batches"],
+)
+def test_no_optimiser_and_no_layout_touches_what_is_frozen(sections):
+    model = small("cifar_plain20", input_size=8)
+    place = places(model)[1]
+    before = state_of(modules_up_to(model, place))
+    session = session_of(model, transfer={"freeze_to": place}, **sections)
+    for _ in range(2):
+        epoch(session)
+    assert same(before, state_of(modules_up_to(model, place)))
+
+
+def test_no_gradient_is_computed_for_a_frozen_beginning():
+    model = small("cifar_plain20", input_size=8)
+    session = session_of(model, transfer={"freeze_to": places(model)[1]})
+    seen = []
+    model.stages[1].register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].requires_grad))
+    epoch(session)
+    assert seen
+    assert not any(seen)
+
+
+def test_measuring_beforehand_moves_nothing_that_is_frozen():
+    model = small("cifar_plain20", input_size=8)
+    before = state_of([model])
+    session = session_of(model, transfer={"freeze_to": places(model)[1]})
+    trial = replace_model(session)
+    assert not trial.model.stem.training
+    assert trial.model.head.training
+    range_test(session, Progress())
+    assert same(before, state_of([model]))
+
+
+def test_a_tiny_number_survives_in_the_average():
+    model = small("cifar_plain20", input_size=8)
+    norm = next(module for module in model.stem.modules() if isinstance(module, nn.BatchNorm2d))
+    norm.running_mean.fill_(1e-40)  # below what processors keep where they flush such numbers to zero
+    session = session_of(model, transfer={"freeze_to": "stem"}, training={"ema": 0.9})
+    flushing = torch.set_flush_denormal(True)
+    try:
+        epoch(session)
+        epoch(session)
+    finally:
+        torch.set_flush_denormal(False)
+    averaged = session.average.module  # type: ignore[union-attr]
+    assert flushing in (True, False)
+    assert same(state_of([model.stem]), state_of([averaged.stem]))  # type: ignore[list-item]
+
+
+# course ---------------------------------------------------------------------------------------------------------------
+
+
+def course(model: ConvNet, epochs: int, **options) -> list[int]:
+    """How many places are frozen in each epoch."""
+    return [len(frozen_places(TransferOptions(**options), model, one)) for one in range(epochs)]
+
+
+def test_what_is_frozen_follows_from_options_and_epoch():
+    model = small("resnet18", input_size=32)
+    assert places(model) == ("stem", "conv2_x", "conv3_x", "conv4_x", "conv5_x")
+    assert course(model, 3) == [0, 0, 0]
+    assert course(model, 3, freeze_to="conv3_x") == [3, 3, 3]
+    assert course(model, 3, freeze_to="conv3_x", head_epochs=1) == [5, 3, 3]
+    assert course(model, 8, unfreeze_every=1, head_epochs=1) == [5, 4, 3, 2, 1, 0, 0, 0]
+    assert course(model, 8, unfreeze_every=2, head_epochs=0) == [4, 4, 3, 3, 2, 2, 1, 1]
+    assert course(model, 6, unfreeze_every=1, head_epochs=1, freeze_to="conv2_x") == [5, 4, 3, 2, 2, 2]
+
+
+def test_places_without_weights_take_no_turn_in_unfreezing():
+    model = small("compact_xs", input_size=16)
+    known = places(model)
+    assert known[-1].startswith("head.")  # a pooling
+    frozen = course(model, len(known), unfreeze_every=1, head_epochs=1)
+    assert frozen[0] == len(known)
+    assert frozen[1] == len(known) - 2
+
+
+def test_gradual_unfreezing_lets_one_place_more_learn_each_time():
+    model = small("resnet18", input_size=32, classes=2)
+    session = session_of(model, transfer={"unfreeze_every": 1, "head_epochs": 1}, schedule={"epochs": 4})
+    parts = {place: [modules_up_to(model, place)[-1]] for place in places(model)}
+    for expected in ([], ["conv5_x"], ["conv4_x", "conv5_x"], ["conv3_x", "conv4_x", "conv5_x"]):
+        before = {place: state_of(modules) for place, modules in parts.items()}
+        head = state_of([model.head])
+        epoch(session)
+        changed = [place for place, modules in parts.items() if not same(before[place], state_of(modules))]
+        assert changed == expected
+        assert not same(head, state_of([model.head]))
+
+
+@every_family
+def test_a_place_that_is_not_there_is_refused_with_those_that_are(name):
+    model = small(name)
+    with pytest.raises(ModelError, match="no place 'stage99'") as raised:
+        session_of(model, transfer={"freeze_to": "stage99"})
+    assert all(place in raised.value.hint for place in places(model))
+
+
+def test_a_network_of_which_nothing_learns_is_refused():
+    model = small("resnet18", input_size=32)
+    for parameter in model.head.parameters():
+        parameter.requires_grad_(False)
+    with pytest.raises(UsageError, match="nothing learns"):
+        session_of(model, transfer={"freeze_to": "conv5_x"})
+    assert model.stem[0].weight.requires_grad, "what was asked for in vain is taken back"
+
+
+# words ----------------------------------------------------------------------------------------------------------------
+
+
+def test_the_headline_says_what_is_frozen():
+    model = small("resnet18", input_size=32)
+    asked = {"freeze_to": "conv4_x", "pretrained_lr": 0.1, "head_epochs": 1}
+    line = freezing.in_words(session_of(model, transfer=asked, optimizer={"lr": 0.05}))
+    learning = sum(p.numel() for part in (model.stages[3], model.head) for p in part.parameters())
+    total = sum(p.numel() for p in model.parameters())
+    assert line == (
+        f"frozen up to conv4_x, its batch-norm statistics too; {learning / 1e6:.1f} of {total / 1e6:.1f} million "
+        "parameters learn at 0.005 to 0.05; in the first epoch only the classifier"
+    )
+    plain = small("squeezenet1_1")
+    assert "batch-norm" not in freezing.in_words(session_of(plain, transfer={"freeze_to": places(plain)[1]}))
+    assert freezing.in_words(session_of(small("resnet18", input_size=32))) is None
