@@ -1,7 +1,7 @@
 """The training story: `run` tells it, `epoch` is one pass, `session` what it works on, `planning` what it measures.
 
-With copied weights, `transferring` says what is left open, `freezing` what stays as it is. Other ways to come by weights
-end as a run does with `finishing`; `trial` trains without leaving anything behind.
+With copied weights, `transferring` says what is left open, `freezing` what stays as it is. Other ways to come by
+weights end as a run does with `finishing`; `trial` trains without leaving anything behind.
 """
 
 from striate.training.finishing import finish_run as finish_run
