@@ -1,0 +1,319 @@
+"""Linear classifiers of codes: a linear SVM and a softmax classifier, with C chosen by cross-validation.
+
+Every figure is honest. The images are dealt into folds; each is answered by a classifier that has seen no image of its
+fold, with a C that was chosen without them too: by classifiers that have seen neither that fold nor one of its
+neighbours, on those neighbours. Two neighbouring folds that are left out together serve both of them, so that choosing
+costs no more than plain cross-validation at every C. Only what needs no labels, mean and deviation of the features and
+the direction of the axes, is taken from all images.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from striate.data.split import ranked_numbers, unit_digests, unit_numbers
+from striate.errors import DataError, UsageError
+from striate.transfer.result import KINDS
+from striate.transfer.solver import INTERCEPT, Axes, axes_of, outputs, solve
+
+FOLDS = 5  # at most
+GRID = {"svm": (0.03, 0.3, 3.0, 30.0), "softmax": (1.0, 10.0, 100.0, 1000.0)}  # of C, for codes of mean square 1
+USUAL = {"svm": 1.0, "softmax": 30.0}  # where too few images could choose
+NEVER = -1  # fold of images that are always trained on
+_UNSEEN = 30.0  # by how much a class without images is less likely than the others' mean, in logits
+_TEMPERATURES = np.geomspace(0.02, 20.0, 61)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Linear:
+    """A linear classifier of codes as they come from the network; its outputs are logits."""
+
+    weight: np.ndarray  # float32 [classes, D]
+    bias: np.ndarray  # float32 [classes]
+    regularization: float  # C
+    kind: str  # of KINDS
+    temperature: float = 1.0  # by which the margins were divided
+
+    def logits(self, codes: np.ndarray) -> np.ndarray:
+        """float32 [n, D] -> [n, classes]."""
+        return codes @ self.weight.T + self.bias
+
+    def probabilities(self, codes: np.ndarray) -> np.ndarray:
+        """float32 [n, D] -> [n, classes]; each row adds up to 1."""
+        return softmax(self.logits(codes))
+
+    def predict(self, codes: np.ndarray) -> np.ndarray:
+        """float32 [n, D] -> int64 [n]: the most probable class."""
+        return self.logits(codes).argmax(axis=1)
+
+
+@dataclass(frozen=True, eq=False)
+class OutOfFold:
+    """The answers to n images by classifiers that had not seen them."""
+
+    kind: str
+    logits: np.ndarray  # float32 [n, classes], divided by `temperature`; NaN for images of no fold
+    targets: np.ndarray  # int64 [n]
+    folds: np.ndarray  # int64 [n]; NEVER: always trained on, not answered
+    regularization: float  # C that is best for a classifier of all images
+    by_fold: tuple[float, ...]  # C of each fold's classifier
+    temperature: float
+    choosing: np.ndarray  # bool [folds, n]: right answers that each fold's choice of C, or of a place, may look at
+    looked_at: np.ndarray  # bool [folds, n]: by which images it is judged; never those of the fold itself
+
+    @cached_property
+    def held_out(self) -> np.ndarray:
+        """bool [n]: which images were answered."""
+        return self.folds != NEVER
+
+    @cached_property
+    def predicted(self) -> np.ndarray:
+        """int64 [n]: the most probable class; -1 where not answered."""
+        return np.where(self.held_out, np.nan_to_num(self.logits).argmax(axis=1), -1)
+
+    @property
+    def correct(self) -> np.ndarray:
+        """bool [m]: of the images that were answered."""
+        return (self.predicted == self.targets)[self.held_out]
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """float32 [m, classes], of the images that were answered."""
+        return softmax(self.logits[self.held_out])
+
+
+def fold_numbers(
+    targets: np.ndarray, *, digests: np.ndarray | None = None, groups: object = None, most: int = FOLDS, seed: int = 0
+) -> np.ndarray:
+    """The fold of each image, int64 [n]: the same share of each class in each, and twins on one side.
+
+    Images of equal content, or of one group, are one unit and share a fold. A class that is a single unit is never held
+    out (`NEVER`): without it nothing could know the class.
+
+    Args:
+        targets: int [n].
+        digests: uint8 [n, 16], the contents' hashes; None: all differ.
+        groups: a name or None for each image; None: no groups.
+        most: folds, where no class needs fewer.
+        seed: another one deals otherwise.
+
+    Raises:
+        DataError: fewer than two classes have two units, so that nothing can be held out.
+    """
+    n = len(targets)
+    if digests is None:
+        words = np.arange(1, n + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        digests = np.stack([words, words[::-1]], axis=1).view(np.uint8)
+    units = unit_digests(digests, groups)  # type: ignore[arg-type]
+    keys = np.ascontiguousarray(units).view("<u8")[:, 0]
+    _, first, unit_of = np.unique(keys, return_index=True, return_inverse=True)
+    unit_of, unit_class = unit_of.reshape(-1), targets[first]
+    sizes = np.bincount(unit_class) if n else np.zeros(0, int)
+    if (sizes >= 2).sum() < 2:
+        raise DataError(
+            "accuracy cannot be measured: fewer than two classes have two different images",
+            "two images of each class are the least, ten make it meaningful",
+        )
+    folds = max(2, min(most, int(sizes.max())))
+    ranks = ranked_numbers(unit_numbers(units, seed), units, targets)
+    # classes begin in different folds, or many small ones would fill the same
+    dealt = (np.floor(ranks * folds).astype(np.int64) + targets) % folds
+    return np.where(sizes[unit_class][unit_of] < 2, NEVER, dealt[first][unit_of])
+
+
+def out_of_fold(
+    codes: np.ndarray | Axes, targets: np.ndarray, classes: int, *, kind: str = "svm", folds: np.ndarray | None = None,
+    regularization: float | None = None,
+) -> OutOfFold:  # fmt: skip
+    """Answers to every image by a classifier of the folds that it is not in.
+
+    Args:
+        codes: float32 [n, D], or their axes, where several classifiers share them.
+        targets: int [n], 0 … classes - 1; classes without images are allowed.
+        classes: how many.
+        kind: `svm` or `softmax`.
+        folds: see `fold_numbers`; None deals them.
+        regularization: C; None: chosen for each fold without its images, as the module says.
+
+    Raises:
+        DataError: fewer than two classes, or nothing that can be held out.
+        UsageError: an unknown kind, or arrays that do not fit together.
+    """
+    axes, targets = _checked(codes, targets, classes, kind)
+    folds = fold_numbers(targets) if folds is None else folds
+    present, dense = np.unique(targets, return_inverse=True)
+    names = np.unique(folds[folds != NEVER])
+    held = folds[None, :] == names[:, None]  # [F, n]
+    choosing = np.zeros((len(names), len(targets)), bool)
+    looked_at, final = choosing.copy(), regularization
+    chosen = np.full(len(names), USUAL[kind] if regularization is None else regularization)
+    if regularization is None and len(names) > 2:
+        chosen, final, choosing, looked_at = _chosen(kind, axes, dense, len(present), held)
+    weight, bias = solve(kind, axes, dense, len(present), ~held, chosen)
+    margins = outputs(axes, weight, bias)
+    answers = np.full((len(targets), len(present)), np.nan, np.float32)
+    for number, rows in enumerate(held):
+        answers[rows] = margins[number, rows]
+    answered = held.any(axis=0)
+    temperature = fitted_temperature(answers[answered], dense[answered])
+    logits = _spread(answers / temperature, present, classes, unseen=_UNSEEN)
+    return OutOfFold(
+        kind=kind, logits=logits, targets=targets, folds=folds, by_fold=tuple(chosen.tolist()),
+        regularization=USUAL[kind] if final is None else float(final), temperature=temperature, choosing=choosing,
+        looked_at=looked_at,
+    )  # fmt: skip
+
+
+def fit_svm(
+    codes: np.ndarray, targets: np.ndarray, classes: int, *, regularization: float | None = None,
+    folds: np.ndarray | None = None, known: OutOfFold | None = None,
+) -> Linear:  # fmt: skip
+    """A linear SVM of all images, one class against the rest, by scikit-learn's liblinear (Fan et al. 2008).
+
+    Its margins are divided by the temperature at which softmax makes the best probabilities of those of held-out
+    images (Guo et al. 2017, arXiv:1706.04599).
+
+    Args:
+        codes: float32 [n, D].
+        targets: int [n]; a class without images is never predicted.
+        classes: how many.
+        regularization: C, for codes standardised to a mean squared length of 1; None: by cross-validation.
+        folds: see `fold_numbers`.
+        known: what `out_of_fold` said of these codes, where that was asked before.
+
+    Raises:
+        DataError: fewer than two classes.
+        UsageError: arrays that do not fit together.
+    """
+    return _fitted("svm", codes, targets, classes, regularization, folds, known)
+
+
+def fit_softmax(
+    codes: np.ndarray, targets: np.ndarray, classes: int, *, regularization: float | None = None,
+    folds: np.ndarray | None = None, known: OutOfFold | None = None,
+) -> Linear:  # fmt: skip
+    """A softmax classifier (multinomial logistic regression) of all images, by L-BFGS; otherwise as `fit_svm`."""
+    return _fitted("softmax", codes, targets, classes, regularization, folds, known)
+
+
+def fitted_temperature(margins: np.ndarray, targets: np.ndarray) -> float:
+    """The temperature by which margins [m, K] make the most likely probabilities; 1 where there are none."""
+    if not len(margins):
+        return 1.0
+    rows = np.arange(len(margins))
+
+    def surprise(temperature: float) -> float:
+        logits = margins / temperature
+        logits = logits - logits.max(axis=1, keepdims=True)
+        return float((np.log(np.exp(logits).sum(axis=1)) - logits[rows, targets]).mean())
+
+    losses = [surprise(one) for one in _TEMPERATURES]
+    return float(_TEMPERATURES[int(np.argmin(losses))])
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """[n, K] -> [n, K]; each row adds up to 1."""
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+# inside ---------------------------------------------------------------------------------------------------------------
+
+
+def _checked(codes: np.ndarray | Axes, targets: np.ndarray, classes: int, kind: str) -> tuple[Axes, np.ndarray]:
+    if kind not in KINDS:
+        raise UsageError(f"unknown classifier {kind!r}", f"known: {', '.join(KINDS)}")
+    targets = np.asarray(targets, dtype=np.int64)
+    count = len(codes.values) if isinstance(codes, Axes) else len(codes)
+    if count != len(targets) or (not isinstance(codes, Axes) and codes.ndim != 2):
+        raise UsageError(f"{len(targets)} classes for {count} codes", "codes are [n, D], targets [n]")
+    if len(targets) and not 0 <= targets.min() <= targets.max() < classes:
+        raise UsageError(f"targets from {targets.min()} to {targets.max()} for {classes} classes")
+    if len(np.unique(targets)) < 2:
+        raise DataError("all images are of one class", "a classifier needs images of two classes or more")
+    return codes if isinstance(codes, Axes) else axes_of(np.asarray(codes, np.float32)), targets
+
+
+def _chosen(
+    kind: str, axes: Axes, targets: np.ndarray, classes: int, held: np.ndarray
+) -> tuple[np.ndarray, float, np.ndarray, np.ndarray]:
+    """C of each fold, C for all images, and what every fold's choices may look at: see `OutOfFold`.
+
+    Folds are a ring. Classifier k, at each C, leaves out folds k and k + 1, and answers both: fold k is judged on the
+    next by the classifier that has seen neither of the two, and on the one before likewise.
+    """
+    count, (ahead, behind) = len(held), (np.roll(held, -1, axis=0), np.roll(held, 1, axis=0))
+    right, costs, start = [], [], None
+    for strength in GRID[kind]:
+        start = solve(kind, axes, targets, classes, ~(held | ahead), np.full(count, strength), start=start)
+        margins = outputs(axes, *start)  # [F, n, K]
+        hits = margins.argmax(axis=2) == targets
+        cost = _costs(kind, margins, hits, targets)
+        right.append(hits)
+        costs.append([cost[k, ahead[k]].sum() + cost[k - 1, behind[k]].sum() for k in range(count)])
+    by_fold = np.array(costs)  # [C, F]
+    best = by_fold.argmin(axis=0)
+    choosing = np.stack([
+        right[best[k]][k] & ahead[k] | right[best[k]][k - 1] & behind[k] for k in range(count)
+    ])  # fmt: skip
+    grid = np.array(GRID[kind])
+    return grid[best], float(grid[by_fold.sum(axis=1).argmin()]), choosing, ahead | behind
+
+
+def _costs(kind: str, margins: np.ndarray, right: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """What each answer costs, [F, n]: softmax by the likelihood, an SVM by mistakes and, among equals, by its loss."""
+    true = np.take_along_axis(margins, targets[None, :, None], axis=2)[..., 0]
+    if kind == "softmax":
+        top = margins.max(axis=2)
+        return np.log(np.exp(margins - top[..., None]).sum(axis=2)) + top - true
+    losses = (np.maximum(0, 1 + margins) ** 2).sum(axis=2) + np.maximum(0, 1 - true) ** 2 - np.maximum(0, 1 + true) ** 2
+    return ~right + 1e-3 * np.minimum(losses, 10.0)
+
+
+def _fitted(
+    kind: str, codes: np.ndarray, targets: np.ndarray, classes: int, regularization: float | None,
+    folds: np.ndarray | None, known: OutOfFold | None,
+) -> Linear:  # fmt: skip
+    axes, targets = _checked(codes, targets, classes, kind)
+    if known is None:
+        try:
+            known = out_of_fold(axes, targets, classes, kind=kind, folds=folds, regularization=regularization)
+        except DataError:  # nothing can be held out: as usual, and as it comes
+            known = None
+    strength = regularization or (known.regularization if known is not None else USUAL[kind])
+    temperature = known.temperature if known is not None else 1.0
+    present, dense = np.unique(targets, return_inverse=True)
+    if kind == "svm":
+        weight, bias = _liblinear(axes, dense, len(present), strength)
+    else:
+        everything = np.ones((1, len(targets)), bool)
+        weights, biases = solve(kind, axes, dense, len(present), everything, np.array([strength]))
+        weight, bias = weights[0], biases[0]
+    weight, bias = axes.unfolded(weight / temperature, bias / temperature)
+    return Linear(
+        weight=_spread(weight.T, present, classes).T.copy(), bias=_spread(bias, present, classes, unseen=_UNSEEN),
+        regularization=strength, kind=kind, temperature=temperature,
+    )  # fmt: skip
+
+
+def _spread(values: np.ndarray, present: np.ndarray, classes: int, unseen: float = 0.0) -> np.ndarray:
+    """[..., present] as [..., classes]: what no image stands for is `unseen` below the mean of the others."""
+    mean = values.mean(axis=-1, keepdims=True) - unseen
+    result = np.repeat(mean, classes, axis=-1).astype(np.float32)
+    result[..., present] = values
+    return result
+
+
+def _liblinear(axes: Axes, targets: np.ndarray, classes: int, strength: float) -> tuple[np.ndarray, np.ndarray]:
+    from sklearn.svm import LinearSVC
+
+    settings: dict[str, Any] = {"dual": False, "tol": 1e-3, "intercept_scaling": INTERCEPT, "max_iter": 5000}
+    machine = LinearSVC(C=strength, **settings).fit(axes.values.double().numpy(), targets)
+    weight, bias = np.asarray(machine.coef_), np.asarray(machine.intercept_)
+    if classes == 2:  # one hyperplane stands for both
+        weight, bias = np.concatenate([-weight, weight]), np.concatenate([-bias, bias])
+    return weight.astype(np.float32), bias.astype(np.float32)

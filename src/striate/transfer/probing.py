@@ -1,0 +1,269 @@
+"""Probing: what linear classifiers make of the codes at every depth of trained networks, on the training images.
+
+The images pass through each network once. What is then measured, and how, is told in docs/transfer.md. Validation and
+test images are never looked at.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from striate.checkpoint import SavedModel
+from striate.data import Dataset
+from striate.data.wording import counted
+from striate.errors import UsageError
+from striate.network import open_network, read_spelling, refitted
+from striate.options import TrainOptions
+from striate.progress import Progress, Silent
+from striate.training.defaults import check_feasible, fed_as
+from striate.transfer.codes import PIXELS, Codes, code_folder, codes_of
+from striate.transfer.curve import fitted_power_law, forecasts, learning_curve
+from striate.transfer.linear import NEVER, OutOfFold, fold_numbers, out_of_fold
+from striate.transfer.parts import digests_of, thinned
+from striate.transfer.result import KINDS, Accuracy, Answers, DepthProbe, ProbeResult, SourceProbe
+from striate.transfer.similarity import rule_of_thumb, similarity_of
+from striate.transfer.solver import Axes, axes_of
+
+IMAGES = 2000  # looked at, at most, where nothing is said
+_FEW = 10  # images of a class, on average, below which figures are rough
+
+
+def probe(
+    dataset: Dataset,
+    sources: Sequence[str | SavedModel],
+    options: TrainOptions | None = None,
+    *,
+    images: int = IMAGES,
+    cache: Path | bool | None = True,
+    progress: Progress | None = None,
+) -> ProbeResult:
+    """Look at the training images of `dataset` through each of `sources`.
+
+    Args:
+        dataset: its training split alone is used.
+        sources: networks, as they are spelt or opened.
+        options: how the network is fed, device and precision; the rest does not matter.
+        images: how many of the training images at most, the same share of each class.
+        cache: a folder for codes; True for `code_folder()`; None or False keeps nothing.
+        progress: shows bars, and hears what is left out.
+
+    Raises:
+        UsageError: no network, one without weights, or data of one class.
+        DataError: too few images to hold any out.
+        Also what `open_network` and `codes_of` raise.
+    """
+    options, progress = options or TrainOptions(), progress or Silent()
+    if not sources:
+        raise UsageError("no network to probe with", "--from NETWORK names one: a run, MODEL:WEIGHTS or MODEL:FILE")
+    check_feasible(dataset)
+    seen = _seen(dataset, images)
+    folder = _folder(cache, progress)
+    found = tuple(_probed(source, dataset, seen, options, folder, progress) for source in sources)
+    best = max(found, key=lambda one: one.expected.top1)
+    available = len(dataset.splits["train"])
+    return ProbeResult(
+        data=dataset.name, images=len(seen.rows), available=available, classes=len(dataset.labels),
+        largest_class=float(np.bincount(seen.targets).max() / len(seen.targets)), folds=seen.folds, sources=found,
+        best_source=best.source, rule=rule_of_thumb(available, best.similarity.figure), notes=seen.notes,
+    )  # fmt: skip
+
+
+def opened(
+    source: str | SavedModel, dataset: Dataset, options: TrainOptions, progress: Progress | None = None
+) -> SavedModel:
+    """A network with its weights, fed with the images of `dataset` as a run that starts from it would be.
+
+    Raises:
+        UsageError: no weights.
+        Also what `open_network` raises.
+    """
+    if isinstance(source, SavedModel):
+        saved = source
+    else:
+        saved = open_network(
+            source, weights=read_spelling(source, options.training.runs).kind != "model", runs=options.training.runs,
+            offline=options.data.offline, progress=progress,
+        )  # fmt: skip
+        if saved.notes.get("weights") == "none":
+            raise UsageError(f"--from {source} names no weights", f"{source}:WEIGHTS or {source}:FILE")
+    spec, record = fed_as(saved.spec, options, dataset), saved.model.architecture
+    if (record.in_channels, record.input_size) != (spec.channels, spec.size):
+        adapted = refitted(
+            saved, saved.labels, in_channels=spec.channels, input_size=spec.size, progress=progress
+        )  # fmt: skip
+        return replace(adapted, spec=spec)
+    return replace(saved, spec=spec)
+
+
+# one network ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Seen:
+    """The images that are looked at, and the fold of each."""
+
+    rows: np.ndarray  # int64 [n]: positions in the training split
+    targets: np.ndarray  # int64 [n]
+    numbers: np.ndarray  # int64 [n]: fold
+    notes: tuple[str, ...]
+
+    @property
+    def folds(self) -> int:
+        return len(np.unique(self.numbers[self.numbers != NEVER]))
+
+
+def _seen(dataset: Dataset, most: int) -> _Seen:
+    split = dataset.splits["train"]
+    rows = thinned(split, np.arange(len(split)), most)
+    targets = np.asarray(split.targets, np.int64)[rows]
+    groups = None if split.groups is None else [split.groups[row] for row in rows.tolist()]
+    numbers = fold_numbers(targets, digests=digests_of(split)[rows], groups=groups)
+    return _Seen(rows, targets, numbers, tuple(_notes(dataset, rows, targets, numbers)))
+
+
+def _notes(dataset: Dataset, rows: np.ndarray, targets: np.ndarray, numbers: np.ndarray) -> Iterator[str]:
+    counts = np.bincount(targets, minlength=len(dataset.labels))
+    names = np.array(dataset.labels.names, dtype=object)
+    if len(rows) < len(dataset.splits["train"]):
+        yield f"looked at {len(rows):,} of {len(dataset.splits['train']):,} training images (--probe-images)"
+    if (counts == 0).any():
+        yield f"no training images of {_listed(names[counts == 0])}: never predicted"
+    single = [name for name in np.unique(targets) if (numbers[targets == name] == NEVER).all()]
+    if single:
+        yield f"a single image, or group, of {_listed(names[single])}: trained on, never held out"
+    if len(targets) < _FEW * np.count_nonzero(counts):
+        some = counted(len(targets), "image", "images")
+        yield f"{some} of {np.count_nonzero(counts)} classes: the figures are rough, see their intervals"
+
+
+def _listed(names: np.ndarray) -> str:
+    shown = ", ".join(names[:5])
+    return f"{shown} and {len(names) - 5} more classes" if len(names) > 5 else shown
+
+
+def _probed(
+    source: str | SavedModel, dataset: Dataset, seen: _Seen, options: TrainOptions, folder: Path | None,
+    progress: Progress,
+) -> SourceProbe:  # fmt: skip
+    saved = opened(source, dataset, options, progress)
+    codes = codes_of(
+        saved, dataset.splits["train"], precision=options.runtime.precision, device=options.runtime.device,
+        indices=seen.rows, cache=folder, progress=progress,
+    )  # fmt: skip
+    started = time.perf_counter()
+    tried = _tried(codes, seen, len(dataset.labels), progress)
+    place, kind = _best(codes.places, tried)
+    known = tried[place, kind]
+    points, sizes, shares = learning_curve(_axes(codes, place), known)
+    law = fitted_power_law(sizes, shares)
+    correct = [tried[one, kind].correct for one in codes.places]
+    similarity = similarity_of(
+        tried[PIXELS, kind].correct, correct, codes.places.index(place), codes.statistics
+    )  # fmt: skip
+    name = source if isinstance(source, str) else str(saved.notes.get("source", saved.model.architecture.name))
+    return SourceProbe(
+        source=name, model=saved.model.architecture.name,
+        depths=tuple(_depth(one, codes.by_place[one].shape[1], tried) for one in codes.places),
+        pixels=_depth(PIXELS, codes.pixels.shape[1], tried), best_place=place, best_kind=kind,
+        expected=_expected(codes.places, tried, known), similarity=similarity, learning_curve=points, power_law=law,
+        forecast=forecasts(law, len(dataset.splits["train"])), answers=_answers(seen, known),
+        seconds_forward=codes.seconds_forward, seconds_fitting=time.perf_counter() - started,
+        from_cache=codes.from_cache,
+    )  # fmt: skip
+
+
+_Tried = dict[tuple[str, str], OutOfFold]  # by place and kind
+
+
+def _tried(codes: Codes, seen: _Seen, classes: int, progress: Progress) -> _Tried:
+    """Both classifiers at every place, and on the pixels."""
+
+    def both(place: str) -> dict[tuple[str, str], OutOfFold]:
+        axes = _axes(codes, place)
+        return {
+            (place, kind): out_of_fold(axes, seen.targets, classes, kind=kind, folds=seen.numbers) for kind in KINDS
+        }
+
+    places = (*codes.places, PIXELS)
+    found: _Tried = {}
+    with progress.task("classifiers by depth", len(places)) as task:
+        for one in _side_by_side(both, places):
+            found |= one
+            task.advance()
+    return found
+
+
+def _axes(codes: Codes, place: str) -> Axes:
+    return axes_of(codes.pixels if place == PIXELS else codes.by_place[place])
+
+
+def _side_by_side(work: Callable[[str], _Tried], places: Sequence[str]) -> Iterator[_Tried]:
+    """`work` on each place, in as many threads as torch would use inside each product; it is quicker that way round."""
+    threads = torch.get_num_threads()
+    if threads == 1:
+        yield from map(work, places)
+        return
+    with _one_thread_each(threads), ThreadPoolExecutor(threads, thread_name_prefix="striate-probe") as pool:
+        yield from pool.map(work, places)
+
+
+@contextmanager
+def _one_thread_each(before: int) -> Iterator[None]:
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _best(places: Sequence[str], tried: _Tried) -> tuple[str, str]:
+    """Place and classifier with the most right answers; of equals the deeper one."""
+    ranked = [
+        (int(tried[place, kind].correct.sum()), depth, kind) for depth, place in enumerate(places) for kind in KINDS
+    ]
+    if not next(iter(tried.values())).looked_at.any():  # too few images to choose by
+        return places[-1], KINDS[0]
+    _, depth, kind = max(ranked)
+    return places[depth], kind
+
+
+def _expected(places: Sequence[str], tried: _Tried, known: OutOfFold) -> Accuracy:
+    """What choosing comes to: for each fold place and classifier are those that were best without its images."""
+    if not known.looked_at.any():
+        return Accuracy.of(known.correct, known.regularization)
+    candidates = [tried[place, kind] for place in places for kind in KINDS]
+    scores = np.array([one.choosing.sum(axis=1) for one in candidates])  # [candidates, F]
+    right = []
+    for fold, name in enumerate(np.unique(known.folds[known.held_out])):
+        best = candidates[len(scores) - 1 - int(scores[::-1, fold].argmax())]  # of equals the deeper one
+        rows = best.folds == name
+        right.append(best.predicted[rows] == best.targets[rows])
+    return Accuracy.of(np.concatenate(right), known.regularization)
+
+
+def _depth(place: str, features: int, tried: _Tried) -> DepthProbe:
+    svm, softmax = (Accuracy.of(one.correct, one.regularization) for one in (tried[place, kind] for kind in KINDS))
+    return DepthProbe(place=place, features=features, svm=svm, softmax=softmax)
+
+
+def _answers(seen: _Seen, known: OutOfFold) -> Answers:
+    held = known.held_out
+    return Answers(rows=seen.rows[held], targets=seen.targets[held], probabilities=known.probabilities)
+
+
+def _folder(cache: Path | bool | None, progress: Progress) -> Path | None:
+    if cache is not True:
+        return cache or None
+    try:
+        return code_folder()
+    except RuntimeError as error:
+        progress.warn(f"codes are not kept: {error}")
+        return None
