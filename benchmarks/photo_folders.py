@@ -45,6 +45,27 @@ def class_folders(source: Path, target: Path, count: int) -> Path:
     return target
 
 
+def split_folders(source: Path, target: Path, train: int, val: int) -> Path:
+    """The same with train/class and val/class: so many photos altogether, as many of each class, none on both sides."""
+    if target.is_dir():
+        return target
+    by_class: dict[str, list[Path]] = {}
+    for file in photos_under(source):
+        by_class.setdefault(file.parent.name, []).append(file)
+    shares = train // len(by_class), val // len(by_class)
+    if sum(shares) > min(map(len, by_class.values())):
+        sys.exit(f"error: {source} has too few photos for {train} + {val}\nhint: --count takes fewer")
+    part = target.with_name(target.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    for name, files in by_class.items():
+        for number, file in enumerate(files[: sum(shares)]):
+            _place(
+                file, part / ("train" if number < shares[0] else "val") / name / f"{number:06d}{file.suffix.lower()}"
+            )
+    part.rename(target)
+    return target
+
+
 def _place(file: Path, link: Path) -> None:
     link.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(OSError):  # another disk, or a file system without links

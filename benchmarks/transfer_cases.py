@@ -1,0 +1,81 @@
+"""What `transfer_plan.py` transfers: networks that know something, and sets of other sizes and kinds to teach them.
+
+Sizes are chosen so that all cases together take about forty minutes on two cores: photos come to 128 pixels (64 for the
+network of small images), small images to 48 for the ImageNet network, and the epochs are enough to tell the scenarios
+apart, not to bring out the last tenth of each.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+SCENARIOS = ("svm", "softmax", "head", "top", "all", "scratch")
+PLAN = "plan"
+TRAINED = ("head", "top", "all", "scratch")  # by gradients
+GROWTH_SCALES = (0.25, 1.0)  # parts of the epochs between which --growth looks how errors fall
+
+
+@dataclass(frozen=True)
+class Source:
+    """A network to start from: a file of weights under `DATA/weights`, or a training of our own."""
+
+    weights: str | None = None  # MODEL:FILE
+    train: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Case:
+    """A set to learn from a source; the settings are the same for the plan and for every scenario.
+
+    Args:
+        source: of SOURCES.
+        data: a named set, or a folder under DATA.
+        epochs: of everything that trains by gradients.
+        settings: flags of `striate train`.
+        parts: further flags, for trainings one after the other that are counted together: folds, where images are few.
+    """
+
+    source: str
+    data: str
+    epochs: int
+    settings: tuple[str, ...] = ()
+    parts: tuple[tuple[str, ...], ...] = ((),)
+
+
+SOURCES = {
+    "imagenet": Source(weights="squeezenet1_1:squeezenet1_1_caffe_rgbnorm.pth"),
+    "cifar10-resnet20": Source(weights="cifar_resnet20:resnet20-12fca82f.th"),
+    "cifar10-compact": Source(train=("cifar10", "--model", "compact_l", "--epochs", "2")),
+    "mnist-compact": Source(train=("mnist", "--model", "compact_s", "--epochs", "3")),
+}
+
+
+def side(pixels: int, limit: int | None = None) -> tuple[str, ...]:
+    """Settings: what the network sees, and how many of the training images are used."""
+    return ("--input-size", str(pixels), *(("--limit", str(limit)) if limit else ()))
+
+
+def named(limit: int, *more: str) -> tuple[str, ...]:
+    """Settings of a named set: some training images; 1 % held out for validation, since the test images are scored."""
+    return ("--limit", str(limit), "--val-fraction", "0.01", *more)
+
+
+SMALL = ("--input-size", "48")
+HALVES = (("--fold", "1/2"), ("--fold", "2/2"))
+CASES = {
+    "photos-900-imagenet": Case("imagenet", "photos", 12, side(128)),
+    "photos-100-imagenet": Case("imagenet", "photos", 40, side(128, limit=100)),
+    "photos-50-imagenet": Case("imagenet", "photos", 60, side(128, limit=50)),
+    "photos-900-cifar10": Case("cifar10-resnet20", "photos", 15, side(64)),
+    "insects-20-imagenet": Case("imagenet", "photos_fullsize", 60, side(128), HALVES),
+    "digits-1437-mnist": Case("mnist-compact", "digits", 30),
+    "digits-100-cifar10": Case("cifar10-resnet20", "digits", 60, ("--limit", "100")),
+    "mnist-100-cifar10": Case("cifar10-resnet20", "mnist", 60, named(100)),
+    "mnist-1000-cifar10": Case("cifar10-compact", "mnist", 20, named(1000)),
+    "mnist-1000-imagenet": Case("imagenet", "mnist", 15, named(1000, *SMALL)),
+    "mnist-10000-cifar10": Case("cifar10-resnet20", "mnist", 8, named(10_000)),
+    "cifar10-1000-mnist": Case("mnist-compact", "cifar10", 30, named(1000)),
+    "cifar10-1000-imagenet": Case("imagenet", "cifar10", 20, named(1000, *SMALL)),
+    "cifar10-10000-imagenet": Case("imagenet", "cifar10", 5, named(10_000, *SMALL)),
+}
+QUICK = ("photos-100-imagenet", "digits-1437-mnist", "digits-100-cifar10", "mnist-100-cifar10", "cifar10-1000-mnist")

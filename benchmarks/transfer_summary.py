@@ -1,0 +1,142 @@
+"""What the rows of `transfer_plan.py` come to: the plan beside the best scenario, and how errors fall with epochs."""
+
+from __future__ import annotations
+
+import base64
+import math
+import statistics
+import zlib
+from typing import Any
+
+from resumable import Row
+from transfer_cases import CASES, PLAN, SCENARIOS, TRAINED
+
+MARGIN = 0.01
+Z95 = 1.959964  # of the normal distribution
+
+
+def summary(rows: list[Row]) -> dict[str, Any]:
+    """By case: the plan beside the best; over all cases: the share of those within the margin."""
+    cases: dict[str, Any] = {}
+    settings = dict.fromkeys((row["scale"], tuple(row["extra"])) for row in rows)
+    for scale, extra in settings:
+        for name in CASES:
+            here = [r for r in rows if (r["case"], r["scale"], tuple(r["extra"])) == (name, scale, extra)]
+            seeds = [
+                beside({row["scenario"]: row for row in here if row["seed"] == seed})
+                for seed in sorted({row["seed"] for row in here})
+            ]
+            whole = [one for one in seeds if one is not None]
+            if whole:
+                words = [f"epochs x {scale:g}"] * (scale != 1) + list(extra)
+                cases[" ".join([name, *words])] = over_seeds(whole)
+    within = [case["within_margin"] for case in cases.values()]
+    return {
+        "cases": cases,
+        "within_margin": f"{sum(within)} of {len(within)}",
+        "share_within_margin": sum(within) / len(within) if within else None,
+        "growth": growth(rows),
+        "mean_difference": statistics.fmean(case["best_minus_plan"] for case in cases.values()) if cases else None,
+    }
+
+
+def beside(by_scenario: dict[str, Row]) -> Row | None:
+    """One seed of one case: the plan beside the best scenario; None until the plan and all scenarios are there."""
+    if not {PLAN, *SCENARIOS} <= set(by_scenario):
+        return None
+    plan = by_scenario[PLAN]
+    others = {name: by_scenario[name] for name in SCENARIOS}
+    best = max(others, key=lambda name: others[name]["top1"])
+    choices = [one.get("scenario", "?") for one in plan["chosen"]]
+    # of the scenario that the plan names, trained by its own defaults: is the choice right, whatever the rates?
+    named = [others[choice]["top1"] for choice in choices if choice in others]
+    return {
+        "n": plan["n"],
+        "split": plan["split"],
+        "top1": {name: row["top1"] for name, row in others.items()},
+        "plan": plan["top1"],
+        "chosen": plan["chosen"],
+        "best": best,
+        "paired_half_width_95": paired_half_width(others[best], plan),
+        "best_minus_scenario_of_the_plan": others[best]["top1"] - statistics.fmean(named) if named else None,
+        "half_width_95": half_width(plan["right"], plan["n"]),
+        "seconds": {name: row["wall_seconds"] for name, row in by_scenario.items()},
+        "planning_seconds": planning(plan),
+    }
+
+
+def planning(row: Row) -> float | None:
+    """Seconds of probing and trials; None where the run folder does not tell them."""
+    found = [seconds for phase, seconds in row["phases"].items() if phase in ("plan", "probe", "transfer")]
+    return sum(found) if found else None
+
+
+def half_width(right: int, n: int) -> float:
+    """Half of Wilson's 95 % interval of a share of n images: what chance in the choice of test images does to it."""
+    share = right / n
+    return Z95 / (1 + Z95**2 / n) * (share * (1 - share) / n + Z95**2 / (4 * n**2)) ** 0.5
+
+
+def paired_half_width(one: Row, other: Row) -> float:
+    """Half of the 95 % interval of the difference of two accuracies on the same images, from those that differ."""
+    pairs = list(zip(unpacked(one["answers"]), unpacked(other["answers"]), strict=True))
+    differ, mean = sum(a != b for a, b in pairs), sum(a - b for a, b in pairs) / len(pairs)
+    return Z95 * max(0.0, differ / len(pairs) ** 2 - mean**2 / len(pairs)) ** 0.5
+
+
+def over_seeds(seeds: list[Row]) -> Row:
+    """Means over the seeds of one case; the best scenario is that of the best mean."""
+    top1 = {name: statistics.fmean(one["top1"][name] for one in seeds) for name in SCENARIOS}
+    plan = statistics.fmean(one["plan"] for one in seeds)
+    best = max(top1, key=lambda name: top1[name])
+    known = [one["planning_seconds"] for one in seeds if one["planning_seconds"] is not None]
+    named = [v for one in seeds if (v := one["best_minus_scenario_of_the_plan"]) is not None]
+    difference = top1[best] - plan
+    return {
+        "seeds": len(seeds),
+        "n": seeds[0]["n"],
+        "split": seeds[0]["split"],
+        "top1": top1,
+        "plan": plan,
+        "chosen": [one.get("scenario", "?") for seed in seeds for one in seed["chosen"]],
+        "best": best,
+        "best_minus_plan": difference,
+        "within_margin": difference <= MARGIN + 1e-9,
+        "best_minus_scenario_of_the_plan": statistics.fmean(named) if named else None,
+        "half_width_95": statistics.fmean(one["half_width_95"] for one in seeds),
+        "paired_half_width_95": statistics.fmean(one["paired_half_width_95"] for one in seeds),
+        "seconds": {
+            name: statistics.fmean(one["seconds"][name] for one in seeds) for name in (PLAN, *SCENARIOS)
+        },
+        "planning_seconds": statistics.fmean(known) if known else None,
+    }  # fmt: skip
+
+
+def growth(rows: list[Row]) -> dict[str, Any]:
+    """By scenario: b of error ~ (images shown) ** -b, for every case between its fewest and its most epochs."""
+    found: dict[str, Any] = {}
+    for scenario in TRAINED:
+        own = [row for row in rows if row["scenario"] == scenario]
+        by_case: dict[str, float] = {}
+        for case, seed, extra in dict.fromkeys((row["case"], row["seed"], tuple(row["extra"])) for row in own):
+            here = [r for r in own if (r["case"], r["seed"], tuple(r["extra"])) == (case, seed, extra)]
+            few, many = (pick(here, key=lambda row: row["epochs"]) for pick in (min, max))
+            # an error of half an image stands for none, whose logarithm there is not
+            errors = [max(0.5, row["n"] - row["right"]) / row["n"] for row in (few, many)]
+            if few["epochs"] < many["epochs"]:
+                slope = math.log(errors[0] / errors[1]) / math.log(many["epochs"] / few["epochs"])
+                by_case[" ".join([case, f"seed {seed}", *extra])] = slope
+        if by_case:
+            found[scenario] = {"median": statistics.median(by_case.values()), "by_case": by_case}
+    return found
+
+
+def packed(answers: list[bool]) -> str:
+    """Which images were right, as text: bits, compressed; later runs are compared with it image by image."""
+    bits = int("1" + "".join("01"[right] for right in answers), 2)
+    return base64.b64encode(zlib.compress(bits.to_bytes(len(answers) // 8 + 1, "big"), 9)).decode()
+
+
+def unpacked(text: str) -> list[bool]:
+    """The inverse of `packed`."""
+    return [digit == "1" for digit in f"{int.from_bytes(zlib.decompress(base64.b64decode(text)), 'big'):b}"[1:]]
