@@ -60,7 +60,10 @@ def axes_of(codes: np.ndarray) -> Axes:
     plain = torch.from_numpy(((codes - mean.astype(np.float32)) * scale.astype(np.float32)).astype(np.float32))
     wide = plain.shape[1] > n
     gram = plain @ plain.T if wide else plain.T @ plain
-    squares, vectors = torch.linalg.eigh(gram)
+    try:
+        squares, vectors = torch.linalg.eigh(gram)
+    except torch.linalg.LinAlgError:  # small images made large: nearly all eigenvalues are the rounding of 0
+        squares, vectors = (one.float() for one in torch.linalg.eigh(gram.double()))
     squares, vectors = squares.flip(0), vectors.flip(1)
     rank = max(1, int((squares > 1e-6 * squares[0]).sum()))  # float32 knows no smaller ones
     squares, vectors = squares[:rank].clamp_min(1e-30), vectors[:, :rank]
