@@ -103,6 +103,8 @@ def trained(
         for phase, seconds in phases(run).items():
             total["phases"][phase] = round(total["phases"].get(phase, 0.0) + seconds, 2)
         total["chosen"].append(decided(run))
+        if scenario == PLAN:
+            total.setdefault("expected", []).append(expected(answer))
         total["load_before"] = done.load_before
     total |= {"right": sum(answers), "n": len(answers), "top1": sum(answers) / len(answers), "answers": packed(answers)}
     shutil.rmtree(work / "run", ignore_errors=True)
@@ -131,6 +133,14 @@ def decided(run: Path) -> Row:
     transfer = recipe.get("transfer", {})
     found = {name: transfer[name] for name in DECIDED if transfer.get(name) is not None}
     return found | {"lr": recipe.get("optimizer", {}).get("lr")}
+
+
+def expected(answer: Row) -> Row:
+    """What the plan said of the scenarios before anything was trained; nothing where there was nothing to plan."""
+    plan = (answer.get("transfer") or {}).get("plan") or {}
+    found = {name: plan[name] for name in ("expected_top1", "low", "high", "seconds", "why") if name in plan}
+    kept = ("scenario", "expected_top1", "low", "high", "seconds", "measured", "cut")
+    return found | {"scenarios": [{name: one.get(name) for name in kept} for one in plan.get("scenarios", [])]}
 
 
 # sources and data -----------------------------------------------------------------------------------------------------
@@ -203,7 +213,12 @@ def tables(result: ResultFile) -> str:
         )  # fmt: skip
     machine = result.head["machine"]
     lines = [f"{machine['cpu']}, {machine['cores']} cores, {result.head['date'][:10]}, {result.head['revision']}", ""]
-    lines += [markdown_table(head, rows), "", f"Within one point of the best: {found['within_margin']} cases."]
+    lines += [markdown_table(head, rows), ""]
+    for flags, one in found["within_margin"].items():
+        mean = 100 * one["mean_difference"]
+        lines.append(
+            f"Within one point of the best ({flags}): {one['within_margin']} of {one['of']} cases, {mean:.1f} on average"
+        )
     for scenario, one in found["growth"].items():
         lines.append(f"{scenario}: error goes as epochs ** {-one['median']:.2f}, median of {len(one['by_case'])} cases")
     failed = [f"{r['case']} {r['scenario']} seed {r['seed']}: {r['error']}" for r in result.rows if "error" in r]

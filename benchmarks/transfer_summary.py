@@ -18,8 +18,10 @@ Z95 = 1.959964  # of the normal distribution
 def summary(rows: list[Row]) -> dict[str, Any]:
     """By case: the plan beside the best; over all cases: the share of those within the margin."""
     cases: dict[str, Any] = {}
-    settings = dict.fromkeys((row["scale"], tuple(row["extra"])) for row in rows)
-    for scale, extra in settings:
+    shares: dict[str, Any] = {}
+    for scale, extra in dict.fromkeys((row["scale"], tuple(row["extra"])) for row in rows):
+        flags = " ".join([*([f"epochs x {scale:g}"] if scale != 1 else []), *extra])
+        measured: list[Row] = []
         for name in CASES:
             here = [r for r in rows if (r["case"], r["scale"], tuple(r["extra"])) == (name, scale, extra)]
             seeds = [
@@ -28,16 +30,18 @@ def summary(rows: list[Row]) -> dict[str, Any]:
             ]
             whole = [one for one in seeds if one is not None]
             if whole:
-                words = [f"epochs x {scale:g}"] * (scale != 1) + list(extra)
-                cases[" ".join([name, *words])] = over_seeds(whole)
-    within = [case["within_margin"] for case in cases.values()]
-    return {
-        "cases": cases,
-        "within_margin": f"{sum(within)} of {len(within)}",
-        "share_within_margin": sum(within) / len(within) if within else None,
-        "growth": growth(rows),
-        "mean_difference": statistics.fmean(case["best_minus_plan"] for case in cases.values()) if cases else None,
-    }
+                measured.append(over_seeds(whole))
+                cases[f"{name} {flags}".strip()] = measured[-1]
+        if measured:
+            within = sum(one["within_margin"] for one in measured)
+            shares[flags or "as it is"] = {
+                "within_margin": within,
+                "of": len(measured),
+                "share": within / len(measured),
+                "mean_difference": statistics.fmean(one["best_minus_plan"] for one in measured),
+                "greatest_difference": max(one["best_minus_plan"] for one in measured),
+            }
+    return {"within_margin": shares, "growth": growth(rows), "cases": cases}
 
 
 def beside(by_scenario: dict[str, Row]) -> Row | None:
@@ -56,6 +60,7 @@ def beside(by_scenario: dict[str, Row]) -> Row | None:
         "top1": {name: row["top1"] for name, row in others.items()},
         "plan": plan["top1"],
         "chosen": plan["chosen"],
+        "expected": mean_expected(plan),
         "best": best,
         "paired_half_width_95": paired_half_width(others[best], plan),
         "best_minus_scenario_of_the_plan": others[best]["top1"] - statistics.fmean(named) if named else None,
@@ -63,6 +68,12 @@ def beside(by_scenario: dict[str, Row]) -> Row | None:
         "seconds": {name: row["wall_seconds"] for name, row in by_scenario.items()},
         "planning_seconds": planning(plan),
     }
+
+
+def mean_expected(plan: Row) -> float | None:
+    """The accuracy that the plan promised, over the parts of a case."""
+    promised = [v for one in plan.get("expected", []) if (v := one.get("expected_top1")) is not None]
+    return statistics.fmean(promised) if promised else None
 
 
 def planning(row: Row) -> float | None:
@@ -90,6 +101,7 @@ def over_seeds(seeds: list[Row]) -> Row:
     plan = statistics.fmean(one["plan"] for one in seeds)
     best = max(top1, key=lambda name: top1[name])
     known = [one["planning_seconds"] for one in seeds if one["planning_seconds"] is not None]
+    promised = [one["expected"] for one in seeds if one["expected"] is not None]
     named = [v for one in seeds if (v := one["best_minus_scenario_of_the_plan"]) is not None]
     difference = top1[best] - plan
     return {
@@ -98,6 +110,7 @@ def over_seeds(seeds: list[Row]) -> Row:
         "split": seeds[0]["split"],
         "top1": top1,
         "plan": plan,
+        "promised_by_plan": statistics.fmean(promised) if promised else None,
         "chosen": [one.get("scenario", "?") for seed in seeds for one in seed["chosen"]],
         "best": best,
         "best_minus_plan": difference,
