@@ -215,10 +215,8 @@ def tables(result: ResultFile) -> str:
     lines = [f"{machine['cpu']}, {machine['cores']} cores, {result.head['date'][:10]}, {result.head['revision']}", ""]
     lines += [markdown_table(head, rows), ""]
     for flags, one in found["within_margin"].items():
-        mean = 100 * one["mean_difference"]
-        lines.append(
-            f"Within one point of the best ({flags}): {one['within_margin']} of {one['of']} cases, {mean:.1f} on average"
-        )
+        share, mean = f"{one['within_margin']} of {one['of']} cases", 100 * one["mean_difference"]
+        lines.append(f"Within one point of the best ({flags}): {share}; {mean:.1f} points below it on average.")
     for scenario, one in found["growth"].items():
         lines.append(f"{scenario}: error goes as epochs ** {-one['median']:.2f}, median of {len(one['by_case'])} cases")
     failed = [f"{r['case']} {r['scenario']} seed {r['seed']}: {r['error']}" for r in result.rows if "error" in r]
