@@ -24,19 +24,35 @@ def smallest_of_each_family() -> set[str]:
 
 
 EVERYDAY = smallest_of_each_family() | {"lenet5_1998", "lenet_1989_zip", "vgg_a", "squeezenet1_1", "compact_m"}
-every_model = pytest.mark.parametrize(
-    "name",
-    [entry.name if entry.name in EVERYDAY else pytest.param(entry.name, marks=pytest.mark.slow) for entry in entries()],
-)
-# The same layers with fewer units, where those of the paper are what takes the time.
-NARROW = {"vgg": {"widths": (16, 32, 64, 128, 128), "hidden": 64}, "alexnet": {"hidden": 64}, "zfnet": {"hidden": 64}}
+# Of these, what copies, saves and trains whole networks takes the time of all others together.
+HEAVY = {"inception_v3", "inception_v4", "inception_resnet_v1", "xception", "bn_inception", "googlenet_torchvision"}
+# The same layers with fewer units, or fewer of the same layers.
+NARROW = {
+    "vgg": {"widths": (16, 32, 64, 128, 128), "hidden": 64},
+    "alexnet": {"hidden": 64},
+    "zfnet": {"hidden": 64},
+    "preact_resnet164": {"depths": (1, 2, 2)},
+    "plain18": {"widths": (16, 32, 64, 128)},
+}
+
+
+def of_models(everyday: set[str]) -> pytest.MarkDecorator:
+    names = [entry.name for entry in entries()]
+    return pytest.mark.parametrize(
+        "name", [name if name in everyday else pytest.param(name, marks=pytest.mark.slow) for name in names]
+    )
+
+
+every_model = of_models(EVERYDAY)
+every_model_lightly = of_models(EVERYDAY - HEAVY)
 
 
 def small(name: str, **changes) -> ConvNet:
     entry = find_entry(name)
     torch.manual_seed(0)
     known = family_class(entry).config_type.__dataclass_fields__
-    narrow = {key: value for key, value in NARROW.get(entry.family, {}).items() if key in known}
+    fewer = NARROW.get(name, NARROW.get(entry.family, {}))
+    narrow = {key: value for key, value in fewer.items() if key in known}
     side = max(min(entry.input.size[0], 32), entry.min_size)
     return create_model(name, **({"classes": 6, "input_size": side} | narrow | changes)).eval()
 
@@ -96,7 +112,7 @@ def test_places_run_from_shallow_to_deep(name):
             assert depths[key] == len(found), key
 
 
-@every_model
+@every_model_lightly
 def test_codes_are_what_the_parts_give_one_after_the_other(name):
     model = small(name)
     images = images_for(model)
@@ -126,7 +142,7 @@ def test_codes_are_what_the_parts_give_one_after_the_other(name):
         assert all(torch.equal(asked[place], codes[place]) for place in some)
 
 
-@every_model
+@every_model_lightly
 def test_a_cut_network_keeps_its_weights_to_the_bit_and_reads_the_codes(name, tmp_path):
     model = small(name)
     images, known = images_for(model), places(model)
@@ -163,7 +179,7 @@ def test_a_cut_network_keeps_its_weights_to_the_bit_and_reads_the_codes(name, tm
     assert all(torch.equal(tensor, before[key]) for key, tensor in model.state_dict().items())
 
 
-@every_model
+@every_model_lightly
 def test_a_cut_network_is_counted_trained_and_started_again(name):
     model = small(name)
     known = places(model)
