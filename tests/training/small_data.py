@@ -27,7 +27,7 @@ def bars(counts: Sequence[int], held_out: Sequence[int] = (), *, side: int = 8, 
         pixels = np.stack([_bars_of(int(one), side, channels, generator) for one in targets])
         splits[name] = Split(name, targets, [f"{name}[{i}]" for i in range(len(targets))], TensorImages(pixels))
     labels = Labels(tuple(f"bars {i}" for i in range(len(counts))))
-    return Dataset(name="bars", labels=labels, splits=splits, native_size=(side, side))
+    return Dataset(name="bars", labels=labels, splits=splits, channels=channels, native_size=(side, side))
 
 
 def _bars_of(label: int, side: int, channels: int, generator: np.random.Generator) -> np.ndarray:

@@ -1,0 +1,348 @@
+"""Training from the weights of another run: scenarios, rates by depth, what is said and written, and the same bits.
+
+Facts M162, M170, M172: a new head, smaller rates for what is copied, train top and train all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from tests.training.small_data import bars, small
+
+from striate.checkpoint import load_model
+from striate.data import load_data
+from striate.errors import ModelError, UsageError
+from striate.models.cut import places
+from striate.options import DataOptions, TransferOptions
+from striate.runfolder import RunFolder
+from striate.spec import Labels
+from striate.training import resume, train
+from striate.training.optimizers import depths_for, make_optimizer
+from striate.training.start import open_start
+from striate.training.transferring import scenario_of
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory) -> Path:
+    """A run on four kinds of bars."""
+    from tests.training.conftest import QUICK
+
+    from striate.options import TrainOptions, merged
+
+    path = tmp_path_factory.mktemp("source") / "run"
+    options = merged(TrainOptions(), QUICK)
+    options = merged(options, {"model": {"model": "compact_xs"}, "training": {"run_dir": str(path)}})
+    train(merged(options, {"data": {"limit": None}}), dataset=bars([40] * 4, [10] * 4))
+    return path
+
+
+@pytest.fixture
+def begun(quick, source):
+    """Options of a run that starts there."""
+
+    def make(name: str = "transfer", **sections):
+        given = {"from": str(source), "model": None, **sections.pop("model", {})}
+        return quick(name, model=given, **{"data": {"limit": None}, **sections})
+
+    return make
+
+
+def other_bars(*arguments, **settings):
+    """The same pictures under other names: new classes."""
+    dataset = bars(*arguments, **settings)
+    return replace(dataset, labels=Labels(tuple(f"new {name}" for name in dataset.labels.names)))
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(RunFolder(run).model)
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+# rates ----------------------------------------------------------------------------------------------------------------
+
+
+def groups_of(model, **transfer):
+    from striate.options import OptimizerOptions, RegularizeOptions
+
+    options = OptimizerOptions(optimizer="sgd", lr=0.1, momentum=0.9, nesterov=True, bias_lr=0.2)
+    depths = depths_for(TransferOptions(**transfer), model)
+    return make_optimizer(model, options, RegularizeOptions(weight_decay=0.1), depths).param_groups
+
+
+def test_a_run_from_scratch_has_the_groups_it_always_had():
+    groups = groups_of(small("resnet18", input_size=32), scenario="scratch")
+    assert [group["name"] for group in groups] == ["body", "head", "spared"]
+    assert [group["lr"] for group in groups] == [0.1, 0.1, 0.2]
+
+
+def test_copied_layers_learn_slower_the_deeper_they_lie():  # M170
+    model = small("resnet18", input_size=32)
+    groups = groups_of(model, scenario="all", pretrained_lr=0.1, layer_decay=0.5)
+    rates = {(group["place"], group["name"]): group["lr"] for group in groups}
+    assert rates[5, "head"] == 0.1
+    assert rates[5, "spared"] == 0.2  # the classifier's bias, at the rate that was given for biases
+    for depth in range(5):
+        assert rates[depth, "body"] == pytest.approx(0.1 * 0.1 * 0.5 ** (4 - depth))
+        assert rates[depth, "spared"] == pytest.approx(0.2 * 0.1 * 0.5 ** (4 - depth))
+    assert {group["weight_decay"] for group in groups if group["name"] == "spared"} == {0.0}
+    held = [id(parameter) for group in groups for parameter in group["params"]]
+    assert sorted(held) == sorted(id(parameter) for parameter in model.parameters())
+
+
+def test_hidden_layers_of_a_head_count_as_copied():
+    model = small("vgg_a")
+    groups = groups_of(model, scenario="all", pretrained_lr=0.1, layer_decay=1.0)
+    slow = {id(p) for group in groups if group["factor"] < 1 for p in group["params"]}
+    assert id(model.head.fc6.weight) in slow
+    assert id(model.head.fc8.weight) not in slow
+
+
+@pytest.mark.parametrize("schedule", ["onecycle", "cosine", "multistep"])
+def test_at_every_step_the_rates_keep_their_proportions(begun, schedule, monkeypatch):
+    from striate.training import epoch as passes
+
+    seen = []
+    original = passes._step
+
+    def watched(session):
+        seen.append([(group["place"], group["factor"], group["lr"]) for group in session.optimizer.param_groups])
+        return original(session)
+
+    monkeypatch.setattr(passes, "_step", watched)
+    changes = {
+        "transfer": {"scenario": "all", "pretrained_lr": 0.1, "layer_decay": 0.5},
+        "schedule": {"epochs": 3, "schedule": schedule, "final_lr": 0.05},
+        "optimizer": {"lr": 0.1, "batch_size": 16},
+    }
+    train(begun(**changes), dataset=other_bars([16] * 2, [4] * 2))
+    assert len(seen) == 6
+    for groups in seen:
+        peak = next(lr for _, factor, lr in groups if factor == 1.0)
+        assert all(lr == pytest.approx(factor * peak, rel=1e-9) for _, factor, lr in groups)
+    assert len({groups[0][2] for groups in seen}) > 1
+
+
+# scenarios ------------------------------------------------------------------------------------------------------------
+
+
+def test_train_head_top_and_all(begun, source, heard):  # M172
+    dataset = other_bars([12] * 3, [4] * 3)
+    start = weights(source)
+    known = places(load_model(source).model)
+    for scenario, fixed in (("head", known[-1]), ("top", "group1"), ("all", None)):
+        result = train(begun(scenario, transfer={"scenario": scenario}), dataset=dataset, progress=heard)
+        options = RunFolder(result.run).read_recipe().transfer
+        assert (options.scenario, options.freeze_to) == (scenario, fixed)
+        changed = {name.split(".")[0] + "." + name.split(".")[1] for name, value in weights(result.run).items()
+                   if name not in start or not torch.equal(value, start[name])}  # fmt: skip
+        stages = {"stages.group1", "stages.group2"} & changed
+        assert stages == {"head": set(), "top": {"stages.group2"}, "all": {"stages.group1", "stages.group2"}}[scenario]
+        rows = RunFolder(result.run).read_metrics()
+        assert rows[-1]["frozen_to"] == fixed
+        assert rows[-1]["rates"]["classifier"] >= max(rows[-1]["rates"].values())
+    said = [line for line in heard.lines if "learn at" in line]
+    assert len(said) == 3
+    assert said[0].startswith(f"frozen up to {known[-1]}, its batch-norm statistics too; ")
+    assert said[2].startswith("nothing is frozen")
+
+
+def test_cut_drops_what_follows_and_puts_a_new_head_there(begun, source):
+    result = train(begun(transfer={"cut": "group1"}), dataset=other_bars([12] * 3, [4] * 3))
+    saved = load_model(result.run)
+    assert saved.model.architecture.cut == "group1"
+    assert places(saved.model) == ("stem", "group1")
+    more = resume(result.run, epochs=3, dataset=other_bars([12] * 3, [4] * 3))
+    assert load_model(more.run).model.architecture.cut == "group1"
+
+
+def test_scratch_takes_the_network_and_none_of_its_weights(begun, source, quick):
+    dataset = other_bars([12] * 3, [4] * 3)
+    result = train(begun("a", transfer={"scenario": "scratch"}), dataset=dataset)
+    plain = train(quick("b", model={"model": "compact_xs"}, data={"limit": None}), dataset=dataset)
+    assert same(weights(result.run), weights(plain.run))
+    assert RunFolder(result.run).read_recipe().model.from_ == "scratch"
+
+
+def test_what_is_left_open_is_decided_by_the_classes_and_by_what_is_said(begun, source, heard):
+    start = open_start(begun(), heard)
+    known, new = bars([2] * 4).labels, other_bars([2] * 4).labels
+    assert scenario_of(begun(), start, known) == "all"
+    assert scenario_of(begun(), start, new) == "plan"
+    assert scenario_of(begun(transfer={"freeze_to": "stem"}), start, new) == "top"
+    assert scenario_of(begun(transfer={"layer_decay": 0.9}), start, new) == "all"
+    assert scenario_of(begun(transfer={"scenario": "svm"}), start, known) == "svm"
+    assert scenario_of(begun(), None, known) == "scratch"
+
+
+def test_the_same_classes_go_on_gently_and_new_ones_get_a_head_that_learns_first(begun):
+    settings = {"schedule": {"epochs": None}, "optimizer": {"batch_size": None}}
+    known = RunFolder(train(begun("a", **settings), dataset=bars([12] * 4, [3] * 4)).run).read_recipe()
+    new = RunFolder(train(begun("b", **settings), dataset=other_bars([12] * 4, [3] * 4)).run).read_recipe()
+    assert (known.transfer.head_epochs, known.transfer.pretrained_lr, known.transfer.layer_decay) == (0, 1.0, 1.0)
+    assert (new.transfer.head_epochs, new.transfer.pretrained_lr) == (1, 0.1)
+    assert known.optimizer.lr == pytest.approx(0.1 * new.optimizer.lr)
+    assert known.schedule.epochs == new.schedule.epochs <= 20
+
+
+def test_a_training_too_short_for_it_has_no_epoch_for_the_head_alone(begun):
+    result = train(begun(schedule={"epochs": 2}), dataset=other_bars([12] * 3, [4] * 3))
+    assert RunFolder(result.run).read_recipe().transfer.head_epochs == 0
+
+
+def test_a_budget_of_less_than_an_epoch_is_not_spent_on_the_head_alone(begun):
+    result = train(
+        begun(training={"budget": "0.01s"}, schedule={"epochs": None}), dataset=other_bars([64] * 3, [4] * 3)
+    )
+    assert RunFolder(result.run).read_recipe().transfer.head_epochs == 0
+
+
+@pytest.mark.parametrize(
+    ("transfer", "flag"),
+    [
+        ({"scenario": "head"}, "--scenario head"),
+        ({"freeze_to": "stem"}, "--freeze-to stem"),
+        ({"cut": "stem"}, "--cut stem"),
+        ({"layer_decay": 0.5}, "--layer-decay 0.5"),
+        ({"unfreeze_every": 1}, "--unfreeze-every 1"),
+    ],
+)
+def test_transfer_without_weights_is_refused_before_anything_is_written(quick, tmp_path, transfer, flag):
+    with pytest.raises(UsageError) as raised:
+        train(quick(transfer=transfer))
+    assert flag in raised.value.message
+    assert "--from" in raised.value.hint
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("option", ["cut", "freeze_to"])
+def test_places_that_are_not_there_are_answered_with_those_that_are(begun, tmp_path, option):
+    with pytest.raises(ModelError, match="no place 'layer4'") as raised:
+        train(begun(transfer={option: "layer4"}), dataset=other_bars([12] * 3))
+    assert all(place in raised.value.hint for place in ("stem", "group1", "group2"))
+    assert not (tmp_path / "transfer").exists()
+
+
+def test_a_network_that_is_given_is_handed_back_able_to_learn(quick):
+    model = small("compact_xs", in_channels=1, input_size=8, classes=10)
+    learning = [parameter.requires_grad for parameter in model.parameters()]
+    before = {name: value.clone() for name, value in model.stem.state_dict().items()}
+    train(quick(transfer={"freeze_to": "stem"}), model=model)
+    whitened = {"stem.whiten.weight"}
+    assert all(torch.equal(v, model.stem.state_dict()[n]) for n, v in before.items() if f"stem.{n}" not in whitened)
+    assert [parameter.requires_grad for parameter in model.parameters()] == learning
+
+
+# the same bits --------------------------------------------------------------------------------------------------------
+
+GRADUAL = {
+    "transfer": {"unfreeze_every": 1, "head_epochs": 1, "pretrained_lr": 0.3, "layer_decay": 0.7},
+    "augment": {"preset": "digits", "mixup": 0.2},
+    "training": {"ema": 0.9, "save_minutes": 1e-6},
+    "schedule": {"epochs": 4, "schedule": "cosine"},
+    "optimizer": {"batch_size": 16},
+}
+
+
+class PowerCut(Exception):
+    """Stops a run in the middle."""
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "muon", "rmsprop"])
+def test_resuming_gradual_unfreezing_changes_no_bit(begun, monkeypatch, optimizer):
+    from striate.training import run as story
+
+    dataset = other_bars([16] * 3, [4] * 3)
+    rate = {"optimizer": optimizer, "batch_size": 16} | ({"lr": 1e-3} if optimizer == "rmsprop" else {})
+    changes = GRADUAL | {"optimizer": rate}
+    whole = train(begun("whole", **changes), dataset=dataset)
+    stopped, folder = begun("stopped", **changes), whole.run.parent / "stopped"
+    original, saves = story.save_state, []
+    for stop_at in (3, 5, 9):  # while the head learns alone, and among the unfrozen places
+
+        def save_and_stop(*arguments, stop_at=stop_at):
+            original(*arguments)
+            saves.append(1)
+            if len(saves) == stop_at:
+                raise PowerCut
+
+        go_on = partial(resume, folder) if saves else partial(train, stopped)
+        with monkeypatch.context() as patch:
+            patch.setattr(story, "save_state", save_and_stop)
+            with pytest.raises(PowerCut):
+                go_on(dataset=dataset)
+    resumed = resume(folder, dataset=dataset)
+    assert same(weights(resumed.run), weights(whole.run))
+    rows = [{k: v for k, v in row.items() if k in ("epoch", "frozen_to", "rates", "train_loss")}
+            for row in RunFolder(whole.run).read_metrics()]  # fmt: skip
+    again = [{k: v for k, v in row.items() if k in ("epoch", "frozen_to", "rates", "train_loss")}
+             for row in RunFolder(resumed.run).read_metrics()]  # fmt: skip
+    assert rows == again
+    assert [row["frozen_to"] for row in rows] == ["head.pool", "group1", "stem", None]
+
+
+def test_the_recipe_of_a_transfer_repeats_it(begun, tmp_path):
+    dataset = other_bars([12] * 3, [4] * 3)
+    first = train(begun("first", transfer={"scenario": "top"}), dataset=dataset)
+    options = RunFolder(first.run).read_recipe()
+    again = replace(options, training=replace(options.training, run_dir=str(tmp_path / "again")))
+    assert same(weights(train(again, dataset=dataset).run), weights(first.run))
+
+
+# awkward data ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("per_class", [1, 5, 10])
+@pytest.mark.parametrize("scenario", ["head", "top", "all"])
+def test_few_images_per_class(begun, per_class, scenario):
+    result = train(begun(transfer={"scenario": scenario}, optimizer={"batch_size": None}),
+                   dataset=other_bars([per_class] * 3, [4] * 3))  # fmt: skip
+    assert result.val is not None
+    assert all(np.isfinite(row["train_loss"]) for row in RunFolder(result.run).read_metrics())
+
+
+def test_classes_out_of_balance_and_missing_from_validation(begun):
+    result = train(begun(regularize={"sampling": "balanced"}), dataset=other_bars([30, 1, 3], [6, 0, 1]))
+    assert result.val.n == 7
+    assert load_model(result.run).model.architecture.classes == 3
+
+
+def test_no_validation_images_at_all(begun):
+    result = train(begun(), dataset=other_bars([8, 8]))
+    assert result.val is None
+
+
+def test_a_single_class_is_refused(begun, tmp_path):
+    with pytest.raises(UsageError, match="1 class"):
+        train(begun(), dataset=other_bars([8]))
+    assert not (tmp_path / "transfer").exists()
+
+
+@pytest.mark.parametrize(("side", "mode"), [(2, "RGB"), (5, "L"), (40, "L")])
+def test_tiny_and_grey_photos_into_a_network_of_colours(quick, tmp_path, side, mode):
+    start = tmp_path / "colours"
+    train(
+        quick("colours", model={"model": "compact_xs"}, data={"limit": None}, schedule={"epochs": 1}),
+        dataset=bars([8] * 2, [2] * 2, side=16, channels=3),
+    )
+    generator = np.random.default_rng(0)
+    for label in ("a", "b"):
+        (tmp_path / "data" / label).mkdir(parents=True)
+        for number in range(10):
+            pixels = generator.integers(0, 256, (side, side) if mode == "L" else (side, side, 3), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "data" / label / f"{number}.png")
+    dataset = load_data(DataOptions(data=str(tmp_path / "data")))
+    options = quick(model={"from": str(start), "model": None}, data={"data": str(tmp_path / "data"), "limit": None})
+    result = train(options, dataset=dataset)
+    saved = load_model(result.run)
+    assert (saved.spec.channels, saved.spec.size) == (3, (16, 16))
+    assert saved.model.stem.state_dict().keys() == load_model(start).model.stem.state_dict().keys()
