@@ -36,14 +36,16 @@ SILENT = Silent()
 
 @denormals_flushed()
 def train(
-    options: TrainOptions, *, dataset: Dataset | None = None, model: ConvNet | None = None, progress: Progress = SILENT
-) -> RunResult:
+    options: TrainOptions, *, dataset: Dataset | None = None, model: ConvNet | None = None, resumable: bool = True,
+    progress: Progress = SILENT,
+) -> RunResult:  # fmt: skip
     """Train a network as `options` say and leave a run folder.
 
     Args:
         options: what is left open in them is decided from the data.
         dataset: instead of loading `options.data.data`.
         model: instead of building `options.model.model`; such a run cannot be resumed without it.
+        resumable: False leaves out the states that a stopped run goes on from.
         progress: where to report.
 
     Raises:
@@ -77,11 +79,12 @@ def train(
         facts = environment(session.device)
         facts |= {"precision": session.precision, "compile": choice, "phases": watch.handed_over()}
         journal.write_start(run, session.options, dataset, facts)
-        save_state(run.resume, gather_state(session))
+        if resumable:
+            save_state(run.resume, gather_state(session))
     progress.say(_headline(session))
     if (line := freezing.in_words(session)) is not None:
         progress.say(line)
-    return _train_and_finish(session, watch, progress)
+    return _train_and_finish(session, watch, resumable, progress)
 
 
 @denormals_flushed()
@@ -135,12 +138,12 @@ def resume(
     journal.rewind_metrics(run, session.position.epoch, session.position.step)
     done = session.position
     progress.say(f"resuming {run.name} after epoch {done.epoch} of {options.schedule.epochs}, batch {done.batch}")
-    return _train_and_finish(session, watch, progress)
+    return _train_and_finish(session, watch, True, progress)
 
 
-def _train_and_finish(session: Session, watch: journal.Stopwatch, progress: Progress) -> RunResult:
+def _train_and_finish(session: Session, watch: journal.Stopwatch, resumable: bool, progress: Progress) -> RunResult:
     with watch.phase("train"):
-        _train_epochs(session, progress)
+        _train_epochs(session, resumable, progress)
     for parameter in session.taken_out:  # a network that was given is handed back as it came
         parameter.requires_grad_(True)
     with watch.phase("evaluate"):
@@ -158,12 +161,13 @@ def _train_and_finish(session: Session, watch: journal.Stopwatch, progress: Prog
     )  # fmt: skip
 
 
-def _train_epochs(session: Session, progress: Progress) -> None:
+def _train_epochs(session: Session, resumable: bool, progress: Progress) -> None:
     options, position, run = session.options, session.position, session.run
     epochs = options.schedule.epochs or 0
 
     def save() -> None:
-        save_state(run.resume, gather_state(session))
+        if resumable:
+            save_state(run.resume, gather_state(session))
 
     def log(row: dict[str, Any]) -> None:
         journal.append_metrics(run, {"kind": "step", "epoch": position.epoch + 1, "step": position.step, **row})
