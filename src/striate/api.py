@@ -80,12 +80,13 @@ def train_and_report(
     """
     _before_torch()
     from striate.training import repeat
-    from striate.training import train as train_network
+    from striate.transfer.by_plan import Trainer
 
+    train_network = Trainer()
     if max(options.training.seeds, options.training.folds) > 1:
         if dataset is not None or model is not None:
             raise UsageError("seeds and folds need the data and the network by name", "loop over seed= yourself")
-        repeated = repeat(options, progress=progress)
+        repeated = repeat(options, train=train_network, progress=progress)
         runs = tuple(_with_report(result) for result in repeated.runs) if options.training.report else repeated.runs
         return replace(repeated, runs=runs)
     result = train_network(options, dataset=dataset, model=model, progress=progress)
@@ -117,10 +118,10 @@ def resume(
 
     folder = find_run(str(run))
     _before_torch()
-    from striate.training import resume as resume_network
+    from striate.transfer.by_plan import resume_by_plan
 
     shown = progress_of(progress)
-    result = resume_network(folder, epochs=epochs, dataset=dataset, model=model, progress=shown)
+    result = resume_by_plan(folder, epochs=epochs, dataset=dataset, model=model, progress=shown)
     return _with_report(result) if folder.read_recipe().training.report else result
 
 

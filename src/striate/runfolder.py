@@ -68,6 +68,11 @@ class RunFolder:
         return self.path / "pictures.npz"
 
     @property
+    def transfer(self) -> Path:
+        """What was measured to find where to start and how, and what would help next."""
+        return self.path / "transfer.json"
+
+    @property
     def report(self) -> Path:
         """The HTML report."""
         return self.path / "report.html"
@@ -101,6 +106,10 @@ class RunFolder:
     def read_environment(self) -> dict[str, Any]:
         """environment.json, or {}."""
         return _read_json(self.environment)
+
+    def read_transfer(self) -> dict[str, Any]:
+        """transfer.json, or {}."""
+        return _read_json(self.transfer)
 
     def read_recipe(self) -> TrainOptions:
         """The resolved options of the run."""

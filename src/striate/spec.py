@@ -223,6 +223,7 @@ class RunResult:
     best_epoch: int | None = None
     report: Path | None = None
     protocol: str | None = "single-crop"  # how val and test were looked at
+    transfer: Mapping[str, Any] | None = None  # where it started and why, the plan, and what would help next
 
     def to_dict(self) -> dict[str, Any]:
         """The form that `striate train --json` prints."""
@@ -239,4 +240,6 @@ class RunResult:
             row["test"] = self.test.summary()
         if self.report is not None:
             row["report"] = str(self.report)
+        if self.transfer is not None:
+            row["transfer"] = dict(self.transfer)
         return row

@@ -101,6 +101,21 @@ def fetched(
     return place
 
 
+def reachable(url: str, seconds: float = 3.0) -> bool:
+    """Whether `url` answers within `seconds`, of which the search for its address is part."""
+    answers: list[bool] = []
+
+    def ask() -> None:
+        request = Request(url, headers={"User-Agent": f"striate/{__version__}"}, method="HEAD")
+        with suppress(OSError, HTTPException), urlopen(request, timeout=seconds) as answer:
+            answers.append(answer.status == 200)
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(seconds)
+    return bool(answers and answers[0])
+
+
 def _by_hand(url: str, place: Path, spelling: str) -> str:
     model = spelling.rpartition(":")[0]
     return f"fetch {url} on a machine with a network and put it at {place}, or give the file itself: {model}:FILE"

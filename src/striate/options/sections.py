@@ -92,9 +92,9 @@ class ModelOptions:
         None, "a registered name (`striate models`), timm:NAME, or FILE.py:CLASS for your own [by image size]"
     )
     from_: str | tuple[str, ...] = option(
-        "scratch",
+        "auto",
         "start from: scratch, a run folder, a model file, MODEL:WEIGHTS such as resnet18:imagenet1k_v1, or weights as "
-        "FILE or MODEL:FILE; may be given several times, and the best is found",
+        "FILE or MODEL:FILE; may be given several times, and the best is found; auto looks for weights for photos",
     )
     activation: str | None = option(
         None,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
+from typing import Any, Protocol
 
 from striate.options import TrainOptions
 from striate.progress import Progress, Silent
@@ -15,6 +15,14 @@ from striate.spec import RunResult
 from striate.training.run import train
 
 SILENT = Silent()
+
+
+class TrainOne(Protocol):
+    """`train`, or something that decides before it what the options leave open."""
+
+    def __call__(self, options: TrainOptions, *, progress: Progress) -> RunResult:
+        """One training."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,8 +49,8 @@ class RepeatResult:
         return self.runs[0].to_dict() | {"runs": [run.to_dict() for run in self.runs], "summary": self.summary()}
 
 
-def repeat(options: TrainOptions, *, progress: Progress = SILENT) -> RepeatResult:
-    """Train `--seeds` times or over `--folds`, each into its own run folder.
+def repeat(options: TrainOptions, *, train: TrainOne = train, progress: Progress = SILENT) -> RepeatResult:
+    """Train `--seeds` times or over `--folds`, each into its own run folder; `train` does a single training.
 
     Folds with `--fold`'s split: every image is validation data exactly once. What the first run measured or found about
     the machine, the later ones take over: they are to differ in their seeds or images alone.

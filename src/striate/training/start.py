@@ -22,6 +22,7 @@ from striate.training.session import Session
 
 VARIATIONS = ("activation", "normalization", "pooling", "dropout", "stochastic_depth")
 SCRATCH = "scratch"
+AUTO = "auto"  # somebody else finds a start for it; training itself starts from scratch
 
 
 def source_of(options: TrainOptions) -> str:
@@ -45,7 +46,9 @@ def locate_start(options: TrainOptions) -> TrainOptions:
     model = options.model
     if model.model is not None:
         model = replace(model, model=full_name(model.model))
-    if (source := source_of(options)) != SCRATCH:
+    if (source := source_of(options)) == AUTO:
+        model = replace(model, from_=SCRATCH)
+    elif source != SCRATCH:
         read = read_spelling(source, Path(options.training.runs))
         model = replace(model, from_=read.absolute)
         if model.model is None and is_own(read.model):
@@ -68,7 +71,7 @@ def open_start(options: TrainOptions, progress: Progress) -> SavedModel | None:
         Also what `open_network` raises.
     """
     source, model = source_of(options), options.model.model
-    if source == SCRATCH:
+    if source in (SCRATCH, AUTO):
         return None
     start = open_network(source, weights=read_spelling(source).kind != "model", offline=options.data.offline)
     name = start.model.architecture.name

@@ -1,0 +1,220 @@
+"""A linear classifier of codes as a run like any other: the cut network with the classifier as its head.
+
+Nothing is drawn at random and nothing measured on the clock: codes and classifier follow from the recipe, the images
+and the weights alone. A run that was killed while it was written is finished by doing again what is missing.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from striate.checkpoint import SavedModel, load_model, save_model, write_atomically
+from striate.data import Dataset, load_data
+from striate.errors import CheckpointError, StriateError, UsageError
+from striate.metrics import score
+from striate.models import ConvNet
+from striate.models.cut import cut_at
+from striate.models.sources import is_own
+from striate.options import TrainOptions
+from striate.progress import Progress
+from striate.runfolder import RunFolder
+from striate.runtime import denormals_flushed, environment, pick_device, seed_everything, set_threads
+from striate.spec import InputSpec, RunResult
+from striate.training import journal
+from striate.training.defaults import resolve_runtime
+from striate.training.finishing import finish_run, training_batches
+from striate.training.prepare import resolved_for
+from striate.training.start import open_start
+from striate.transfer.codes import code_folder, codes_of
+from striate.transfer.linear import Linear, fit_softmax, fit_svm
+from striate.transfer.probing import opened
+
+FITS = {"svm": fit_svm, "softmax": fit_softmax}
+
+
+def is_linear(options: TrainOptions) -> bool:
+    """Whether these options ask for a linear classifier of codes, rather than for a training by gradients."""
+    return options.transfer.scenario in FITS
+
+
+@denormals_flushed()
+def train_linear(
+    options: TrainOptions, dataset: Dataset, *, start: SavedModel, run: RunFolder, progress: Progress
+) -> RunResult:
+    """Fit the classifier that `options` ask for on all training images and leave a run folder.
+
+    Args:
+        options: with scenario svm or softmax, a place to cut at, and one `--from`, located.
+        dataset: as loaded.
+        start: the network, opened.
+        run: the folder, which is there.
+        progress: is told what is done.
+
+    Raises:
+        ModelError: the network has no such place.
+        DataError: images of fewer than two classes.
+    """
+    watch = journal.Stopwatch.of_command()
+    with watch.phase("prepare"):
+        options, spec, _ = resolved_for(_plain(options), dataset, start=start)
+        options = resolve_runtime(options, progress)
+        facts = environment(pick_device(options.runtime.device))
+        facts |= {"precision": options.runtime.precision, "phases": watch.handed_over()}
+        network = opened(start, dataset, options, progress)
+        cut_at(network.model, _place(options), len(dataset.labels))  # a place that is not there is no run
+        journal.write_start(run, options, dataset, facts)
+    progress.say(
+        f"{options.transfer.scenario} on the codes of {options.transfer.cut} of {options.model.from_}, "
+        f"{len(dataset.splits['train'])} images, {len(dataset.labels)} classes → {run.path}"
+    )
+    return _fit_and_finish(_Job(run, options, spec, dataset, network), watch, progress)
+
+
+@denormals_flushed()
+def resume_linear(
+    run: RunFolder, *, epochs: int | None = None, dataset: Dataset | None = None, progress: Progress
+) -> RunResult:
+    """Finish a run of `train_linear` that was stopped; one that is finished is scored again.
+
+    Raises:
+        UsageError: `epochs`, which such a run does not have.
+        CheckpointError: what it started from is no longer there.
+        DataError: the data changed since the run began.
+    """
+    if epochs is not None:
+        raise UsageError(
+            f"{run.name} is a linear classifier of codes, which has no epochs", "train a new run: --scenario all"
+        )
+    watch = journal.Stopwatch()
+    options = run.read_recipe()
+    with watch.phase("load"):
+        dataset = dataset if dataset is not None else load_data(options.data, progress=progress)
+        journal.check_same_data(run, dataset)
+        try:
+            start = open_start(options, progress)
+        except StriateError as error:
+            raise CheckpointError(
+                f"{run.name} cannot be finished: {error.message}", error.hint or "start a new run"
+            ) from error
+        assert start is not None
+        options, spec, _ = resolved_for(options, dataset, start=start)
+        network = opened(start, dataset, options, progress)
+    progress.say(f"finishing {run.name}")
+    return _fit_and_finish(_Job(run, options, spec, dataset, network), watch, progress)
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    run: RunFolder
+    options: TrainOptions
+    spec: InputSpec
+    dataset: Dataset
+    network: SavedModel
+
+
+def _plain(options: TrainOptions) -> TrainOptions:
+    """What has no meaning without gradients is switched off, so that the recipe does not say otherwise."""
+    return replace(
+        options,
+        augment=replace(type(options.augment)(), preset="none"),
+        schedule=replace(options.schedule, epochs=1),
+        training=replace(options.training, best_by="last"),
+    )
+
+
+def _fit_and_finish(job: _Job, watch: journal.Stopwatch, progress: Progress) -> RunResult:
+    run, options, dataset = job.run, job.options, job.dataset
+    set_threads(options.runtime.threads)
+    seed_everything(options.training.seed, deterministic=options.runtime.deterministic)
+    device = pick_device(options.runtime.device)
+    begun = time.perf_counter()
+    with watch.phase("train"):
+        if not _is_whole(job):
+            linear, figures = _fitted(job, device, progress)
+            seconds = time.perf_counter() - begun
+            row = {"kind": "epoch", "epoch": 1, "step": 1, "seconds": seconds, "best": True, **figures}
+            row["images_per_second"] = len(dataset.splits["train"]) / seconds
+            # the line first: the model file says that the fitting is done
+            write_atomically(run.metrics, (json.dumps(row) + "\n").encode())
+            _save(job, linear)
+    with watch.phase("evaluate"):
+        last = {"selected_by": "last", "selected_on": None, "best_epoch": 1, "weights": "raw", "epochs": 1}
+        scores, protocol = finish_run(
+            run, options, dataset, training_batches(options, job.spec, dataset, device), device=device,
+            facts=last | {"epochs_planned": 1}, progress=progress,
+        )  # fmt: skip
+    facts = run.read_environment()
+    earlier = facts.get("phases", {})
+    facts["phases"] = earlier | {name: earlier.get(name, 0.0) + one for name, one in watch.phases.items()}
+    facts["training_seconds"] = next((row["seconds"] for row in run.read_metrics()), 0.0)
+    journal.write_environment(run, facts)
+    return RunResult(
+        run=run.path, model=job.network.model.architecture.name, epochs=1, seconds=facts["training_seconds"],
+        val=scores.get("val"), test=scores.get("test"), best_epoch=1, protocol=protocol,
+    )  # fmt: skip
+
+
+def _fitted(job: _Job, device: torch.device, progress: Progress) -> tuple[Linear, dict[str, Any]]:
+    """The classifier, and how it answers the images that it learned from."""
+    train, classes = job.dataset.splits["train"], len(job.dataset.labels)
+    place = _place(job.options)
+    found = codes_of(
+        job.network, train, places=(place,), precision=job.options.runtime.precision, device=device,
+        cache=code_folder(), progress=progress,
+    )  # fmt: skip
+    assert job.options.transfer.scenario is not None
+    linear = FITS[job.options.transfer.scenario](found.by_place[place], found.targets, classes)
+    logits = torch.from_numpy(np.ascontiguousarray(linear.logits(found.by_place[place]), dtype=np.float32))
+    seen = score(logits, torch.from_numpy(found.targets), job.dataset.labels)
+    return linear, {"train_top1": seen.top1, "train_loss": seen.loss}
+
+
+def _save(job: _Job, linear: Linear) -> None:
+    model = with_classifier(job.network.model, _place(job.options), linear)
+    notes = {
+        "epoch": 1,
+        "data": job.dataset.name,
+        "run": job.run.name,
+        "classifier": linear.kind,
+        "regularization": linear.regularization,
+    }
+    adapted = job.network.notes.get("adapted")
+    save_model(
+        job.run.model, model, job.spec, job.dataset.labels, notes=notes | ({"adapted": adapted} if adapted else {})
+    )
+
+
+def with_classifier(model: ConvNet, place: str, linear: Linear) -> ConvNet:
+    """A new network: `model` up to `place`, and `linear`, scaling and all, as its head.
+
+    Raises:
+        ModelError: no such place.
+    """
+    cut = cut_at(model, place, len(linear.bias))
+    head = cut.head.get_submodule("linear")
+    assert isinstance(head, nn.Linear)
+    with torch.no_grad():
+        head.weight.copy_(torch.from_numpy(linear.weight))
+        head.bias.copy_(torch.from_numpy(linear.bias))
+    return cut.eval()
+
+
+def _is_whole(job: _Job) -> bool:
+    """Whether the model file is there: it is written whole or not at all."""
+    if not job.run.model.is_file():
+        return False
+    name = job.options.model.model
+    load_model(job.run.model, code=name if name is not None and is_own(name) else None)
+    return True
+
+
+def _place(options: TrainOptions) -> str:
+    assert options.transfer.cut is not None
+    return options.transfer.cut

@@ -1,0 +1,295 @@
+"""`plan_transfer`: which scenario, where to cut, what to freeze, at what rates; measured, priced, and with reasons.
+
+Linear classifiers at every depth come from probing. Against the best of them the scenarios that train by gradients are
+tried on parts of the training images, shortly (see `trials`), where they could win at all. The plan is what is expected
+best, or what is cheaper and as good within the doubt about the difference (see `verdict`).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from striate.checkpoint import SavedModel
+from striate.data import Dataset
+from striate.errors import StriateError, UsageError
+from striate.options import TrainOptions, TransferOptions
+from striate.progress import Progress, Silent
+from striate.training.defaults import kind_of
+from striate.training.prepare import resolved_for
+from striate.training.trial import Trial, try_out
+from striate.transfer import wording
+from striate.transfer.parts import Rows, trial_data
+from striate.transfer.result import ProbeResult, SourceProbe
+from striate.transfer.trials import Race, folds_to_try, run_trials
+from striate.transfer.verdict import Belief, LinearCurve, choose
+
+LINEAR = ("svm", "softmax")
+PART = 0.35  # of the dearest whole training: what all trials together may cost
+LEAST_SECONDS = 15.0  # what they may cost in any case
+FEWEST_MISTAKES = 3  # of the linear classifier among the images held out at once: fewer leave nothing to be shown
+FEWEST_IMAGES = 16  # to learn from and to answer, in trials
+SCRATCH_PER_CLASS = {"digits": 5, "small": 20, "photos": 200}  # images from which learning from nothing is tried
+SCRATCH_MISTAKES = 0.10  # of the linear classifier, from which photos are learned from nothing
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScenarioEstimate:
+    """What one scenario is expected to come to, and how that is known."""
+
+    scenario: str
+    expected_top1: float
+    low: float  # 95 %
+    high: float
+    seconds: float | None  # of the whole training; None where nothing told
+    measured: str  # how, in a few words
+    cut: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TransferPlan:
+    """What to do, what it should bring and cost, and why. Options that are None stay with their defaults."""
+
+    source: str  # the network to start from, or scratch
+    scenario: str
+    expected_top1: float
+    low: float
+    high: float
+    gain: float  # over a linear classifier on the last codes, the customary choice
+    seconds: float | None  # of the training
+    why: tuple[str, ...]
+    scenarios: tuple[ScenarioEstimate, ...]
+    cut: str | None = None
+    freeze_to: str | None = None
+    lr: float | None = None
+    pretrained_lr: float | None = None
+    layer_decay: float | None = None
+    head_epochs: int | None = None
+    epochs: int | None = None
+    seconds_planning: float = 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self) | {"scenarios": [one.to_dict() for one in self.scenarios]}
+
+
+def plan_transfer(
+    probe: ProbeResult | None,
+    dataset: Dataset,
+    options: TrainOptions,
+    *,
+    start: SavedModel | None,
+    progress: Progress | None = None,
+) -> TransferPlan:
+    """The plan that measurements on the training images recommend; validation and test images are not looked at.
+
+    Args:
+        probe: of the networks that there are to start from.
+        dataset: as it was probed.
+        options: what is given in them stays: epochs, rates, what is frozen.
+        start: the best of the networks, as `open_network` gives it.
+        progress: is told each trial.
+
+    Raises:
+        UsageError: no probe or no network, without which there is nothing to plan.
+    """
+    if probe is None or start is None:
+        raise UsageError("a transfer is planned from a probe of a network that is there", "`striate probe` makes one")
+    progress = progress or Silent()
+    source = probe.best
+    curve = _curve(source, probe.folds)
+    n = len(dataset.splits["train"])
+    race = Race(epochs={}, images=n, curve=curve)
+    notes: list[str] = []
+    contenders = _contenders(source, probe, dataset, options, notes)
+    settled = {name: options_for(options, name, source.source) for name in contenders}
+    if contenders:
+        race.epochs = {name: _epochs(one, dataset, start) for name, one in settled.items()}
+        settled |= _race(race, settled, source, dataset, start, notes, progress)
+    beliefs = {name: race.belief(name) for name in race.epochs}
+    estimates = _estimates(source, curve, n, race, beliefs)
+    rows = {one.scenario: Belief(one.expected_top1, _difference_sd(one, beliefs)) for one in estimates}
+    prices = {one.scenario: one.seconds if one.seconds is not None else math.inf for one in estimates}
+    allowed = {name: belief for name, belief in rows.items() if name not in ("head",) and not math.isnan(belief.top1)}
+    scenario = choose(allowed, prices) if allowed else "svm"
+    chosen = next(one for one in estimates if one.scenario == scenario)
+    top = source.top.best.top1
+    gain = chosen.expected_top1 - _carried(curve, top, n)
+    trained = settled.get(scenario, options)
+    return TransferPlan(
+        source="scratch" if scenario == "scratch" else source.source,
+        scenario=scenario,
+        cut=chosen.cut if scenario in LINEAR else options.transfer.cut,
+        freeze_to=trained.transfer.freeze_to,
+        lr=trained.optimizer.lr if scenario not in LINEAR and isinstance(trained.optimizer.lr, float) else None,
+        pretrained_lr=trained.transfer.pretrained_lr,
+        layer_decay=trained.transfer.layer_decay,
+        head_epochs=options.transfer.head_epochs,
+        epochs=race.epochs.get(scenario),
+        expected_top1=chosen.expected_top1,
+        low=chosen.low,
+        high=chosen.high,
+        gain=gain if not math.isnan(gain) else 0.0,
+        seconds=chosen.seconds,
+        why=wording.reasons(source, race, chosen, estimates, notes),
+        scenarios=estimates,
+        seconds_planning=race.seconds,
+    )
+
+
+def options_for(options: TrainOptions, scenario: str, source: str) -> TrainOptions:
+    """The options by which a scenario is trained from `source`."""
+    if scenario == "scratch":
+        own = replace(options.transfer, scenario="scratch", cut=None, freeze_to=None)
+        return replace(options, transfer=own, model=replace(options.model, from_="scratch"))
+    transfer = replace(options.transfer, scenario=scenario)
+    return replace(options, transfer=transfer, model=replace(options.model, from_=source))
+
+
+# what could win -------------------------------------------------------------------------------------------------------
+
+
+def _contenders(
+    source: SourceProbe, probe: ProbeResult, dataset: Dataset, options: TrainOptions, notes: list[str]
+) -> list[str]:
+    """The scenarios that train by gradients and that are worth a trial; `notes` hear of those that are not."""
+    train = dataset.splits["train"]
+    n, classes = len(train), len(dataset.labels)
+    answers = source.answers
+    if answers is None or len(answers.rows) < FEWEST_IMAGES or n < 2 * FEWEST_IMAGES:
+        notes.append(f"Nothing was tried: {n} training images are too few to hold some out and tell.")
+        return []
+    mistakes = int((~answers.correct).sum())
+    at_once = mistakes if n <= 4 * FEWEST_IMAGES else mistakes / 4
+    if at_once < FEWEST_MISTAKES:
+        notes.append(
+            f"Nothing was tried: {wording.counted(mistakes, 'mistake')} of the linear classifier on "
+            f"{len(answers.rows)} images leave nothing to win that so few images could show."
+        )
+        return []
+    contenders = ["all"]
+    if len(source.depths) >= 3:
+        contenders.append("top")
+    kind = kind_of(dataset)
+    if n < SCRATCH_PER_CLASS[kind] * classes:
+        notes.append(
+            f"scratch was not tried: {n / classes:.0f} images of each class are too few to learn from nothing."
+        )
+    elif kind == "photos" and mistakes < SCRATCH_MISTAKES * len(answers.rows):
+        notes.append("scratch was not tried: the network knows photos like these well.")
+    else:
+        contenders.append("scratch")
+    return contenders
+
+
+def _epochs(options: TrainOptions, dataset: Dataset, start: SavedModel) -> int:
+    """Epochs of the whole training."""
+    scratch = options.transfer.scenario == "scratch"
+    resolved, _, _ = resolved_for(options, dataset, start=None if scratch else start)
+    return resolved.schedule.epochs or 1
+
+
+def _race(
+    race: Race,
+    settled: Mapping[str, TrainOptions],
+    source: SourceProbe,
+    dataset: Dataset,
+    start: SavedModel,
+    notes: list[str],
+    progress: Progress,
+) -> dict[str, TrainOptions]:
+    """Fill `race`; returns the options of each scenario with nothing left open."""
+    assert source.answers is not None
+    train = dataset.splits["train"]
+    folds = folds_to_try(train, source.answers.rows, source.answers.correct)
+    trying, resolved = "", {}
+
+    def trial(scenario: str, learn: Rows, held_out: Rows, epochs: int) -> Trial:
+        nonlocal trying
+        trying = scenario
+        begun, one = time.perf_counter(), settled[scenario]
+        one = replace(one, schedule=replace(one.schedule, epochs=epochs))
+        tried = try_out(
+            one, trial_data(dataset, learn, held_out), start=None if scenario == "scratch" else start, progress=Silent()
+        )
+        resolved[scenario] = tried.options
+        return replace(tried, seconds=time.perf_counter() - begun)
+
+    while race.epochs:
+        try:
+            run_trials(race, train, folds, trial, part=PART, least_seconds=LEAST_SECONDS, progress=progress)
+            break
+        except StriateError as error:  # a scenario that this network or these images do not allow, or that diverges
+            notes.append(f"{trying} was left out: {error.message}.")
+            race.epochs = {one: count for one, count in race.epochs.items() if one != trying}
+    return resolved
+
+
+# what is expected -----------------------------------------------------------------------------------------------------
+
+
+def _curve(source: SourceProbe, folds: int) -> LinearCurve:
+    learned = max(1, round(source.expected.n * (folds - 1) / max(1, folds)))
+    error = 1 - source.expected.top1
+    return LinearCurve(error, learned, source.power_law)
+
+
+def _carried(curve: LinearCurve, top1: float, images: int) -> float:
+    """An accuracy that was measured with as many images as the curve, carried on to `images`."""
+    return 1 - (1 - top1) * (curve.at(images) / curve.error if curve.error > 0 else 1.0)
+
+
+def _estimates(
+    source: SourceProbe, curve: LinearCurve, n: int, race: Race, beliefs: Mapping[str, Belief]
+) -> tuple[ScenarioEstimate, ...]:
+    per_image = source.seconds_forward / max(1, source.expected.n)
+    doubt = (source.expected.high - source.expected.low) / 2 / 1.96
+    rows = []
+    for kind in LINEAR:
+        place = source.best if kind == source.best_kind else max(source.depths, key=lambda one: one.by_kind(kind).top1)
+        score = source.expected if kind == source.best_kind else place.by_kind(kind)
+        top1 = _carried(curve, score.top1, n)
+        if kind != source.best_kind and not math.isnan(top1):
+            top1 = min(top1, 1 - curve.at(n))  # the best of many depths flatters itself
+        how = f"cross-validation on {source.expected.n} images"
+        rows.append(_estimate(kind, Belief(top1, doubt), 0.0, n * per_image, how, place.place))
+    last = _carried(curve, source.top.softmax.top1, n)
+    rows.append(_estimate("head", Belief(last, doubt), doubt / 2, None, "as softmax on the last codes", None))
+    for name in race.epochs:
+        how = wording.how_tried(race, name)
+        rows.append(_estimate(name, beliefs[name], doubt, race.whole(name), how, None))
+    return tuple(rows)
+
+
+def _estimate(
+    scenario: str, belief: Belief, doubt: float, seconds: float | None, how: str, cut: str | None
+) -> ScenarioEstimate:
+    whole = Belief(belief.top1, math.hypot(belief.sd, doubt))
+    return ScenarioEstimate(
+        scenario=scenario, expected_top1=whole.top1, low=whole.low, high=whole.high, seconds=seconds, measured=how,
+        cut=cut,
+    )  # fmt: skip
+
+
+def _difference_sd(estimate: ScenarioEstimate, beliefs: Mapping[str, Belief]) -> float:
+    """The doubt about a scenario's difference to the linear classifier, which is all that the choice hangs on."""
+    return beliefs[estimate.scenario].sd if estimate.scenario in beliefs else 1e-3
+
+
+def as_options(plan: TransferPlan, options: TrainOptions) -> TrainOptions:
+    """`options` with the plan in the place of `plan`: what is written to the recipe and never measured again."""
+    settled = options_for(options, plan.scenario, plan.source)
+    if plan.scenario == "scratch":
+        return settled
+    transfer: TransferOptions = replace(
+        settled.transfer, cut=plan.cut, freeze_to=plan.freeze_to, pretrained_lr=plan.pretrained_lr,
+        layer_decay=plan.layer_decay, head_epochs=plan.head_epochs,
+    )  # fmt: skip
+    return replace(settled, transfer=transfer)

@@ -1,0 +1,187 @@
+"""Short trials of the scenarios that train by gradients: as few, and as short, as the decision needs.
+
+All seconds are measured here: a first, tiny trial of each scenario says what an image costs, and every later trial must
+fit what is left of the budget. After each trial the next is the one on which the decision hangs most: longer where the
+doubt is what a whole training would add, on another fold where it is the number of held-out images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from striate.data import Split
+from striate.progress import Progress
+from striate.transfer.parts import Rows, folds_of, thinned
+from striate.transfer.verdict import Belief, LinearCurve, Tried, belief_of, expected_regret, growth, longest
+
+FOLDS = 4
+PRICED_IMAGES = 64  # of the tiny trial that tells what an image costs
+LEAST_EPOCHS = 2
+LONGER = 3  # a trial that is repeated has this many times the epochs
+ENOUGH = 0.004  # the regret on average below which nothing more is tried
+
+
+class Outcome(Protocol):
+    """What a trial came to, as `training.trial.try_out` says it."""
+
+    @property
+    def correct(self) -> np.ndarray:
+        """bool [held out]."""
+        ...
+
+    @property
+    def seconds(self) -> float:
+        """All of it."""
+        ...
+
+    @property
+    def seconds_per_image(self) -> float:
+        """Of training, by image and epoch."""
+        ...
+
+
+TryOut = Callable[[str, Rows, Rows, int], Outcome]  # (scenario, learn from, held out, epochs)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fold:
+    """Training images to learn from, and others to answer, whose answers by the linear classifier are known."""
+
+    learn: Rows
+    held_out: Rows
+    linear: np.ndarray  # bool [held out]: whether the linear classifier was right
+
+
+@dataclass(slots=True)
+class Race:
+    """The scenarios, what they cost, and what is known of them so far."""
+
+    epochs: Mapping[str, int]  # of the whole training, by scenario
+    images: int
+    curve: LinearCurve
+    prices: dict[str, float] = field(default_factory=dict)  # seconds per image and epoch
+    tried: list[Tried] = field(default_factory=list)
+    seconds: float = 0.0  # spent
+    budget: float = 0.0
+
+    @property
+    def left(self) -> float:
+        """Seconds that may still be spent."""
+        return self.budget - self.seconds
+
+    def whole(self, scenario: str) -> float:
+        """Seconds of the whole training."""
+        return self.prices.get(scenario, 0.0) * self.images * self.epochs[scenario]
+
+    def belief(self, scenario: str) -> Belief:
+        """What to expect of a scenario."""
+        return belief_of(self.tried, scenario, self.curve, self.images)
+
+    def beliefs(self) -> dict[str, Belief]:
+        """What to expect of each scenario, and of the linear classifier that they are compared with."""
+        linear = Belief(1 - self.curve.at(self.images), 1e-3)
+        return {"linear": linear, **{name: self.belief(name) for name in self.epochs}}
+
+
+def folds_to_try(train: Split, rows: Rows, correct: np.ndarray) -> list[Fold]:
+    """The folds of the training images; held out are only those `rows` that the linear classifier answered."""
+    known = dict(zip(rows.tolist(), correct.tolist(), strict=True))
+    folds = []
+    for learn, others in folds_of(train, np.arange(len(train)), FOLDS):
+        held_out = np.array([row for row in others.tolist() if row in known], dtype=np.int64)
+        if len(held_out) and len(learn):
+            linear = np.array([known[row] for row in held_out.tolist()], dtype=bool)
+            folds.append(Fold(learn, held_out, linear))
+    return folds
+
+
+def run_trials(
+    race: Race,
+    train: Split,
+    folds: Sequence[Fold],
+    try_out: TryOut,
+    *,
+    part: float,
+    least_seconds: float,
+    progress: Progress,
+) -> None:
+    """Try the scenarios of `race` until the decision is clear or the budget is spent.
+
+    Args:
+        race: is filled.
+        train: the split that the rows of `folds` are of.
+        folds: at least one.
+        try_out: does a trial.
+        part: of the dearest whole training, which all trials together may cost.
+        least_seconds: what they may cost in any case.
+        progress: is told each trial.
+    """
+    first = folds[0]
+    for name in race.epochs:
+        outcome = try_out(name, thinned(train, first.learn, PRICED_IMAGES), first.held_out[:PRICED_IMAGES], 1)
+        race.prices[name] = outcome.seconds_per_image
+        race.seconds += outcome.seconds
+    race.budget = max(least_seconds, part * max(race.whole(name) for name in race.epochs))
+    share = race.left / 2 / len(race.epochs)
+    for name in race.epochs:
+        per_epoch = max(race.prices[name] * len(first.learn), 1e-9)
+        epochs = min(race.epochs[name], max(LEAST_EPOCHS, int(share / per_epoch)))
+        _try(race, train, folds, try_out, (name, 0, epochs), share, progress)
+    while (step := next_trial(race, len(folds), len(first.learn))) is not None:
+        _try(race, train, folds, try_out, step, race.left, progress)
+
+
+def _try(
+    race: Race,
+    train: Split,
+    folds: Sequence[Fold],
+    try_out: TryOut,
+    step: tuple[str, int, int],
+    seconds: float,
+    progress: Progress,
+) -> None:
+    name, number, epochs = step
+    fold, learn = folds[number], folds[number].learn
+    affordable = max(PRICED_IMAGES, int(seconds / max(race.prices[name] * epochs, 1e-9)))
+    if affordable < len(learn):
+        learn = thinned(train, learn, affordable)
+    progress.say(
+        f"trying {name}: {epochs} of {race.epochs[name]} epochs on {len(learn)} images, {len(fold.held_out)} held out"
+    )
+    outcome = try_out(name, learn, fold.held_out, epochs)
+    race.prices[name] = min(race.prices[name], outcome.seconds_per_image)  # more is what others made it wait for
+    race.seconds += outcome.seconds
+    shown = min(1.0, len(learn) * epochs / (race.images * race.epochs[name]))
+    result = Tried(
+        scenario=name, fold=number, epochs=epochs, learned=len(learn), shown=shown, correct=outcome.correct,
+        linear=fold.linear, linear_learned=race.curve.images, seconds=outcome.seconds,
+    )  # fmt: skip
+    race.tried.append(result)
+
+
+def next_trial(race: Race, folds: int, learn: int) -> tuple[str, int, int] | None:
+    """(scenario, fold, epochs) of the trial that the decision hangs on most; None where it is clear, or all too dear.
+
+    `learn` is the number of images that a fold has to learn from.
+    """
+    beliefs = race.beliefs()
+    best = max(beliefs, key=lambda name: beliefs[name].top1)
+    if expected_regret(beliefs, best) <= ENOUGH:
+        return None
+    live = [name for name in race.epochs if name == best or beliefs[name].high > beliefs[best].top1]
+    for name in sorted(live, key=lambda name: -beliefs[name].sd):
+        done = longest(race.tried, name)
+        error = 1 - float(np.concatenate([one.correct for one in done]).mean())
+        by_chance = float(np.sqrt(max(error, 0.01) / sum(len(one.correct) for one in done)))
+        not_shown = error * (1 - done[0].shown ** growth(race.tried, name))
+        fresh = next((fold for fold in range(folds) if fold not in {one.fold for one in done}), None)
+        longer = min(race.epochs[name], LONGER * done[0].epochs)
+        steps = [(name, fresh, done[0].epochs), (name, done[0].fold, longer if longer > done[0].epochs else None)]
+        for _, fold, epochs in steps if by_chance > not_shown else reversed(steps):
+            if fold is not None and epochs is not None and race.prices[name] * learn * epochs <= race.left:
+                return name, fold, epochs
+    return None

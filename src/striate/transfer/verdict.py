@@ -1,0 +1,145 @@
+"""What short trials let one expect of whole trainings, and when more of them are worth their seconds.
+
+Every scenario is judged by its difference to the best linear classifier, which learned from and answered the same
+images: most of the luck of the draw is common to both and cancels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from striate.transfer.result import PowerLaw
+
+# The error of a training falls with what it is shown, images times epochs, about as a power. Exponents measured by
+# `benchmarks/transfer_plan.py --growth`; half of what is added so is taken as its uncertainty.
+GROWTH = {"scratch": 0.30, "all": 0.15, "top": 0.12, "head": 0.06}
+# Before anything is tried: no difference to the linear classifier, give or take this part of its error.
+USUAL_GAIN = 0.5
+FURTHEST = 3.0  # no learning curve is trusted to change an error by more than this factor
+LEAST_DOUBT = 0.005  # nothing is known better than to half a point
+WORTH = (0.0025, 0.01)  # a dearer scenario must promise at least the first; a doubtful one at most the second, more
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tried:
+    """One scenario on one fold: its answers to the held-out images, and those of the linear classifier."""
+
+    scenario: str
+    fold: int
+    epochs: int
+    learned: int  # images
+    shown: float  # images times epochs, as part of the whole training's
+    correct: np.ndarray  # bool [held out]
+    linear: np.ndarray  # bool [held out]
+    linear_learned: int  # images that the linear classifier learned from
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Belief:
+    """The accuracy to expect of a whole training on all images: a fraction, and its standard deviation."""
+
+    top1: float
+    sd: float
+
+    @property
+    def low(self) -> float:
+        """The lower end of what is likely (95 %)."""
+        return max(0.0, self.top1 - 1.96 * self.sd)
+
+    @property
+    def high(self) -> float:
+        """The upper end."""
+        return min(1.0, self.top1 + 1.96 * self.sd)
+
+
+@dataclass(frozen=True, slots=True)
+class LinearCurve:
+    """The error of the best linear classifier with `images` to learn from, and how it falls with more."""
+
+    error: float
+    images: int
+    law: PowerLaw | None = None
+
+    def at(self, images: int) -> float:
+        """Its error with that many images."""
+        if self.law is None or images == self.images:
+            return self.error
+        here, there = 1 - self.law.top1(self.images), 1 - self.law.top1(images)
+        return self.error * min(max(there / max(here, 1e-9), 1 / FURTHEST), FURTHEST)
+
+
+def belief_of(trials: Sequence[Tried], scenario: str, curve: LinearCurve, images: int) -> Belief:
+    """What to expect of `scenario` with all `images`, from its trials (the longest of each fold counts) or none.
+
+    The measured difference to the linear classifier, carried on to the whole training of both, is drawn towards no
+    difference at all by as much as chance could have made it (the mean of a normal prior and a normal measurement).
+    """
+    linear = 1 - curve.at(images)
+    prior = (USUAL_GAIN * curve.at(images) + LEAST_DOUBT) ** 2
+    counted = longest(trials, scenario)
+    if not counted:
+        return Belief(linear, math.sqrt(prior))
+    correct, baseline = (np.concatenate([getattr(one, name) for one in counted]) for name in ("correct", "linear"))
+    shown = float(np.average([one.shown for one in counted], weights=[len(one.correct) for one in counted]))
+    learned = round(float(np.mean([one.linear_learned for one in counted])))
+    error, n = 1 - float(correct.mean()), len(correct)
+    gained = error * (1 - min(1.0, shown) ** growth(trials, scenario))
+    linear_growth = curve.at(learned) - curve.at(images)
+    measured = float(correct.mean() - baseline.mean()) + gained - linear_growth
+    noise = (int((correct != baseline).sum()) + 1) / n**2  # McNemar's, with one more so that none is not certainty
+    noise += (gained / 2) ** 2 + (linear_growth / 2) ** 2
+    weight = prior / (prior + noise)
+    return Belief(min(1.0, linear + weight * measured), max(math.sqrt(prior * noise / (prior + noise)), 1e-6))
+
+
+def growth(trials: Sequence[Tried], scenario: str) -> float:
+    """The exponent by which the error of a scenario falls with what is shown: measured where one fold was tried twice.
+
+    Half the weight stays with what is usual: over longer trainings errors fall more slowly than over short ones.
+    """
+    usual, found = GROWTH[scenario], []
+    for last in longest(trials, scenario):
+        for one in trials:
+            if (one.scenario, one.fold) == (scenario, last.fold) and one.shown < 0.8 * last.shown:
+                before, after = ((1 - float(tried.correct.mean())) + 0.5 / len(tried.correct) for tried in (one, last))
+                found.append(float(np.log(before / after) / np.log(last.shown / one.shown)))
+    return usual if not found else (usual + min(max(float(np.mean(found)), 0.0), 1.0)) / 2
+
+
+def longest(trials: Sequence[Tried], scenario: str) -> list[Tried]:
+    """Of every fold the trial with the most epochs."""
+    best: dict[int, Tried] = {}
+    for one in trials:
+        if one.scenario == scenario and (one.fold not in best or one.epochs > best[one.fold].epochs):
+            best[one.fold] = one
+    return [best[fold] for fold in sorted(best)]
+
+
+def expected_regret(beliefs: Mapping[str, Belief], chosen: str) -> float:
+    """What the choice costs on average against the best of the others, taken one at a time."""
+    return max((_loss(beliefs[chosen], one) for name, one in beliefs.items() if name != chosen), default=0.0)
+
+
+def _loss(chosen: Belief, other: Belief) -> float:
+    """E[max(0, other - chosen)] of two independent normal variables."""
+    sd = math.hypot(chosen.sd, other.sd)
+    lead = (chosen.top1 - other.top1) / sd
+    density, tail = math.exp(-lead * lead / 2) / math.sqrt(2 * math.pi), math.erfc(lead / math.sqrt(2)) / 2
+    return sd * (density - lead * tail)
+
+
+def choose(beliefs: Mapping[str, Belief], prices: Mapping[str, float]) -> str:
+    """The scenario expected best, or a cheaper one that is as good within the doubt about the difference."""
+    best = max(beliefs, key=lambda name: beliefs[name].top1)
+    chosen = best
+    for name in sorted(beliefs, key=lambda name: prices[name]):
+        doubt = math.hypot(beliefs[best].sd, beliefs[name].sd) / 4
+        if beliefs[name].top1 >= beliefs[best].top1 - min(max(doubt, WORTH[0]), WORTH[1]):
+            chosen = name
+            break
+    return chosen

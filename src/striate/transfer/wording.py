@@ -1,0 +1,133 @@
+"""The reasons of a plan in plain sentences, with the figures that they rest on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from striate.transfer.result import SourceProbe
+from striate.transfer.trials import Race
+from striate.transfer.verdict import longest
+
+if TYPE_CHECKING:
+    from striate.transfer.plan import ScenarioEstimate
+
+KINDS = {"svm": "a linear SVM", "softmax": "a softmax classifier"}
+SCENARIOS = {
+    "svm": "a linear SVM on the codes of {cut}",
+    "softmax": "a softmax classifier on the codes of {cut}",
+    "head": "training the head alone",
+    "top": "training the head and the upper half",
+    "all": "training everything, the copied layers slowly",
+    "scratch": "training from nothing",
+}
+
+
+def reasons(
+    source: SourceProbe,
+    race: Race,
+    chosen: ScenarioEstimate,
+    estimates: Sequence[ScenarioEstimate],
+    notes: Sequence[str],
+) -> tuple[str, ...]:
+    """Why the plan is what it is: what was measured, what was left out, what decided."""
+    found = [_linear(source)]
+    found += [_tried(race, one) for one in estimates if one.scenario in race.epochs]
+    found += notes
+    found.append(_decision(chosen, estimates))
+    dearest = max((race.whole(name) for name in race.epochs), default=0.0)
+    if race.seconds and dearest:
+        found.append(
+            f"The trials took {seconds(race.seconds)}; the longest whole training would take {seconds(dearest)}."
+        )
+    return tuple(found)
+
+
+def in_words(estimate: ScenarioEstimate) -> str:
+    """A scenario in a few words."""
+    return SCENARIOS[estimate.scenario].format(cut=estimate.cut)
+
+
+def how_tried(race: Race, name: str) -> str:
+    """How a scenario was tried, in a few words."""
+    done = longest(race.tried, name)
+    held_out = sum(len(one.correct) for one in done)
+    return (
+        f"{counted(len(done), 'trial')} of {done[0].epochs} of {race.epochs[name]} epochs on {done[0].learned} images, "
+        f"{held_out} held out"
+    )
+
+
+def _linear(source: SourceProbe) -> str:
+    best, last = source.expected, source.top
+    where = "the last place" if source.best_place == last.place else source.best_place
+    line = (
+        f"{_sentence(KINDS[source.best_kind])} on the codes of {where} of {short(source.source)} answers "
+        f"{percent(best.top1)} ({percent(best.low)} to {percent(best.high)}) of {best.n} training images right that it "
+        "did not learn from"
+    )
+    if source.best_place != last.place:
+        line += f"; on the last codes, {last.place}, the better of both answers {percent(last.best.top1)}"
+    return line + "."
+
+
+def _tried(race: Race, estimate: ScenarioEstimate) -> str:
+    done = longest(race.tried, estimate.scenario)
+    right = np.concatenate([one.correct for one in done])
+    linear = np.concatenate([one.linear for one in done])
+    return (
+        f"{_sentence(in_words(estimate))} ({estimate.scenario}), in {how_tried(race, estimate.scenario)}, answers "
+        f"{percent(float(right.mean()))} right, the linear classifier {percent(float(linear.mean()))} of the same; "
+        f"the whole of {seconds(estimate.seconds)} should reach {percent(estimate.expected_top1)} "
+        f"({percent(estimate.low)} to {percent(estimate.high)})."
+    )
+
+
+def _decision(chosen: ScenarioEstimate, estimates: Sequence[ScenarioEstimate]) -> str:
+    others = [one for one in estimates if one.scenario not in (chosen.scenario, "head")]
+    best = max(others, key=lambda one: one.expected_top1, default=None)
+    name = f"{chosen.scenario}: {in_words(chosen)}"
+    if best is None:
+        return f"Hence {name}."
+    difference = chosen.expected_top1 - best.expected_top1
+    if difference >= 0:
+        return f"Hence {name}: expected {points(difference)} ahead of {best.scenario}, the next best."
+    ahead = f"{best.scenario} is expected {points(-difference)} ahead"
+    return f"Hence {name}: {ahead}, less than is certain or worth its time."
+
+
+def short(source: str) -> str:
+    """A network's spelling without folders."""
+    model, colon, rest = source.rpartition(":")
+    return f"{model}{colon}{Path(rest).name}" if model.count("/") == 0 else Path(source).name
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def counted(number: int, what: str) -> str:
+    """1 trial, 2 trials."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def percent(share: float) -> str:
+    """0.962 as 96.2 %."""
+    return f"{100 * share:.1f} %"
+
+
+def points(difference: float) -> str:
+    """0.012 as 1.2 points."""
+    return f"{100 * difference:.1f} points"
+
+
+def seconds(value: float | None) -> str:
+    """12.3 s, 4 min."""
+    if value is None:
+        return "an unknown time"
+    if value < 10:
+        return f"{value:.1f} s"
+    return f"{value:.0f} s" if value < 120 else f"{value / 60:.0f} min"
