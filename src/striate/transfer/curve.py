@@ -14,6 +14,7 @@ _SIZES, _REPEATS = 5, 2  # sizes of subsets below the whole, and how many of eac
 _FEWEST = 2  # images of a class, on average, in the smallest subset
 _EXPONENTS = np.linspace(0.1, 1.0, 37)  # of power laws: learning curves of classifiers fall by 0.1 to 1
 _DRAWS = 200
+_MAIN_AXES = 256  # subsets know no more
 _MORE = (2, 5, 10)  # times the images there are
 
 
@@ -34,6 +35,7 @@ def learning_curve(
         The points; the images of each, [s]; and how often each held-out image was recognised, float [s, m].
     """
     targets, held = known.targets, known.held_out
+    axes = axes.first(_MAIN_AXES)
     present, dense = np.unique(targets, return_inverse=True)
     names = np.unique(known.folds[held])
     whole = int(np.mean([(known.folds != name).sum() for name in names]))
@@ -53,7 +55,7 @@ def learning_curve(
         solution = solve(known.kind, axes, dense, len(present), np.stack(trains), np.array(strengths))
         for (number, name), weight, bias in zip(jobs, *solution, strict=True):
             rows = known.folds == name
-            answers = outputs(axes, weight[None], bias[None])[0, rows].argmax(axis=1)
+            answers = outputs(axes, (weight[None], bias[None]))[0, rows].argmax(axis=1)
             hits[number][rows] += (answers == dense[rows]) / _REPEATS
     hits.append((known.predicted == targets).astype(float))
     shares = np.stack(hits)[:, held]

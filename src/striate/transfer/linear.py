@@ -18,12 +18,13 @@ import numpy as np
 from striate.data.split import ranked_numbers, unit_digests, unit_numbers
 from striate.errors import DataError, UsageError
 from striate.transfer.result import KINDS
-from striate.transfer.solver import INTERCEPT, Axes, axes_of, outputs, solve
+from striate.transfer.solver import INTERCEPT, Axes, Solution, axes_of, outputs, solve
 
 FOLDS = 5  # at most
-GRID = {"svm": (0.03, 0.3, 3.0, 30.0), "softmax": (1.0, 10.0, 100.0, 1000.0)}  # of C, for codes of mean square 1
+GRID = {"svm": (0.1, 1.0, 10.0), "softmax": (3.0, 30.0, 300.0)}  # of C, for codes of mean square 1
 USUAL = {"svm": 1.0, "softmax": 30.0}  # where too few images could choose
 NEVER = -1  # fold of images that are always trained on
+_MAIN_AXES = 128  # that C is chosen on
 _UNSEEN = 30.0  # by how much a class without images is less likely than the others' mean, in logits
 _TEMPERATURES = np.geomspace(0.02, 20.0, 61)
 
@@ -151,10 +152,10 @@ def out_of_fold(
     choosing = np.zeros((len(names), len(targets)), bool)
     looked_at, final = choosing.copy(), regularization
     chosen = np.full(len(names), USUAL[kind] if regularization is None else regularization)
+    start = None
     if regularization is None and len(names) > 2:
-        chosen, final, choosing, looked_at = _chosen(kind, axes, dense, len(present), held)
-    weight, bias = solve(kind, axes, dense, len(present), ~held, chosen)
-    margins = outputs(axes, weight, bias)
+        chosen, final, choosing, looked_at, start = _chosen(kind, axes, dense, len(present), held)
+    margins = outputs(axes, solve(kind, axes, dense, len(present), ~held, chosen, start=start))
     answers = np.full((len(targets), len(present)), np.nan, np.float32)
     for number, rows in enumerate(held):
         answers[rows] = margins[number, rows]
@@ -240,28 +241,30 @@ def _checked(codes: np.ndarray | Axes, targets: np.ndarray, classes: int, kind: 
 
 def _chosen(
     kind: str, axes: Axes, targets: np.ndarray, classes: int, held: np.ndarray
-) -> tuple[np.ndarray, float, np.ndarray, np.ndarray]:
-    """C of each fold, C for all images, and what every fold's choices may look at: see `OutOfFold`.
+) -> tuple[np.ndarray, float, np.ndarray, np.ndarray, Solution]:
+    """C of each fold, C for all images, what every fold's choices may look at (see `OutOfFold`), and where to start.
 
     Folds are a ring. Classifier k, at each C, leaves out folds k and k + 1, and answers both: fold k is judged on the
-    next by the classifier that has seen neither of the two, and on the one before likewise.
+    next by the classifier that has seen neither of the two, and on the one before likewise. The main axes are enough to
+    see which C is best.
     """
     count, (ahead, behind) = len(held), (np.roll(held, -1, axis=0), np.roll(held, 1, axis=0))
-    right, costs, start = [], [], None
+    main = axes.first(max(_MAIN_AXES, 2 * classes))
+    right, costs, solutions, start = [], [], [], None
     for strength in GRID[kind]:
-        start = solve(kind, axes, targets, classes, ~(held | ahead), np.full(count, strength), start=start)
-        margins = outputs(axes, *start)  # [F, n, K]
+        start = solve(kind, main, targets, classes, ~(held | ahead), np.full(count, strength), start=start)
+        margins = outputs(main, start)  # [F, n, K]
         hits = margins.argmax(axis=2) == targets
         cost = _costs(kind, margins, hits, targets)
+        solutions.append(start)
         right.append(hits)
         costs.append([cost[k, ahead[k]].sum() + cost[k - 1, behind[k]].sum() for k in range(count)])
     by_fold = np.array(costs)  # [C, F]
     best = by_fold.argmin(axis=0)
-    choosing = np.stack([
-        right[best[k]][k] & ahead[k] | right[best[k]][k - 1] & behind[k] for k in range(count)
-    ])  # fmt: skip
+    choosing = np.stack([right[best[k]][k] & ahead[k] | right[best[k]][k - 1] & behind[k] for k in range(count)])
+    weight, bias = (np.stack([solutions[best[k]][part][k] for k in range(count)]) for part in (0, 1))
     grid = np.array(GRID[kind])
-    return grid[best], float(grid[by_fold.sum(axis=1).argmin()]), choosing, ahead | behind
+    return grid[best], float(grid[by_fold.sum(axis=1).argmin()]), choosing, ahead | behind, (weight, bias)
 
 
 def _costs(kind: str, margins: np.ndarray, right: np.ndarray, targets: np.ndarray) -> np.ndarray:
