@@ -69,14 +69,20 @@ def test_a_crop_does_not_depend_on_its_batch():
         assert np.array_equal(row.numpy(), crop(image, (3, 4, 30, 20), spec))
 
 
-def test_both_memory_layouts_are_flipped_and_normalised_alike():
-    pixels = torch.from_numpy(noise(70, 60, 3, 1).transpose(2, 0, 1)[None].repeat(40, 0))
+@pytest.mark.parametrize("bits", [8, 16])
+def test_both_memory_layouts_are_flipped_and_normalised_alike(bits):
+    pixels = torch.from_numpy(noise(200, 60, 3, 1).transpose(2, 0, 1)[None].repeat(40, 0))
     pixels += torch.arange(40, dtype=torch.uint8)[:, None, None, None]
+    pixels = pixels if bits == 8 else pixels.to(torch.int32) * 257
     innermost = pixels.contiguous(memory_format=torch.channels_last)
     which = np.arange(40) % 3 == 0
+    mirrored = torch.where(torch.from_numpy(which)[:, None, None, None], pixels.flip(-1), pixels)
     for order in ("RGB", "BGR"):
-        spec = InputSpec(size=(70, 60), channels=3, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4), channel_order=order)
+        spec = InputSpec(
+            size=(200, 60), channels=3, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4), channel_order=order, bits=bits
+        )
         first, last = (normalise(flip(one, which), spec) for one in (pixels, innermost))
+        assert torch.equal(flip(innermost, which), mirrored)
         assert torch.equal(first, last)
         assert last.is_contiguous(memory_format=torch.channels_last)
         single = normalise(flip(innermost[7:8], which[7:8]), spec)
