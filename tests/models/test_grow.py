@@ -90,6 +90,16 @@ def test_layers_that_are_new_pass_on_what_they_get(name, deeper, changes):
     assert moving
 
 
+@pytest.mark.slow
+def test_networks_of_timm_grow_too():
+    pytest.importorskip("timm", reason="timm builds them")
+    source = trained("timm:resnet18", input_size=32, classes=4)
+    grown = grown_to("timm:resnet34", source, identity=True)
+    assert "layer2: 0, 1; " in grown.lines[0]
+    assert "layer2: 2, 3; layer3: 2 to 5; " in grown.lines[1]
+    torch.testing.assert_close(answers(grown.model), answers(source), rtol=1e-5, atol=1e-5)
+
+
 def test_answers_that_cannot_stay_are_said():
     leaky = trained("vgg_a", activation="tanh", **VGG)
     assert grown_to("vgg_d", leaky, identity=True).lines[-1].startswith("it does not answer as vgg_a did: ")

@@ -10,7 +10,7 @@ convolutions are copied too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -118,9 +118,11 @@ def _grown(source: ConvNet, model: ConvNet, identity: bool) -> Grown:
         how = "started as identity" if identity else "started randomly"
         lines.append(f"new, {how}: {_listed(match.new)}")
     if identity:
-        for unit in match.new:
-            _start_as_identity(model.get_submodule(unit))
-        apart = _difference(source, model)
+        images = _images(source)
+        for unit, maps in _inputs_of(match.new, model, images).items():
+            _start_as_identity(model.get_submodule(unit), maps)
+        before, after = _evaluated(source, images), _evaluated(model, images)
+        apart = float((after - before).abs().max() / before.abs().max().clamp_min(1e-30))
         does = "answers" if apart < _CLOSE else "does not answer"
         lines.append(f"it {does} as {name} did: on random images {apart:.1g} of the largest logit apart")
     return Grown(model, frozenset(match.tensors), tuple(lines))
@@ -229,27 +231,41 @@ def _listed(units: Sequence[str]) -> str:
 
 
 @torch.no_grad()
-def _start_as_identity(unit: nn.Module) -> None:
-    """Let `unit` pass on what it gets, as far as its layers can."""
-    if isinstance(getattr(unit, "shortcut", None), nn.Identity):
-        layers = [layer for name, layer in unit.named_modules() if name.split(".")[0] not in _BESIDE]
-        last = [layer for layer in layers if isinstance(getattr(layer, "weight", None), nn.Parameter)][-1]
-        for parameter in last.parameters():  # the branch adds nothing, and learns from the first step on
-            parameter.zero_()
-        return
+def _start_as_identity(unit: nn.Module, maps: Tensor) -> None:
+    """Let `unit` pass on what it gets, such as `maps`; where its layers cannot, it stays as it started."""
+    ours = isinstance(getattr(unit, "shortcut", None), nn.Identity)
+    start = {name: tensor.clone() for name, tensor in unit.state_dict().items()}
+    for way in (_silence_branch,) if ours else (_silence_branch, _pass_on):
+        way(unit)
+        if ours:  # whose last one of a network may do more after the addition
+            return
+        given = _evaluated(unit, maps)
+        if given.shape == maps.shape and (given - maps).abs().max() <= _CLOSE * maps.abs().max():
+            return
+        unit.load_state_dict(start)
+
+
+def _silence_branch(unit: nn.Module) -> None:
+    """Zero the last layer of a residual branch: it adds nothing, and learns from the first step on."""
+    layers = [layer for name, layer in unit.named_modules() if name.split(".")[0] not in _BESIDE]
+    weighted = [layer for layer in layers if isinstance(getattr(layer, "weight", None), nn.Parameter)]
+    for parameter in weighted[-1].parameters() if weighted else ():
+        parameter.zero_()
+
+
+def _pass_on(unit: nn.Module) -> None:
     for layer in unit.modules():
-        start = _PASSING.get(type(layer))
-        if start is not None:
-            start(layer)
+        if type(layer) is nn.Conv2d:
+            _pass_maps(layer)
+        elif isinstance(layer, nn.BatchNorm2d):
+            _pass_values(layer)
 
 
 def _pass_maps(convolution: nn.Conv2d) -> None:
-    same = all(pad == side // 2 for pad, side in zip(convolution.padding, convolution.kernel_size, strict=True))
-    if convolution.in_channels != convolution.out_channels or set(convolution.stride) != {1} or not same:
-        return
-    nn.init.dirac_(convolution.weight, groups=convolution.groups)
-    if convolution.bias is not None:
-        nn.init.zeros_(convolution.bias)
+    if convolution.in_channels == convolution.out_channels:
+        nn.init.dirac_(convolution.weight, groups=convolution.groups)
+        if convolution.bias is not None:
+            nn.init.zeros_(convolution.bias)
 
 
 def _pass_values(norm: nn.BatchNorm2d) -> None:
@@ -259,21 +275,37 @@ def _pass_values(norm: nn.BatchNorm2d) -> None:
         norm.bias.copy_(norm.running_mean)
 
 
-_PASSING: dict[type[nn.Module], Callable[[Any], None]] = {nn.Conv2d: _pass_maps, nn.BatchNorm2d: _pass_values}
-
-
-def _difference(source: ConvNet, model: ConvNet) -> float:
-    """How far the answers of two networks to two random images are apart, as part of the largest logit."""
-    record, like = source.architecture, next(source.parameters())
+def _images(network: ConvNet) -> Tensor:
+    """Two random images for a network."""
+    record, like = network.architecture, next(network.parameters())
     generator = Generator().manual_seed(0)
-    images = torch.randn(2, record.in_channels, *record.input_size, generator=generator).to(like)
-    modes = {module: module.training for network in (source, model) for module in network.modules()}
-    source.eval()
-    model.eval()
+    return torch.randn(2, record.in_channels, *record.input_size, generator=generator).to(like)
+
+
+def _inputs_of(units: Sequence[str], model: ConvNet, images: Tensor) -> dict[str, Tensor]:
+    """What each unit gets where the network is shown `images`."""
+    found: dict[str, Tensor] = {}
+    paths = {model.get_submodule(unit): unit for unit in units}
+
+    def keep(module: nn.Module, given: tuple[Tensor, ...]) -> None:
+        found[paths[module]] = given[0]
+
+    handles = [module.register_forward_pre_hook(keep) for module in paths]
     try:
-        with torch.no_grad():
-            before, after = source(images), model(images)
+        _evaluated(model, images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found
+
+
+@torch.no_grad()
+def _evaluated(network: nn.Module, values: Tensor) -> Tensor:
+    """What a network or layer makes of `values` in evaluation mode; its own mode stays."""
+    modes = {module: module.training for module in network.modules()}
+    network.eval()
+    try:
+        return network(values)
     finally:
         for module, was in modes.items():
             module.training = was
-    return float((after - before).abs().max() / before.abs().max().clamp_min(torch.finfo(torch.float32).tiny))
