@@ -60,6 +60,9 @@ if TYPE_CHECKING:
     from striate.spec import Prediction as Prediction
     from striate.spec import RunResult as RunResult
     from striate.spec import Scores as Scores
+    from striate.transfer.estimators import CodesTransformer as CodesTransformer
+    from striate.transfer.estimators import StriateClassifier as StriateClassifier
+    from striate.transfer.features import codes as codes
 
 _PUBLIC: dict[str, tuple[str, ...]] = {
     "striate.anatomy": ("Anatomy", "anatomy_of"),
@@ -95,6 +98,8 @@ _PUBLIC: dict[str, tuple[str, ...]] = {
     "striate.prediction": ("Classifier",),
     "striate.progress": ("Progress",),
     "striate.spec": ("InputSpec", "Labels", "Prediction", "RunResult", "Scores"),
+    "striate.transfer.estimators": ("CodesTransformer", "StriateClassifier"),
+    "striate.transfer.features": ("codes",),
 }
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names}
 
