@@ -7,12 +7,13 @@ import torch
 from torch import Tensor
 
 from striate.anatomy import anatomy_of, count_parameters
-from striate.checkpoint import load_model, save_model
+from striate.checkpoint import SavedModel, load_model, save_model
 from striate.errors import ModelError
 from striate.inference.folding import fold_batch_norms
 from striate.layers.initialise import initialise
 from striate.models import ConvNet, create_model, entries, family_class, find_entry, rebuild
 from striate.models.cut import code_grid, cut_at, depth_of, modules_up_to, places, pooled_codes
+from striate.network import refitted
 from striate.spec import InputSpec, Labels, ModelEntry
 
 
@@ -358,3 +359,37 @@ def test_a_cut_network_is_exported_and_compiled(name, tmp_path):
         torch.compiler.reset()
         compiled = torch.compile(cut, fullgraph=True)(images)
     torch.testing.assert_close(compiled, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", ["test_resnet", "test_vit", "efficientnet_b0", "mobilenetv3_small_050", "convnext_atto", "densenet121"]
+)
+def test_networks_of_timm_are_cut(name):
+    pytest.importorskip("timm", reason="timm builds them")
+    torch.manual_seed(0)
+    size = {} if name == "test_vit" else {"input_size": 64}
+    model = create_model(f"timm:{name}", classes=5, **size).eval()
+    images, known = images_for(model), places(model)
+    with torch.no_grad():
+        codes = pooled_codes(model, images)
+    assert tuple(codes) == known
+    for place in (known[0], known[-1]):
+        cut = cut_at(model, place, 3)
+        again = rebuild(json.loads(json.dumps(cut.architecture.to_dict())), start=False).eval()
+        again.load_state_dict(cut.state_dict())
+        with torch.no_grad():
+            expected = cut.head.get_submodule("linear")(codes[place])
+            torch.testing.assert_close(again(images), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_cut_network_is_made_to_measure_for_other_sizes_and_channels():
+    model = create_model("vgg_a", input_size=64, classes=2, **NARROW["vgg"])
+    spec, labels = InputSpec(size=(64, 64), channels=3), Labels(("a", "b"))
+    saved = SavedModel(model=cut_at(model, "head.fc6", 2).eval(), spec=spec, labels=labels)
+    larger = refitted(saved, labels, input_size=(96, 64)).model  # fc6 reads as many places as before
+    assert (larger.architecture.cut, larger.architecture.config["grid"]) == ("head.fc6", 2)
+    assert torch.equal(larger.state_dict()["head.fc6.weight"], model.state_dict()["head.fc6.weight"])
+    saved = SavedModel(model=cut_at(model, "conv3", 2).eval(), spec=spec, labels=labels)
+    grey = refitted(saved, labels, input_size=(32, 48), in_channels=1).model
+    assert grey(images_for(grey)).shape == (2, 2)
