@@ -33,6 +33,7 @@ def command(data: str | None, resume: str | None, options: TrainOptions, as_json
     Examples:
       striate train
       striate train photos/ --epochs 20
+      striate train photos/ --from squeezenet1_1:imagenet1k_v1 --scenario svm
       striate train mnist --recipe lenet5-1998
       striate train --resume latest
     """
@@ -102,6 +103,8 @@ def _show_run(result: RunResult) -> None:
     say(f"{'run':<11} {result.run}")
     if result.report is not None:
         say(f"{'report':<11} {result.report}")
+    for step in (result.transfer or {}).get("next_steps", []):
+        say(f"{'next':<11} {step['text']}")
 
 
 def _in_full(split: str) -> str:

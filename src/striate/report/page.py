@@ -21,6 +21,7 @@ from striate.report import sections, technical
 from striate.report.diagnosis import findings_of, headline_split, reliability_of
 from striate.report.evidence import Evidence
 from striate.report.record import Record, count_manifest, read_record
+from striate.report.transferring import transfer
 
 if TYPE_CHECKING:
     import jinja2
@@ -69,6 +70,7 @@ def report_values(record: Record) -> dict[str, Any]:
         "classes": sections.classes(record, counts),
         "images": sections.images(record),
         "calibration": sections.calibration(record),
+        "transfer": transfer(record),
         "timing": technical.timing(record),
         "network": technical.network(record),
         "options": technical.options(record),

@@ -81,6 +81,7 @@ class Record:
     filters: np.ndarray | None = None  # [out, in, height, width] of the first convolution
     filters_name: str = ""
     model_bytes: int = 0
+    transfer: dict[str, Any] = field(default_factory=dict)  # transfer.json
     problems: tuple[str, ...] = ()  # files that are there and could not be read
 
     @property
@@ -147,6 +148,7 @@ def read_record(run: Path) -> Record:
         manifest=manifest,
         predictions=_tolerant(lambda: _read_parquet(folder.predictions), None, folder.predictions, problems),
         pictures=_tolerant(lambda: _read_pictures(folder.pictures), {}, folder.pictures, problems),
+        transfer=_tolerant(folder.read_transfer, {}, folder.transfer, problems),
         problems=tuple(problems),
         **model,
     )

@@ -7,6 +7,7 @@ into transfer.json beside it.
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -14,9 +15,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from safetensors import safe_open
+
 from striate.checkpoint import SavedModel, write_atomically
 from striate.data import Dataset, Split, load_data
 from striate.models import ConvNet
+from striate.models.cut import depth_of, places
 from striate.network import read_spelling
 from striate.options import TrainOptions
 from striate.progress import Progress, Silent
@@ -34,6 +38,8 @@ from striate.transfer.next_steps import next_steps
 from striate.transfer.plan import LINEAR, TransferPlan, as_options, options_for, plan_transfer
 from striate.transfer.probing import probe
 from striate.transfer.result import ProbeResult
+
+_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -269,11 +275,38 @@ def _finished(result: RunResult, decision: Decision, dataset: Dataset, seconds: 
     run = RunFolder(result.run)
     steps = next_steps(run, dataset, decision.probe, decision.plan)
     record = decision.to_dict() | {"next_steps": [one.to_dict() for one in steps]}
+    record["copied"] = _copied(decision.start, run) if decision.start is not None else []
     _write(run, record)
     facts = run.read_environment()
     facts["phases"] = {**facts.get("phases", {}), **_added(facts.get("phases", {}), seconds)}
     journal.write_environment(run, facts)
     return replace(result, transfer=_short(record))
+
+
+def _copied(start: SavedModel, run: RunFolder) -> list[dict[str, str]]:
+    """By part of the network how many of its parameters it started with, out of how many."""
+    with safe_open(run.model, framework="numpy") as stored:
+        shapes = {name: tuple(stored.get_slice(name).get_shape()) for name in stored.keys()}  # noqa: SIM118
+        labels = json.loads((stored.metadata() or {}).get("striate", "{}")).get("labels")
+    known, depths = len(places(start.model)), depth_of(start.model)
+    same_classes = labels == list(start.labels.names)
+    theirs = {
+        name: tuple(one.shape)
+        for name, one in start.model.named_parameters()
+        if depths[name] < known or same_classes  # another classifier is a new one
+    }
+    parts: dict[str, list[int]] = {}
+    for name, shape in shapes.items():
+        if name.endswith(_STATISTICS):
+            continue
+        pieces = name.split(".")
+        counts = parts.setdefault(".".join(pieces[:2]) if pieces[0] == "stages" else pieces[0], [0, 0])
+        size = math.prod(shape)
+        counts[0] += size if theirs.get(name) == shape else 0
+        counts[1] += size
+    rank = {"stem": 0, "stages": 1, "head": 2}
+    order = sorted(parts, key=lambda part: rank.get(part.split(".")[0], 3))
+    return [{"part": part, "words": f"{parts[part][0]:,} of {parts[part][1]:,} parameters"} for part in order]
 
 
 def _added(phases: Mapping[str, float], seconds: Mapping[str, float]) -> dict[str, float]:
