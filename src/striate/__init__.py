@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from striate.spec import Prediction as Prediction
     from striate.spec import RunResult as RunResult
     from striate.spec import Scores as Scores
+    from striate.transfer.advice import probe as probe
     from striate.transfer.estimators import CodesTransformer as CodesTransformer
     from striate.transfer.estimators import StriateClassifier as StriateClassifier
     from striate.transfer.features import codes as codes
@@ -98,6 +99,7 @@ _PUBLIC: dict[str, tuple[str, ...]] = {
     "striate.prediction": ("Classifier",),
     "striate.progress": ("Progress",),
     "striate.spec": ("InputSpec", "Labels", "Prediction", "RunResult", "Scores"),
+    "striate.transfer.advice": ("probe",),
     "striate.transfer.estimators": ("CodesTransformer", "StriateClassifier"),
     "striate.transfer.features": ("codes",),
 }

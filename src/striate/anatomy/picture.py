@@ -27,7 +27,7 @@ def draw_anatomy(found: Anatomy, path: Path) -> None:
         UsageError: neither a PNG nor an SVG file.
     """
     rows = folded_to([layer.to_dict() for layer in found.layers], _ROWS)
-    figure = _figure((13, 1.9 + 0.24 * len(rows)), path)
+    figure = figure_for((13, 1.9 + 0.24 * len(rows)), path)
     panels = figure.subplots(1, 4, sharey=True)
     places = range(len(rows))
     draws = (
@@ -63,7 +63,7 @@ def draw_anatomy(found: Anatomy, path: Path) -> None:
         panel.tick_params(axis="x", labelsize=8)
         panel.spines[["top", "right"]].set_visible(False)
     figure.suptitle(f"{found.model}, input {'x'.join(map(str, found.input))}", fontsize=13)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,7 +87,7 @@ def draw_chart(bubbles: Sequence[Bubble], path: Path, *, dataset: str) -> None:
     """
     if not bubbles:
         raise UsageError("no network here has a score to draw", "`striate models` shows the published ones")
-    figure = _figure((13, 8.5), path)
+    figure = figure_for((13, 8.5), path)
     panel = figure.subplots()
     families = list(dict.fromkeys(bubble.family for bubble in bubbles))
     colours = {family: _COLOURS[i % len(_COLOURS)] for i, family in enumerate(families)}
@@ -119,7 +119,7 @@ def draw_chart(bubbles: Sequence[Bubble], path: Path, *, dataset: str) -> None:
     _legends(panel, bubbles, colours, most, area)
     figure.canvas.draw()
     _label(figure, panel, bubbles, area)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _operations_axis(panel: Any) -> None:
@@ -243,7 +243,12 @@ def _overlap(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
     return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
-def _figure(size: tuple[float, float], path: Path) -> Any:
+def figure_for(size: tuple[float, float], path: Path) -> Any:
+    """A matplotlib figure of that size in inches, to be saved at `path`.
+
+    Raises:
+        UsageError: neither a PNG nor an SVG file.
+    """
     if path.suffix.lower() not in (".png", ".svg"):
         raise UsageError(f"{path}: a picture is a PNG or an SVG file", "let its name end in .png or .svg")
     # Without pyplot, which would choose a window system: nothing global changes.
@@ -255,7 +260,8 @@ def _figure(size: tuple[float, float], path: Path) -> Any:
     return figure
 
 
-def _save(figure: Any, path: Path) -> None:
+def save_figure(figure: Any, path: Path) -> None:
+    """Write a figure; the same figure gives the same bytes."""
     import matplotlib
 
     with matplotlib.rc_context({"svg.hashsalt": "striate"}):

@@ -14,6 +14,7 @@ from striate.errors import UnknownNameError
 COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("striate.cli.train", "Train a network on images, evaluate it and write its report."),
     "check": ("striate.cli.check", "Examine a data set: unreadable files, duplicates, leaks, imbalance."),
+    "probe": ("striate.cli.probe", "Measure what trained networks know about images, and plan the transfer."),
     "evaluate": ("striate.cli.evaluate", "Score a trained network on a split or on other data."),
     "predict": ("striate.cli.predict", "Rank the classes of image files, folders or standard input."),
     "export": ("striate.cli.export", "Write a network as ONNX, OpenVINO or PyTorch program, checked against predict."),

@@ -38,6 +38,8 @@ def learning_curve(
     axes = axes.first(_MAIN_AXES)
     present, dense = np.unique(targets, return_inverse=True)
     names = np.unique(known.folds[held])
+    if not len(names):
+        return (), np.zeros(0, int), np.zeros((0, 0))
     whole = int(np.mean([(known.folds != name).sum() for name in names]))
     sizes = _sizes(whole, _FEWEST * len(present))
     hits = [np.zeros(len(targets)) for _ in sizes]

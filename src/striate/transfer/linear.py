@@ -93,7 +93,7 @@ def fold_numbers(
     """The fold of each image, int64 [n]: the same share of each class in each, and twins on one side.
 
     Images of equal content, or of one group, are one unit and share a fold. A class that is a single unit is never held
-    out (`NEVER`): without it nothing could know the class.
+    out (`NEVER`): without it nothing could know the class. Where fewer than two classes have more, nothing is.
 
     Args:
         targets: int [n].
@@ -101,9 +101,6 @@ def fold_numbers(
         groups: a name or None for each image; None: no groups.
         most: folds, where no class needs fewer.
         seed: another one deals otherwise.
-
-    Raises:
-        DataError: fewer than two classes have two units, so that nothing can be held out.
     """
     n = len(targets)
     if digests is None:
@@ -115,10 +112,7 @@ def fold_numbers(
     unit_of, unit_class = unit_of.reshape(-1), targets[first]
     sizes = np.bincount(unit_class) if n else np.zeros(0, int)
     if (sizes >= 2).sum() < 2:
-        raise DataError(
-            "accuracy cannot be measured: fewer than two classes have two different images",
-            "two images of each class are the least, ten make it meaningful",
-        )
+        return np.full(n, NEVER)
     folds = max(2, min(most, int(sizes.max())))
     ranks = ranked_numbers(unit_numbers(units, seed), units, targets)
     # classes begin in different folds, or many small ones would fill the same
@@ -141,10 +135,10 @@ def out_of_fold(
         regularization: C; None: chosen for each fold without its images, as the module says.
 
     Raises:
-        DataError: fewer than two classes, or nothing that can be held out.
+        DataError: fewer than two classes.
         UsageError: an unknown kind, or arrays that do not fit together.
     """
-    axes, targets = _checked(codes, targets, classes, kind)
+    axes, targets = _checked(codes, targets, classes, kind, regularization)
     folds = fold_numbers(targets) if folds is None else folds
     present, dense = np.unique(targets, return_inverse=True)
     names = np.unique(folds[folds != NEVER])
@@ -155,10 +149,11 @@ def out_of_fold(
     start = None
     if regularization is None and len(names) > 2:
         chosen, final, choosing, looked_at, start = _chosen(kind, axes, dense, len(present), held)
-    margins = outputs(axes, solve(kind, axes, dense, len(present), ~held, chosen, start=start))
     answers = np.full((len(targets), len(present)), np.nan, np.float32)
-    for number, rows in enumerate(held):
-        answers[rows] = margins[number, rows]
+    if len(names):
+        margins = outputs(axes, solve(kind, axes, dense, len(present), ~held, chosen, start=start))
+        for number, rows in enumerate(held):
+            answers[rows] = margins[number, rows]
     answered = held.any(axis=0)
     temperature = fitted_temperature(answers[answered], dense[answered])
     logits = _spread(answers / temperature, present, classes, unseen=_UNSEEN)
@@ -225,7 +220,9 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 # inside ---------------------------------------------------------------------------------------------------------------
 
 
-def _checked(codes: np.ndarray | Axes, targets: np.ndarray, classes: int, kind: str) -> tuple[Axes, np.ndarray]:
+def _checked(
+    codes: np.ndarray | Axes, targets: np.ndarray, classes: int, kind: str, regularization: float | None
+) -> tuple[Axes, np.ndarray]:
     if kind not in KINDS:
         raise UsageError(f"unknown classifier {kind!r}", f"known: {', '.join(KINDS)}")
     targets = np.asarray(targets, dtype=np.int64)
@@ -234,6 +231,8 @@ def _checked(codes: np.ndarray | Axes, targets: np.ndarray, classes: int, kind: 
         raise UsageError(f"{len(targets)} classes for {count} codes", "codes are [n, D], targets [n]")
     if len(targets) and not 0 <= targets.min() <= targets.max() < classes:
         raise UsageError(f"targets from {targets.min()} to {targets.max()} for {classes} classes")
+    if regularization is not None and not regularization > 0:
+        raise UsageError(f"regularization = {regularization}: must be above 0")
     if len(np.unique(targets)) < 2:
         raise DataError("all images are of one class", "a classifier needs images of two classes or more")
     return codes if isinstance(codes, Axes) else axes_of(np.asarray(codes, np.float32)), targets
@@ -281,14 +280,10 @@ def _fitted(
     kind: str, codes: np.ndarray, targets: np.ndarray, classes: int, regularization: float | None,
     folds: np.ndarray | None, known: OutOfFold | None,
 ) -> Linear:  # fmt: skip
-    axes, targets = _checked(codes, targets, classes, kind)
+    axes, targets = _checked(codes, targets, classes, kind, regularization)
     if known is None:
-        try:
-            known = out_of_fold(axes, targets, classes, kind=kind, folds=folds, regularization=regularization)
-        except DataError:  # nothing can be held out: as usual, and as it comes
-            known = None
-    strength = regularization or (known.regularization if known is not None else USUAL[kind])
-    temperature = known.temperature if known is not None else 1.0
+        known = out_of_fold(axes, targets, classes, kind=kind, folds=folds, regularization=regularization)
+    strength = known.regularization if regularization is None else regularization
     present, dense = np.unique(targets, return_inverse=True)
     if kind == "svm":
         weight, bias = _liblinear(axes, dense, len(present), strength)
@@ -296,10 +291,10 @@ def _fitted(
         everything = np.ones((1, len(targets)), bool)
         weights, biases = solve(kind, axes, dense, len(present), everything, np.array([strength]))
         weight, bias = weights[0], biases[0]
-    weight, bias = axes.unfolded(weight / temperature, bias / temperature)
+    weight, bias = axes.unfolded(weight / known.temperature, bias / known.temperature)
     return Linear(
         weight=_spread(weight.T, present, classes).T.copy(), bias=_spread(bias, present, classes, unseen=_UNSEEN),
-        regularization=strength, kind=kind, temperature=temperature,
+        regularization=strength, kind=kind, temperature=known.temperature,
     )  # fmt: skip
 
 

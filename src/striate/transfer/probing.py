@@ -6,6 +6,7 @@ test images are never looked at.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -57,7 +58,6 @@ def probe(
 
     Raises:
         UsageError: no network, one without weights, or data of one class.
-        DataError: too few images to hold any out.
         Also what `open_network` and `codes_of` raise.
     """
     options, progress = options or TrainOptions(), progress or Silent()
@@ -67,7 +67,7 @@ def probe(
     seen = _seen(dataset, images)
     folder = _folder(cache, progress)
     found = tuple(_probed(source, dataset, seen, options, folder, progress) for source in sources)
-    best = max(found, key=lambda one: one.expected.top1)
+    best = max(found, key=lambda one: -1.0 if math.isnan(one.expected.top1) else one.expected.top1)
     available = len(dataset.splits["train"])
     return ProbeResult(
         data=dataset.name, images=len(seen.rows), available=available, classes=len(dataset.labels),
@@ -136,6 +136,9 @@ def _notes(dataset: Dataset, rows: np.ndarray, targets: np.ndarray, numbers: np.
         yield f"looked at {len(rows):,} of {len(dataset.splits['train']):,} training images (--probe-images)"
     if (counts == 0).any():
         yield f"no training images of {_listed(names[counts == 0])}: never predicted"
+    if (numbers == NEVER).all():
+        yield "no accuracy can be measured: that takes two different images each of two classes at least"
+        return
     single = [name for name in np.unique(targets) if (numbers[targets == name] == NEVER).all()]
     if single:
         yield f"a single image, or group, of {_listed(names[single])}: trained on, never held out"
@@ -163,7 +166,7 @@ def _probed(
     place, kind = _best(codes.places, tried)
     known = tried[place, kind]
     points, sizes, shares = learning_curve(_axes(codes, place), known)
-    law = fitted_power_law(sizes, shares)
+    law = fitted_power_law(sizes, shares) if len(points) else None
     correct = [tried[one, kind].correct for one in codes.places]
     similarity = similarity_of(
         tried[PIXELS, kind].correct, correct, codes.places.index(place), codes.statistics
@@ -229,7 +232,7 @@ def _best(places: Sequence[str], tried: _Tried) -> tuple[str, str]:
     ranked = [
         (int(tried[place, kind].correct.sum()), depth, kind) for depth, place in enumerate(places) for kind in KINDS
     ]
-    if not next(iter(tried.values())).looked_at.any():  # too few images to choose by
+    if not tried[places[0], KINDS[0]].looked_at.any():  # too few images to choose by
         return places[-1], KINDS[0]
     _, depth, kind = max(ranked)
     return places[depth], kind

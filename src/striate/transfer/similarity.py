@@ -90,6 +90,11 @@ def similarity_of(
         statistics: see `StatisticsWatch`.
         seed: of the bootstrap over images.
     """
+    if not len(pixels):
+        nothing = float("nan")
+        return Similarity(
+            figure=nothing, low=0.0, high=1.0, climb=nothing, kept=nothing, best_depth=1.0, statistics=statistics
+        )  # fmt: skip
     wrong = ~np.stack([pixels, depths[best], depths[-1]])
     counts = wrong.sum(axis=1).astype(np.float64)
     figure, climb, kept = _figures(counts)
@@ -115,14 +120,14 @@ def _figures(counts: np.ndarray) -> tuple[float, float, float]:
 
 def rule_of_thumb(images: int, similarity: float) -> str:
     """What the lectures' rule says for so many training images, by their similarity to those of the network."""
-    similar = similarity >= SIMILAR
     if images >= LARGE:
         return "many images: fine-tune everything"
-    if similar:
-        few = images <= SMALL
-        return f"{'few' if few else 'enough'} similar images: " + (
-            "a linear classifier on the last codes" if few else "fine-tune everything"
-        )
+    if np.isnan(similarity):
+        return "hardly any images: a linear classifier, on last codes if they are similar"
+    if similarity >= SIMILAR:
+        if images <= SMALL:
+            return "few images, similar: a linear classifier on the last codes"
+        return "enough images, similar: fine-tune everything"
     if images <= SMALL:
-        return "few and different images: a linear classifier on earlier codes"
-    return "enough and different images: fine-tune the upper layers, keep the lower ones"
+        return "few images, different: a linear classifier on earlier codes"
+    return "enough images, different: fine-tune the upper layers, keep the lower ones"
