@@ -64,6 +64,45 @@ def test_a_killed_run_ends_with_the_same_bits(tmp_path: Path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX")
+def test_a_killed_transfer_ends_with_the_same_bits(tmp_path: Path):
+    """Among epochs of the head alone, of gradual unfreezing and with a frozen stem; a cut gives the new head."""
+    source = tmp_path / "source"
+    finish(start(*TRAIN, "--run-dir", str(source)))
+    transfer = [
+        "train", "digits", "--epochs", "16", "--batch-size", "16", "--from", str(source),
+        "--cut", "group2", "--freeze-to", "stem", "--head-epochs", "4", "--unfreeze-every", "4", "--layer-decay", "0.7",
+        "--ema", "0.9", "--schedule", "cosine", "--final-lr", "0.05", "--mixup", "0.2",
+        "--threads", "1", "--save-minutes", "0.002", "--no-report",
+    ]  # fmt: skip
+    whole, killed = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "killed")
+    finish(start(*transfer, "--run-dir", str(whole.path)))
+    chance = random.Random(1)
+    process = start(*transfer, "--run-dir", str(killed.path))
+    for _ in range(4):
+        deadline, seen = time.monotonic() + 60, _newest(killed)
+        while _newest(killed) == seen:
+            assert time.monotonic() < deadline, "no state was written in a minute"
+            assert process.poll() is None, f"it ended before it was killed: {process.communicate()[1].decode()}"
+            time.sleep(0.005)
+        time.sleep(chance.uniform(0, 0.1))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        process = start("train", "--resume", str(killed.path))
+    finish(process)
+    expected, got = load_file(whole.model), load_file(killed.model)
+    assert expected.keys() == got.keys()
+    assert all(torch.equal(expected[name], got[name]) for name in expected)
+    assert killed.read_evaluation()["splits"] == whole.read_evaluation()["splits"]
+    rows = [[row.get("rates") for row in run.read_metrics()] for run in (whole, killed)]
+    assert rows[0] == rows[1]
+    started = load_file(RunFolder(source).model)
+    frozen = [name for name in got if name.startswith("stem.")]
+    assert frozen
+    assert all(torch.equal(got[name], started[name]) for name in frozen)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX")
 def test_a_killed_run_on_photos_ends_with_the_same_bits_whatever_the_cache_holds(tmp_path: Path, monkeypatch):
     """The cache is deleted after the first kill, damaged after the second, and has room for a part of the images."""
     data = tmp_path / "data"

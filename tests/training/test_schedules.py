@@ -90,6 +90,37 @@ def test_the_floor_of_a_cosine_does_not_depend_on_the_warmup():
     assert seen[-1] == pytest.approx(0.1 * PEAK, rel=0.02)
 
 
+def two_rates() -> torch.optim.Optimizer:
+    fast, slow = (torch.nn.Parameter(torch.zeros(1)) for _ in range(2))
+    return torch.optim.SGD([{"params": [fast], "lr": PEAK}, {"params": [slow], "lr": 0.1 * PEAK}], lr=PEAK)
+
+
+@pytest.mark.parametrize("warmup", [0.0, 1.5])
+def test_a_cosine_of_several_rates_lowers_each_to_its_own_floor_and_is_restored_to_the_bit(warmup):
+    chosen = options("cosine", final_lr=0.1, warmup=warmup)
+    whole = two_rates()
+    schedule, state, seen = Schedule(whole, chosen, STEPS), None, []
+    warm = round(warmup * STEPS)
+    for tick in range(TOTAL):
+        if tick == 17:
+            state = (schedule.state_dict(), whole.state_dict())
+        seen.append([group["lr"] for group in whole.param_groups])
+        assert seen[-1][1] == pytest.approx(0.1 * seen[-1][0])
+        if tick >= warm:
+            part = (tick - warm) / (TOTAL - warm)
+            assert seen[-1][0] == pytest.approx(PEAK * (0.1 + 0.9 * (1 + math.cos(math.pi * part)) / 2))
+        whole.step()
+        schedule.after_step()
+    restored = two_rates()
+    again = Schedule(restored, chosen, STEPS)
+    restored.load_state_dict(state[1])
+    again.load_state_dict(state[0])
+    for tick in range(17, TOTAL):
+        assert [group["lr"] for group in restored.param_groups] == seen[tick]
+        restored.step()
+        again.after_step()
+
+
 def test_plateau_divides_by_ten_when_validation_stalls():  # M096
     qualities = [0.1, 0.2, 0.2, 0.2, 0.2, 0.3, 0.3, 0.3]
     seen = rates(options("plateau", patience=1), qualities)

@@ -141,15 +141,15 @@ def in_words(session: Session) -> str | None:
         return None
     transfer, model, groups = session.options.transfer, session.model, session.optimizer.param_groups
     for_good = frozen_for_good(transfer, model)
-    params = _millions(sum(parameter.numel() for parameter in model.parameters()))
-    learn = _millions(sum(parameter.numel() for group in groups for parameter in group["params"]))
+    params = sum(parameter.numel() for parameter in model.parameters())
+    learn = sum(parameter.numel() for group in groups for parameter in group["params"])
     rates = sorted({peak_rate(session.options.optimizer, group) for group in groups})
     at = f"{rates[0]:.2g}" + (f" to {rates[-1]:.2g}" if len(rates) > 1 else "")
     if for_good:
         line = f"frozen up to {for_good[-1]}{_statistics_too(model, for_good)}; "
-        line += f"{learn} of {params} million parameters learn at {at}"
+        line += f"{_counted(learn, params)} learn at {at}"
     else:
-        line = f"nothing is frozen: {params} million parameters learn at {at}"
+        line = f"nothing is frozen: {_counted(params)} learn at {at}"
     if transfer.head_epochs:
         line += f"; in the first {_epochs(transfer.head_epochs)} only the classifier"
     if transfer.unfreeze_every:
@@ -181,8 +181,12 @@ def _statistics_too(model: ConvNet, frozen: Sequence[str]) -> str:
     return ", its batch-norm statistics too" if held else ""
 
 
-def _millions(count: int) -> str:
-    return f"{count / 1e6:.1f}" if count >= 1e5 else f"{count / 1e6:.2g}"
+def _counted(*counts: int) -> str:
+    if counts[-1] < 1e6:
+        return " of ".join(f"{count:,}" for count in counts) + " parameters"
+    return " of ".join(f"{count / 1e6:.1f}" if count >= 1e5 else f"{count / 1e6:.2g}" for count in counts) + (
+        " million parameters"
+    )
 
 
 def _modules_of(model: ConvNet, frozen: Sequence[str]) -> list[nn.Module]:

@@ -135,7 +135,7 @@ def _after_warmup(
 
 def _plain(scheduler: torch_schedulers.LRScheduler) -> dict[str, Any]:
     """A scheduler's state without functions and classes, so that it loads with nothing that can run code."""
-    state = {key: value for key, value in scheduler.state_dict().items() if _is_plain(value)}
+    state = {key: value for key, value in scheduler.state_dict().items() if _is_plain(value) and key != "lr_lambdas"}
     if isinstance(scheduler, torch_schedulers.SequentialLR):
         state["_schedulers"] = [_plain(part) for part in scheduler._schedulers]
     if isinstance(scheduler, torch_schedulers.MultiStepLR):
