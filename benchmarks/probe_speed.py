@@ -1,7 +1,8 @@
 """How much longer than one forward pass over a thousand photos does `striate probe` take, and how long a second time?
 
 SqueezeNet 1.1 with ImageNet weights. Whole processes, in turn, repeated: `striate probe` with an empty cache and then
-again, and beside it one pass over the same photos by `striate predict` and by a plain torchvision script.
+again, as it comes, which also tries short trainings for its plan, and without (`--no-plan`); beside it one pass over
+the same photos by `striate predict` and by a plain torchvision script.
 """
 
 from __future__ import annotations
@@ -31,11 +32,13 @@ from harness import (
 )
 from photo_folders import split_folders
 
-PROBE, AGAIN = "striate probe", "striate probe, again"
+PROBE, PLAN = "striate probe --no-plan", "striate probe"
+AGAIN = ", again"  # right after the first, which has left its cache
+PROBES = (PROBE, PROBE + AGAIN, PLAN, PLAN + AGAIN)
 PREDICT = "one pass: striate predict"
 PLAIN, TUNED = "one pass: torchvision", "one pass: torchvision, channels last, bf16"
 PASSES = (PREDICT, PLAIN, TUNED)
-PROGRAMS = (PROBE, *PASSES)  # the second probe follows the first
+PROGRAMS = (PROBE, PLAN, *PASSES)
 
 
 def main() -> None:
@@ -55,7 +58,7 @@ def main() -> None:
             turn = repeat % len(PROGRAMS)
             for name in PROGRAMS[turn:] + PROGRAMS[:turn]:
                 shutil.rmtree(work / "cache", ignore_errors=True)
-                for one in (PROBE, AGAIN) if name == PROBE else (name,):
+                for one in (name, name + AGAIN) if name in PROBES else (name,):
                     run = measure(one, photos, args)
                     say(f"repeat {repeat + 1}/{args.repeats}, {one}: {told(run)}")
                     result["runs"].append({"name": one, "repeat": repeat, **run})
@@ -68,14 +71,14 @@ def measure(name: str, photos: Path, args: argparse.Namespace) -> dict[str, Any]
     """One process, and what it tells of its own seconds."""
     network = f"squeezenet1_1:{args.weights}"
     command = {
-        PROBE: [*striate_command(), "probe", str(photos), "--from", network, "--offline", "--json"],
+        PLAN: [*striate_command(), "probe", str(photos), "--from", network, "--offline", "--json"],
         PREDICT: [*striate_command(), "predict", network, str(photos / "train"), "--top-k", "1", "--offline", "--json"],
     }
-    command[AGAIN] = command[PROBE]
+    command[PROBE] = [*command[PLAN], "--no-plan"]
     command[PLAIN] = [sys.executable, str(BENCHMARKS / "peers" / "forward_photos.py"), "--data", str(photos / "train")]
     command[PLAIN] += ["--weights", str(args.weights), "--workers", "2"]
     command[TUNED] = [*command[PLAIN], "--tuned"]
-    done = run_process(command[name], timeout=args.timeout, keep_path=name not in (PLAIN, TUNED))
+    done = run_process(command[name.removesuffix(AGAIN)], timeout=args.timeout, keep_path=name not in (PLAIN, TUNED))
     answer = done.json
     if done.returncode or answer is None:
         return {**done.costs(), "exit": done.returncode, "error": tail(done.err or done.out)}
@@ -91,6 +94,8 @@ def inside(name: str, answer: dict[str, Any]) -> dict[str, Any]:
     source = answer["sources"][0]
     seconds = {"pass": source["seconds_forward"], "fitting": source["seconds_fitting"]}
     found = {"seen": answer["images"], "seconds": seconds, "from_cache": source["from_cache"]}
+    if answer["plan"]:
+        seconds["planning"] = answer["plan"]["seconds_planning"]
     return found | {"pass_seconds": None if source["from_cache"] else seconds["pass"]}
 
 
@@ -114,7 +119,7 @@ def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
             "seconds": spread([run["wall_seconds"] for run in own]),
             "median_pass_seconds": statistics.median(passes) if passes else None,
         }
-    for name in (PROBE, AGAIN):
+    for name in PROBES:
         if name in figures:
             figures[name]["times_whole_process"] = {one: ratio(good, name, one, "wall_seconds") for one in PASSES}
             figures[name]["times_pass_alone"] = {one: ratio(good, name, one, "pass_seconds") for one in PASSES}
@@ -146,7 +151,7 @@ def tables(result: dict[str, Any]) -> str:
     head = ["program", "whole process, s (median)", "least–greatest", "pass alone, s"]
     lines = [f"{machine['cpu']}, {machine['cores']} cores, {result['date'][:10]}, {result['revision']}", ""]
     lines += [markdown_table(head, rows), ""]
-    for name in (PROBE, AGAIN):
+    for name in PROBES:
         for other, times in found.get(name, {}).get("times_whole_process", {}).items():
             if times is not None:
                 lines.append(f"{name} takes {times:.2f} times {other}, whole processes")
