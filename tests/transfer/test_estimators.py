@@ -26,6 +26,7 @@ import striate
 from striate import CodesTransformer, StriateClassifier
 from striate.errors import DataError, ModelError, UsageError
 
+pytestmark = pytest.mark.filterwarnings("ignore:compact_xs has random weights")
 QUICK = {"model": "compact_xs", "device": "cpu", "precision": "fp32"}
 # Numbers that are no images: distortions that keep what a picture shows change what they say.
 NO_IMAGES = {"preset": "none"}
@@ -228,6 +229,11 @@ def test_a_saved_network_is_a_model_file(digits, fitted, tmp_path):
         assert one.probability == pytest.approx(expected[one.label], abs=0.01)  # pixels of 8 bits instead of 16
 
 
+def test_what_a_user_should_not_miss_is_a_warning(digits):
+    with pytest.warns(UserWarning, match="compact_s has random weights"):
+        CodesTransformer("compact_s", device="cpu").fit(digits[0])
+
+
 # options --------------------------------------------------------------------------------------------------------------
 
 
@@ -253,6 +259,8 @@ def test_wrong_arguments(digits):
         quick().set_params(bathc_size=3)
     with pytest.raises(ValueError, match="1 class"):
         quick().fit(X, np.zeros(len(X)))
+    with pytest.raises(ValueError, match="network = None"):
+        StriateClassifier(None).fit(X, y)
     with pytest.raises(ModelError, match="no place 'stage7'"):
         CodesTransformer("compact_xs", at="stage7").fit(X)
 

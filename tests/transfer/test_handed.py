@@ -180,6 +180,7 @@ def test_codes_of_files_are_kept_and_those_of_arrays_are_not(saved, pixels, file
     assert written
     again = striate.codes(files[::-1], saved, device="cpu", progress=False)
     assert np.array_equal(again, of_files[::-1])
+    striate.codes(files, saved, at=["group1", "stem"], device="cpu", progress=False)
     assert [path for path in kept.rglob("*") if path.is_file()] == written
 
 

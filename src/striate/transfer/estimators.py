@@ -1,7 +1,7 @@
 """Transfer as scikit-learn knows it: a transformer from images to codes, and a classifier.
 
-Both read images as `handed` does. They are silent, leave nothing on disk but the cache of codes, and change neither
-random state nor threads nor any other setting of the process.
+Both read images as `handed` does. They print nothing, leave nothing on disk but the cache of codes, and change neither
+random state nor threads nor any other setting of the process. What a user should not miss is a Python warning.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from striate.runtime import pick_device
 from striate.transfer.features import At, codes_by_place, network_of, places_of
 from striate.transfer.handed import as_stack, split_of, training_data, value_range_of
 from striate.transfer.parts import digests_of
-from striate.transfer.unseen import own_code, save, trained, with_opened_network, with_packed_network
+from striate.transfer.unseen import Warnings, own_code, save, trained, with_opened_network, with_packed_network
 
 OPTIONS = frozenset(one.name.rstrip("_") for one in options_of(TrainOptions))
 # Options that say where images or networks come from, what is written down and how often a training is repeated:
@@ -129,7 +129,7 @@ class CodesTransformer(_ReadsImages, ClassNamePrefixFeaturesOutMixin, Transforme
             Also what opening the network and reading the images raise.
         """
         self._split_of(X, reset=True)
-        self.network_ = network_of(self.network, offline=self.offline)
+        self.network_ = network_of(self.network, offline=self.offline, progress=Warnings())
         self.places_ = places_of(self.network_, self.at)
         spec, model = self.network_.spec, self.network_.model.eval()
         black = torch.zeros(1, spec.channels, *spec.size, device=next(model.parameters()).device)
@@ -142,8 +142,9 @@ class CodesTransformer(_ReadsImages, ClassNamePrefixFeaturesOutMixin, Transforme
         check_is_fitted(self)
         split = self._split_of(X, reset=False)
         found = codes_by_place(
-            self.network_, split, self.places_, device=self.device, precision=self.precision, cache=self.cache
-        )
+            self.network_, split, self.places_, device=self.device, precision=self.precision, cache=self.cache,
+            progress=Warnings(),
+        )  # fmt: skip
         return np.concatenate([found[name] for name in self.places_], axis=1)
 
     def __sklearn_tags__(self) -> Any:
@@ -166,7 +167,8 @@ class StriateClassifier(_ReadsImages, ClassifierMixin, BaseEstimator):
     content. The same seed gives the same network, on the same hardware and with as many threads.
 
     Args:
-        network: what training starts from: `scratch`, any spelling of a network with weights, or `auto`.
+        network: what training starts from: `scratch`, any spelling of a network with weights, `auto`, or a list of
+            spellings, of which the best is found.
         scenario: what of it learns: `svm`, `softmax`, `head`, `top`, `all`, or `plan`, which measures what is best.
         epochs: passes over the images. None: by their number.
         seed: everything random follows from it.
@@ -188,7 +190,7 @@ class StriateClassifier(_ReadsImages, ClassifierMixin, BaseEstimator):
 
     def __init__(
         self,
-        network: str | Path = "scratch",
+        network: str | Path | Sequence[str | Path] = "scratch",
         *,
         scenario: str | None = None,
         epochs: int | None = None,
@@ -281,8 +283,11 @@ class StriateClassifier(_ReadsImages, ClassifierMixin, BaseEstimator):
         Raises:
             RefusedError: an option that there is not, or not here, or a value that does not fit.
         """
-        given = {"from": self.network, "scenario": self.scenario, "epochs": self.epochs, "seed": self.seed}
-        given |= {"device": self.device}
+        networks = list(self.network) if isinstance(self.network, (list, tuple)) else [self.network]
+        if not networks or not all(isinstance(one, (str, Path)) for one in networks):
+            raise RefusedError(f"network = {self.network!r}", "expected scratch, auto, or how a network is spelt")
+        given = {"from": [str(one) for one in networks], "scenario": self.scenario, "epochs": self.epochs}
+        given |= {"seed": self.seed, "device": self.device}
         for name in self._options:
             if name in NOT_HERE or name in given:
                 raise RefusedError(f"{name} is no option of a StriateClassifier", "striate.train has it")

@@ -112,20 +112,24 @@ def network_of(network: Any, *, offline: bool = False, progress: Progress | None
 
 
 def places_of(saved: SavedModel, at: At) -> tuple[str, ...]:
-    """The places that `at` names, which need not exist.
+    """The places that `at` names.
 
     Raises:
         UsageError: an empty list.
+        ModelError: no such place; the hint lists those there are.
     """
-    from striate.models.cut import places
+    from striate.models.cut import modules_up_to, places
 
     if at is None:
         return places(saved.model)[-1:]
-    if isinstance(at, str):
-        return places(saved.model) if at == ALL else (at,)
-    if not len(at):
+    if at == ALL:
+        return places(saved.model)
+    wanted = (at,) if isinstance(at, str) else tuple(at)
+    if not wanted:
         raise UsageError("at = []: no place to read the network at", "None reads the last")
-    return tuple(at)
+    for place in wanted:
+        modules_up_to(saved.model, place)
+    return wanted
 
 
 def codes_by_place(
@@ -138,12 +142,16 @@ def codes_by_place(
     cache: bool,
     progress: Progress | None = None,
 ) -> dict[str, np.ndarray]:
-    """float32 [n, D] of the images of a split at each of `places`; those of files come from the cache where it can."""
+    """float32 [n, D] of the images of a split at each of `places`; those of files come from the cache where it can.
+
+    One pass gives the codes of all places, and the cache keeps them all: the next place is asked for soon.
+    """
     from striate.data import PhotoImages
     from striate.transfer.codes import code_folder, codes_of
 
     kept = code_folder() if cache and isinstance(split.images, PhotoImages) else None
     found = codes_of(
-        saved, split, places=places, precision=precision, device=device, cache=kept, progress=progress or Silent()
-    )
-    return found.by_place
+        saved, split, places=places if kept is None else None, precision=precision, device=device, cache=kept,
+        progress=progress or Silent(),
+    )  # fmt: skip
+    return {place: found.by_place[place] for place in places}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,6 +18,7 @@ from striate.checkpoint import SavedModel, load_model, save_model
 from striate.checkpoint.model_file import FILE_NAME
 from striate.data import Dataset
 from striate.options import TrainOptions
+from striate.progress import Progress
 from striate.runfolder import RunFolder
 from striate.runtime import kept_random_state
 from striate.training import train
@@ -26,6 +28,14 @@ from striate.transfer.by_plan import train_by_plan
 _ONE_AT_A_TIME = threading.Lock()  # torch has one random state and one number of threads
 _PREFIX = "striate-"  # of temporary folders
 _OWN = re.compile(r".+?\.py:[A-Za-z_]\w*")
+
+
+class Warnings(Progress):
+    """Says nothing, but for what a user should not miss: that becomes a warning as Python has them."""
+
+    def warn(self, text: str) -> None:
+        """A `UserWarning`."""
+        warnings.warn(text, stacklevel=2)
 
 
 def trained(
@@ -42,9 +52,9 @@ def trained(
         run = RunFolder(Path(folder) / "run")
         quiet = replace(options, training=replace(options.training, run_dir=str(run.path), report=False))
         if options.model.from_ == SCRATCH:
-            train(quiet, dataset=dataset, resumable=False)
+            train(quiet, dataset=dataset, resumable=False, progress=Warnings())
         else:
-            train_by_plan(quiet, dataset=dataset)
+            train_by_plan(quiet, dataset=dataset, progress=Warnings())
         saved = load_model(run.model, code=code)
         saved.path = Path()
         return saved, [row for row in run.read_metrics() if row["kind"] == "epoch"]
