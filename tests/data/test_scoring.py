@@ -146,6 +146,22 @@ def test_photos_are_decoded_once_and_none_is_kept(tmp_path, monkeypatch):
         assert not (tmp_path / "cache").exists()
 
 
+def test_what_memory_does_not_hold_is_known_as_well(tmp_path):
+    """It is decoded small in the first pass, for its errors alone."""
+    for number, label in enumerate("ab"):
+        (tmp_path / label).mkdir()
+        for form in ("PNG", "JPEG"):
+            image = Image.fromarray(noise(70, 90, 3, number))
+            data = as_bytes(image, form)
+            (tmp_path / label / f"whole.{form}").write_bytes(data)
+            (tmp_path / label / f"grey.{form}").write_bytes(as_bytes(image.convert("L"), form))
+            (tmp_path / label / f"cut.{form}").write_bytes(data[: len(data) // 2])
+    whole, small = (scored(tmp_path, cache_memory=memory) for memory in (None, 0))
+    assert len(whole.left_out) == 4
+    assert whole.left_out == small.left_out
+    assert whole.splits["all"].images.infos == small.splits["all"].images.infos
+
+
 @pytest.mark.parametrize(
     ("asked", "memory", "expected"),
     [(None, 2**40, 2**32), (None, 2**30, 2**28), (None, None, 2**32), (8, 2**20, 2**23)],
