@@ -81,13 +81,12 @@ def test_frozen_parts_stay_as_they_are_to_the_bit_and_the_rest_learns(name):
     place = middle_of(model)
     session = session_of(model, transfer={"freeze_to": place}, **EVERYTHING_THAT_MOVES)
     frozen = modules_up_to(model, place)
-    before, all_before = state_of(frozen), state_of([model])
-    for _ in range(2):
-        epoch(session)
+    before, head = state_of(frozen), state_of([model.head])
+    epoch(session)
     assert same(before, state_of(frozen))
     averaged = session.average.module  # type: ignore[union-attr]
     assert same(before, state_of(modules_up_to(averaged, place)))  # type: ignore[arg-type]
-    assert not same(all_before, state_of([model])), "nothing learnt at all"
+    assert not same(head, state_of([model.head])), "nothing learnt at all"
     assert not any(module.training for part in frozen for module in part.modules())
     held = {id(parameter) for part in frozen for parameter in part.parameters()}
     for group in session.optimizer.param_groups:
@@ -192,7 +191,7 @@ def test_gradual_unfreezing_lets_one_place_more_learn_each_time():
         assert not same(head, state_of([model.head]))
 
 
-@every_family
+@pytest.mark.parametrize("name", ["compact_xs", "resnet18", "squeezenet1_1", "vgg_a"])
 def test_a_place_that_is_not_there_is_refused_with_those_that_are(name):
     model = small(name)
     with pytest.raises(ModelError, match="no place 'stage99'") as raised:
