@@ -203,7 +203,8 @@ class CanvasCache:
     def _say(self, why: str) -> None:
         tell, self._tell = self._tell, None
         if tell is not None:
-            tell(f"no more decoded photos are kept on disk ({self.root}): {why}; epochs decode the others again")
+            rest = "the others are kept in memory as far as --cache-memory goes, or decoded in each epoch"
+            tell(f"no more decoded photos are kept on disk ({self.root}): {why}; {rest}")
 
     def _new_segment(self, length: int) -> GrowingSegment | None:
         """A segment for at least `length` bytes, after making room for it; None where that cannot be had."""
