@@ -24,6 +24,7 @@ from sklearn.utils.estimator_checks import estimator_checks_generator
 
 import striate
 from striate import CodesTransformer, StriateClassifier
+from striate.data import load_data
 from striate.errors import DataError, ModelError, UsageError
 
 pytestmark = pytest.mark.filterwarnings("ignore:compact_xs has random weights")
@@ -152,6 +153,27 @@ def test_labels_of_any_type(digits, labels):
     assert set(classifier.predict(others).tolist()) <= set(labels.tolist())
     assert classifier.predict_proba(others).shape == (100, len(labels))
     assert classifier.decision_function(others).shape == ((100,) if len(labels) == 2 else (100, len(labels)))
+
+
+def test_options_of_the_data_hold_for_files(digits, tmp_path, monkeypatch):
+    monkeypatch.setenv("STRIATE_CACHE", str(tmp_path / "cache"))
+    X, y, *_ = digits
+    paths = [tmp_path / f"{number}.png" for number in range(20)]
+    for row, path in zip(X, paths, strict=False):
+        Image.fromarray((row.reshape(8, 8) * 15).astype(np.uint8)).save(path)
+    quick(1, cache_limit=0).fit(paths, y[:20])
+    assert not (tmp_path / "cache").exists()
+    classifier = quick(1, input_size=12, channels=3).fit(paths, y[:20])
+    assert (tmp_path / "cache" / "photos").exists()
+    assert (classifier.network_.spec.size, classifier.network_.spec.channels) == ((12, 12), 3)
+
+
+def test_a_split_of_a_data_set_is_images_too(digits):
+    split = load_data("digits").splits["val"]
+    classifier = quick(1).fit(split, split.targets)
+    assert np.array_equal(classifier.predict(split), classifier.predict(np.moveaxis(split.images.pixels, 1, -1)))
+    features = CodesTransformer("compact_xs", device="cpu").fit_transform(split)
+    assert len(features) == len(split)
 
 
 def test_colour_rows_need_their_shape(digits):

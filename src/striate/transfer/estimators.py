@@ -25,7 +25,7 @@ from striate.inference.forward import place
 from striate.metrics import probabilities
 from striate.models.cut import pooled_codes
 from striate.network.engines import usual_batch
-from striate.options import TrainOptions, merged, options_of, sections_of
+from striate.options import DataOptions, TrainOptions, merged, options_of, sections_of
 from striate.runtime import pick_device
 from striate.transfer.features import At, codes_by_place, network_of, places_of
 from striate.transfer.handed import as_stack, split_of, training_data, value_range_of
@@ -53,19 +53,26 @@ class _ReadsImages:
     image_shape: Sequence[int] | None
     value_range: tuple[float, float] | None
 
-    def _split_of(self, X: Any, *, reset: bool, epochs: bool = False) -> Split:
-        """X as images. `fit` (reset) remembers what later images must agree with."""
+    def _split_of(self, X: Any, *, reset: bool, training: DataOptions | None = None) -> Split:
+        """X as images; see `_looked_at`."""
+        images = self._looked_at(X, reset)
+        return split_of(images, image_shape=self.image_shape, value_range=self.value_range_, training=training)
+
+    def _looked_at(self, X: Any, reset: bool) -> Split | list[Any] | np.ndarray:
+        """X as one of the kinds that `handed` reads. `fit` (reset) remembers what later images must agree with."""
+        if reset:
+            self.value_range_: tuple[float, float] | None = None
         if isinstance(X, Split):
             return X
         listed = _listed(X)
         numbers = as_stack(listed) if listed is not None else self._numbers(X, reset)
+        if numbers is None:
+            assert listed is not None
+            return listed
         if reset:
             given = self.value_range
-            self.value_range_ = None if numbers is None else given and (float(given[0]), float(given[1]))
-            if numbers is not None and given is None:
-                self.value_range_ = value_range_of(numbers)
-        images = listed if numbers is None else numbers
-        return split_of(images, image_shape=self.image_shape, value_range=self.value_range_, epochs=epochs)
+            self.value_range_ = value_range_of(numbers) if given is None else (float(given[0]), float(given[1]))
+        return numbers
 
     def _numbers(self, X: Any, reset: bool) -> np.ndarray:
         """X as finite numbers, [n, D] or with more axes; `n_features_in_` counts the columns of rows."""
@@ -128,7 +135,7 @@ class CodesTransformer(_ReadsImages, ClassNamePrefixFeaturesOutMixin, Transforme
             ModelError: no such place in the network.
             Also what opening the network and reading the images raise.
         """
-        self._split_of(X, reset=True)
+        self._looked_at(X, reset=True)
         self.network_ = network_of(self.network, offline=self.offline, progress=Warnings())
         self.places_ = places_of(self.network_, self.at)
         spec, model = self.network_.spec, self.network_.model.eval()
@@ -235,12 +242,12 @@ class StriateClassifier(_ReadsImages, ClassifierMixin, BaseEstimator):
         """
         y = validate_data(self, y=y)
         check_classification_targets(y)
-        split = self._split_of(X, reset=True, epochs=True)
+        options = self._train_options()
+        split = self._split_of(X, reset=True, training=options.data)
         check_consistent_length(split.paths, y)
         self.classes_, targets = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise RefusedError(f"the labels have 1 class ({self.classes_[0]})", "classification needs at least two")
-        options = self._train_options()
         dataset = training_data(split, targets, _class_names(self.classes_), _held_out(split, targets, options))
         self.network_, self.history_ = trained(options, dataset, own_code(self.network, self._options.get("model")))
         return self

@@ -31,6 +31,7 @@ from striate.data.decoded import DecodedImages
 from striate.data.scan import PhotoStore, array_digests, canvas_side, scan
 from striate.data.sources.found import numbered_paths
 from striate.errors import DataError, UnreadableImageError, UsageError
+from striate.options import DataOptions
 from striate.prediction import expand
 from striate.progress import Progress, Silent
 from striate.runtime import usable_memory
@@ -48,7 +49,7 @@ def split_of(
     *,
     image_shape: Sequence[int] | None = None,
     value_range: ValueRange | None = None,
-    epochs: bool = False,
+    training: DataOptions | None = None,
     progress: Progress | None = None,
 ) -> Split:
     """All images that `images` stands for, in their order, of class 0.
@@ -57,7 +58,8 @@ def split_of(
         images: see the table above.
         image_shape: (H, W) or (H, W, C) of rows.
         value_range: the numbers that are black and white in arrays that are not pixels.
-        epochs: the images will be looked at again and again: decoded photos are kept, on disk as in `striate train`.
+        training: how photos are decoded and kept for images that are looked at again and again; None for images that
+            are looked at once.
         progress: where it is said how far the reading is.
 
     Raises:
@@ -79,7 +81,7 @@ def split_of(
             raise DataError(f"{name}: {reason}", "give the path of an image, or of a folder that holds some")
     paths = [source for _, source in named if isinstance(source, (str, os.PathLike))]
     if len(paths) == len(named):
-        return _of_files([Path(path) for path in paths], epochs, progress or Silent())
+        return _of_files([Path(path) for path in paths], training, progress or Silent())
     return _of_decoded([name for name, _ in named], [decode(source) for _, source in named])
 
 
@@ -197,17 +199,24 @@ def _of_decoded(names: Sequence[str], pixels: Sequence[np.ndarray]) -> Split:
     return _split(DecodedImages(pixels), names, digests)
 
 
-def _of_files(files: Sequence[Path], epochs: bool, progress: Progress) -> Split:
+def _of_files(files: Sequence[Path], training: DataOptions | None, progress: Progress) -> Split:
     names = [str(file) for file in files]
+    options, canvases = training or DataOptions(), None
+    if training is not None:
+        limit = None if options.cache_limit is None else options.cache_limit * 2**20
+        owner = os.path.commonpath([file.absolute() for file in files])
+        canvases, _ = open_canvases(limit, owner, progress.warn)
     memory = min(_MOST_MEMORY, (usable_memory() or _MOST_MEMORY) // 4)
-    canvases = open_canvases(None, os.path.commonpath([file.absolute() for file in files]))[0] if epochs else None
-    store = PhotoStore(memory, None, canvases, once=not epochs)
-    infos = scan(files, names, store, canvas_side(_USUAL_INPUT), progress)
+    if options.cache_memory is not None:
+        memory = options.cache_memory * 2**20
+    store = PhotoStore(memory, options.workers, canvases, once=training is None)
+    side = canvas_side(options.input_size or _USUAL_INPUT) if options.reduced_decoding else None
+    infos = scan(files, names, store, side, progress)
     for name, info in zip(names, infos, strict=True):
         if info.error is not None:
             raise UnreadableImageError(name, info.error)
     channels, bits = max(info.channels for info in infos), max(info.bits for info in infos)
-    images = PhotoImages(files, infos, store, channels, bits)
+    images = PhotoImages(files, infos, store, channels, bits, reduced=options.reduced_decoding)
     return _split(images, names, np.frombuffer(b"".join(info.digest for info in infos), np.uint8).reshape(-1, 16))
 
 
