@@ -29,7 +29,7 @@ from striate.spec import Labels, RunResult
 from striate.training import journal
 from striate.training import resume as resume_training
 from striate.training import train as train_by_gradients
-from striate.training.defaults import check_feasible
+from striate.training.defaults import DEFAULTS, check_feasible, kind_of
 from striate.training.start import AUTO, SCRATCH, open_start
 from striate.training.transferring import scenario_of
 from striate.transfer.auto import find_start, images_seen
@@ -247,8 +247,9 @@ def _train(decision: Decision, dataset: Dataset, model: ConvNet | None, progress
     if decision.probe is None and not is_linear(decision.options):
         return train_by_gradients(decision.options, dataset=dataset, model=model, progress=progress)
     options = decision.options
-    name = options.model.model or (decision.start.model.architecture.name if decision.start is not None else None)
-    run = journal.create_run(replace(options, model=replace(options.model, model=name or SCRATCH)), dataset)
+    usual = DEFAULTS[kind_of(dataset)]["model"]
+    name = options.model.model or (decision.start.model.architecture.name if decision.start is not None else usual)
+    run = journal.create_run(replace(options, model=replace(options.model, model=name)), dataset)
     with _removed_if_no_run_comes_of_it(run):
         _write(run, decision.to_dict())
         if is_linear(options):

@@ -22,7 +22,9 @@ from striate.transfer.wording import counted, percent, points
 from striate.transfer.wording import seconds as duration
 
 MORE = 100  # images of the weakest class
-SURE = 0.9  # probability of another class from which a label is doubted
+LIKELY = 0.75  # calibrated probability of another class from which a label is doubted in any case
+SURE = 0.9  # likewise by the trained network, whose probabilities are not calibrated
+CLEARLY = 5.0  # as much more probable another class must be
 MOST_LABELS = 20
 LEAST_GAIN = 0.002  # smaller ones are not worth a line
 FEWEST = 5  # validation images of a class before it can be the weakest
@@ -195,7 +197,12 @@ def _of_training(dataset: Dataset, probe: ProbeResult | None) -> list[Doubt]:
         return []
     train, names = dataset.splits["train"], dataset.labels.names
     sure = answers.probabilities.max(axis=1)
-    found = np.flatnonzero((answers.predicted != answers.targets) & (sure >= SURE))
+    own = answers.probabilities[np.arange(len(sure)), answers.targets]
+    # as sure as of the images that have that label (Northcutt et al. 2021, arXiv:1911.00068, sec. 3)
+    of_label = [own[answers.targets == label] for label in range(len(names))]
+    usual = np.array([one.mean() if len(one) else 1.0 for one in of_label])
+    doubted = (sure >= np.minimum(usual[answers.predicted], LIKELY)) & (sure >= CLEARLY * own)
+    found = np.flatnonzero((answers.predicted != answers.targets) & doubted)
     return [
         Doubt(
             path=train.paths[int(answers.rows[one])], split="train", label=names[int(answers.targets[one])],

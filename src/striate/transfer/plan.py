@@ -20,20 +20,20 @@ from striate.options import TrainOptions, TransferOptions
 from striate.progress import Progress, Silent
 from striate.training.defaults import kind_of
 from striate.training.prepare import resolved_for
-from striate.training.trial import Trial, try_out
+from striate.training.trial import try_out
 from striate.transfer import wording
 from striate.transfer.parts import Rows, trial_data
 from striate.transfer.result import ProbeResult, SourceProbe
-from striate.transfer.trials import Race, folds_to_try, run_trials
+from striate.transfer.trials import Outcome, Race, folds_to_try, run_trials
 from striate.transfer.verdict import Belief, LinearCurve, choose
 
 LINEAR = ("svm", "softmax")
 PART = 0.35  # of the dearest whole training: what all trials together may cost
-LEAST_SECONDS = 15.0  # what they may cost in any case
-FEWEST_MISTAKES = 3  # of the linear classifier among the images held out at once: fewer leave nothing to be shown
+LEAST_SECONDS = 20.0  # what they may cost in any case
+FEWEST_MISTAKES = 5  # of the linear classifier on all images that can be held out: fewer leave nothing to be shown
 FEWEST_IMAGES = 16  # to learn from and to answer, in trials
 SCRATCH_PER_CLASS = {"digits": 5, "small": 20, "photos": 200}  # images from which learning from nothing is tried
-SCRATCH_MISTAKES = 0.10  # of the linear classifier, from which photos are learned from nothing
+SCRATCH_ERROR = 0.10  # of the linear classifier, from which photos are learned from nothing
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -166,9 +166,9 @@ def _contenders(
     if answers is None or len(answers.rows) < FEWEST_IMAGES or n < 2 * FEWEST_IMAGES:
         notes.append(f"Nothing was tried: {n} training images are too few to hold some out and tell.")
         return []
-    mistakes = int((~answers.correct).sum())
-    at_once = mistakes if n <= 4 * FEWEST_IMAGES else mistakes / 4
-    if at_once < FEWEST_MISTAKES:
+    error = 1 - source.expected.top1
+    mistakes = round(error * len(answers.rows))
+    if mistakes < FEWEST_MISTAKES:
         notes.append(
             f"Nothing was tried: {wording.counted(mistakes, 'mistake')} of the linear classifier on "
             f"{len(answers.rows)} images leave nothing to win that so few images could show."
@@ -182,7 +182,7 @@ def _contenders(
         notes.append(
             f"scratch was not tried: {n / classes:.0f} images of each class are too few to learn from nothing."
         )
-    elif kind == "photos" and mistakes < SCRATCH_MISTAKES * len(answers.rows):
+    elif kind == "photos" and error < SCRATCH_ERROR:
         notes.append("scratch was not tried: the network knows photos like these well.")
     else:
         contenders.append("scratch")
@@ -211,7 +211,7 @@ def _race(
     folds = folds_to_try(train, source.answers.rows, source.answers.correct)
     trying, resolved = "", {}
 
-    def trial(scenario: str, learn: Rows, held_out: Rows, epochs: int) -> Trial:
+    def trial(scenario: str, learn: Rows, held_out: Rows, epochs: int) -> Outcome:
         nonlocal trying
         trying = scenario
         begun, one = time.perf_counter(), settled[scenario]
@@ -220,7 +220,8 @@ def _race(
             one, trial_data(dataset, learn, held_out), start=None if scenario == "scratch" else start, progress=Silent()
         )
         resolved[scenario] = tried.options
-        return replace(tried, seconds=time.perf_counter() - begun)
+        steps = -(-len(learn) // (tried.options.optimizer.batch_size or 1)) * tried.epochs
+        return Outcome(tried.correct, time.perf_counter() - begun, tried.seconds_per_image, steps)
 
     while race.epochs:
         try:

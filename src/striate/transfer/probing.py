@@ -228,14 +228,21 @@ def _one_thread_each(before: int) -> Iterator[None]:
 
 
 def _best(places: Sequence[str], tried: _Tried) -> tuple[str, str]:
-    """Place and classifier with the most right answers; of equals the deeper one."""
-    ranked = [
-        (int(tried[place, kind].correct.sum()), depth, kind) for depth, place in enumerate(places) for kind in KINDS
-    ]
+    """Place and classifier that give the true classes the highest probability on average; of equals the deeper one.
+
+    That tells how nearly wrong and right answers are, too: of 40 to 300 images it chooses better than their count.
+    """
+    ranked = [(_trust(tried[place, kind]), depth, kind) for depth, place in enumerate(places) for kind in KINDS]
     if not tried[places[0], KINDS[0]].looked_at.any():  # too few images to choose by
         return places[-1], KINDS[0]
     _, depth, kind = max(ranked)
     return places[depth], kind
+
+
+def _trust(answers: OutOfFold) -> float:
+    """The mean probability of the true class of held-out images."""
+    rows = np.arange(int(answers.held_out.sum()))
+    return float(answers.probabilities[rows, answers.targets[answers.held_out]].mean()) if len(rows) else 0.0
 
 
 def _expected(places: Sequence[str], tried: _Tried, known: OutOfFold) -> Accuracy:

@@ -1,7 +1,7 @@
 """Short trials of the scenarios that train by gradients: as few, and as short, as the decision needs.
 
 All seconds are measured here: a first, tiny trial of each scenario says what an image costs, and every later trial must
-fit what is left of the budget. After each trial the next is the one on which the decision hangs most: longer where the
+fit what is left of the budget. After each trial the next is the one that tells most for its seconds: longer where the
 doubt is what a whole training would add, on another fold where it is the number of held-out images.
 """
 
@@ -9,14 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 
 from striate.data import Split
 from striate.progress import Progress
 from striate.transfer.parts import Rows, folds_of, thinned
-from striate.transfer.verdict import Belief, LinearCurve, Tried, belief_of, expected_regret, growth, longest
+from striate.transfer.verdict import (
+    UNSETTLED,
+    Belief,
+    LinearCurve,
+    Tried,
+    belief_of,
+    expected_regret,
+    growth,
+    longest,
+    loss,
+)
 
 FOLDS = 4
 PRICED_IMAGES = 64  # of the tiny trial that tells what an image costs
@@ -25,23 +34,14 @@ LONGER = 3  # a trial that is repeated has this many times the epochs
 ENOUGH = 0.004  # the regret on average below which nothing more is tried
 
 
-class Outcome(Protocol):
-    """What a trial came to, as `training.trial.try_out` says it."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Outcome:
+    """What a trial came to."""
 
-    @property
-    def correct(self) -> np.ndarray:
-        """bool [held out]."""
-        ...
-
-    @property
-    def seconds(self) -> float:
-        """All of it."""
-        ...
-
-    @property
-    def seconds_per_image(self) -> float:
-        """Of training, by image and epoch."""
-        ...
+    correct: np.ndarray  # bool [held out]
+    seconds: float  # all of it
+    seconds_per_image: float  # of training, by image and epoch
+    steps: int  # of the optimiser
 
 
 TryOut = Callable[[str, Rows, Rows, int], Outcome]  # (scenario, learn from, held out, epochs)
@@ -54,6 +54,7 @@ class Fold:
     learn: Rows
     held_out: Rows
     linear: np.ndarray  # bool [held out]: whether the linear classifier was right
+    linear_usual: float  # how often it is, on all images
 
 
 @dataclass(slots=True)
@@ -95,7 +96,7 @@ def folds_to_try(train: Split, rows: Rows, correct: np.ndarray) -> list[Fold]:
         held_out = np.array([row for row in others.tolist() if row in known], dtype=np.int64)
         if len(held_out) and len(learn):
             linear = np.array([known[row] for row in held_out.tolist()], dtype=bool)
-            folds.append(Fold(learn, held_out, linear))
+            folds.append(Fold(learn, held_out, linear, float(correct.mean())))
     return folds
 
 
@@ -157,31 +158,40 @@ def _try(
     race.seconds += outcome.seconds
     shown = min(1.0, len(learn) * epochs / (race.images * race.epochs[name]))
     result = Tried(
-        scenario=name, fold=number, epochs=epochs, learned=len(learn), shown=shown, correct=outcome.correct,
-        linear=fold.linear, linear_learned=race.curve.images, seconds=outcome.seconds,
+        scenario=name, fold=number, epochs=epochs, learned=len(learn), shown=shown, steps=outcome.steps,
+        correct=outcome.correct, linear=fold.linear, linear_learned=race.curve.images,
+        linear_usual=fold.linear_usual, seconds=outcome.seconds,
     )  # fmt: skip
     race.tried.append(result)
 
 
 def next_trial(race: Race, folds: int, learn: int) -> tuple[str, int, int] | None:
-    """(scenario, fold, epochs) of the trial that the decision hangs on most; None where it is clear, or all too dear.
+    """(scenario, fold, epochs) of the trial that tells most for its seconds; None where it is clear, or all too dear.
 
-    `learn` is the number of images that a fold has to learn from.
+    What a trial can tell is what is lost on average by a wrong choice about its scenario. `learn` is the number of
+    images that a fold has to learn from.
     """
     beliefs = race.beliefs()
     best = max(beliefs, key=lambda name: beliefs[name].top1)
     if expected_regret(beliefs, best) <= ENOUGH:
         return None
-    live = [name for name in race.epochs if name == best or beliefs[name].high > beliefs[best].top1]
-    for name in sorted(live, key=lambda name: -beliefs[name].sd):
+    found: list[tuple[float, tuple[str, int, int]]] = []
+    for name in race.epochs:
+        at_stake = expected_regret(beliefs, best) if name == best else loss(beliefs[best], beliefs[name])
         done = longest(race.tried, name)
         error = 1 - float(np.concatenate([one.correct for one in done]).mean())
         by_chance = float(np.sqrt(max(error, 0.01) / sum(len(one.correct) for one in done)))
-        not_shown = error * (1 - done[0].shown ** growth(race.tried, name))
+        not_shown = error * (1 - done[0].shown ** growth(race.tried, name) + 1 / (1 + done[0].steps / UNSETTLED))
         fresh = next((fold for fold in range(folds) if fold not in {one.fold for one in done}), None)
         longer = min(race.epochs[name], LONGER * done[0].epochs)
-        steps = [(name, fresh, done[0].epochs), (name, done[0].fold, longer if longer > done[0].epochs else None)]
-        for _, fold, epochs in steps if by_chance > not_shown else reversed(steps):
-            if fold is not None and epochs is not None and race.prices[name] * learn * epochs <= race.left:
-                return name, fold, epochs
-    return None
+        wider = (name, fresh, done[0].epochs)
+        deeper = (name, done[0].fold, longer if longer > done[0].epochs else None)
+        for _, fold, epochs in (wider, deeper) if by_chance > not_shown else (deeper, wider):
+            if fold is None or epochs is None:
+                continue
+            seconds = race.prices[name] * learn * epochs
+            if seconds <= race.left:
+                found.append((at_stake / max(seconds, 0.1), (name, fold, epochs)))
+                break
+    worth = [one for one in found if one[0] > 0]
+    return max(worth)[1] if worth else None

@@ -19,9 +19,10 @@ from striate.transfer.result import PowerLaw
 GROWTH = {"scratch": 0.30, "all": 0.15, "top": 0.12, "head": 0.06}
 # Before anything is tried: no difference to the linear classifier, give or take this part of its error.
 USUAL_GAIN = 0.5
+UNSETTLED = 50  # steps until which half of the error is still in doubt, whatever the epochs
 FURTHEST = 3.0  # no learning curve is trusted to change an error by more than this factor
 LEAST_DOUBT = 0.005  # nothing is known better than to half a point
-WORTH = (0.0025, 0.01)  # a dearer scenario must promise at least the first; a doubtful one at most the second, more
+WORTH = (0.0025, 0.0075)  # a dearer scenario must promise at least the first; a doubtful one at most the second, more
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,9 +34,11 @@ class Tried:
     epochs: int
     learned: int  # images
     shown: float  # images times epochs, as part of the whole training's
+    steps: int  # of the optimiser
     correct: np.ndarray  # bool [held out]
     linear: np.ndarray  # bool [held out]
     linear_learned: int  # images that the linear classifier learned from
+    linear_usual: float  # share of right answers among all that it gave: how hard the held-out images are
     seconds: float
 
 
@@ -90,9 +93,12 @@ def belief_of(trials: Sequence[Tried], scenario: str, curve: LinearCurve, images
     error, n = 1 - float(correct.mean()), len(correct)
     gained = error * (1 - min(1.0, shown) ** growth(trials, scenario))
     linear_growth = curve.at(learned) - curve.at(images)
-    measured = float(correct.mean() - baseline.mean()) + gained - linear_growth
+    # the linear classifier that answers was chosen by its answers, which flatters it; the curve's error does not
+    flattery = np.mean([one.linear_usual for one in counted]) - (1 - curve.error)
+    measured = float(correct.mean() - baseline.mean() + flattery) + gained - linear_growth
     noise = (int((correct != baseline).sum()) + 1) / n**2  # McNemar's, with one more so that none is not certainty
-    noise += (gained / 2) ** 2 + (linear_growth / 2) ** 2
+    steps = float(np.mean([one.steps for one in counted]))
+    noise += (gained / 2) ** 2 + (linear_growth / 2) ** 2 + (error / (1 + steps / UNSETTLED)) ** 2
     weight = prior / (prior + noise)
     return Belief(min(1.0, linear + weight * measured), max(math.sqrt(prior * noise / (prior + noise)), 1e-6))
 
@@ -122,10 +128,10 @@ def longest(trials: Sequence[Tried], scenario: str) -> list[Tried]:
 
 def expected_regret(beliefs: Mapping[str, Belief], chosen: str) -> float:
     """What the choice costs on average against the best of the others, taken one at a time."""
-    return max((_loss(beliefs[chosen], one) for name, one in beliefs.items() if name != chosen), default=0.0)
+    return max((loss(beliefs[chosen], one) for name, one in beliefs.items() if name != chosen), default=0.0)
 
 
-def _loss(chosen: Belief, other: Belief) -> float:
+def loss(chosen: Belief, other: Belief) -> float:
     """E[max(0, other - chosen)] of two independent normal variables."""
     sd = math.hypot(chosen.sd, other.sd)
     lead = (chosen.top1 - other.top1) / sd
@@ -138,7 +144,7 @@ def choose(beliefs: Mapping[str, Belief], prices: Mapping[str, float]) -> str:
     best = max(beliefs, key=lambda name: beliefs[name].top1)
     chosen = best
     for name in sorted(beliefs, key=lambda name: prices[name]):
-        doubt = math.hypot(beliefs[best].sd, beliefs[name].sd) / 4
+        doubt = math.hypot(beliefs[best].sd, beliefs[name].sd) / 3
         if beliefs[name].top1 >= beliefs[best].top1 - min(max(doubt, WORTH[0]), WORTH[1]):
             chosen = name
             break

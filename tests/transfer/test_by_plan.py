@@ -1,0 +1,290 @@
+"""`train` by plan: linear runs are like any other, what is decided is in the recipe, what is measured beside it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tests.transfer.low_digits import quick, some_digits
+
+from striate import api
+from striate.checkpoint import load_model
+from striate.data import Dataset, load_data
+from striate.errors import CheckpointError, ModelError, UsageError
+from striate.network import open_network
+from striate.options import DataOptions
+from striate.progress import Silent
+from striate.runfolder import RunFolder
+from striate.transfer import plan as planning
+from striate.transfer.by_plan import resume_by_plan, train_by_plan
+from striate.transfer.codes import codes_of
+from striate.transfer.linear import fit_softmax, fit_svm
+from striate.transfer.linear_run import with_classifier
+from striate.transfer.probing import opened
+
+FILES = (
+    "recipe.toml", "data.parquet", "environment.json", "metrics.jsonl", "model.safetensors", "evaluation.json",
+    "predictions.parquet", "pictures.npz", "transfer.json",
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _short_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "LEAST_SECONDS", 1.0)
+    monkeypatch.setattr(planning, "PART", 0.1)
+
+
+def linear(source: Path, run: Path, **transfer: object):
+    return quick(model={"from": str(source)}, transfer={"scenario": "svm", **transfer}, training={"run_dir": str(run)})
+
+
+@pytest.fixture(scope="module")
+def svm_run(source: Path, other_digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    folder = tmp_path_factory.mktemp("linear") / "svm"
+    train_by_plan(linear(source, folder), dataset=other_digits)
+    return RunFolder(folder)
+
+
+def test_a_linear_run_has_all_that_a_run_has(svm_run: RunFolder, other_digits: Dataset):
+    assert [name for name in FILES if not (svm_run.path / name).is_file()] == []
+    recipe = svm_run.read_recipe()
+    assert recipe.transfer.scenario == "svm"
+    assert recipe.transfer.cut in [one["place"] for one in svm_run.read_transfer()["probe"]["sources"][0]["depths"]]
+    (line,) = svm_run.read_metrics()
+    assert line["kind"] == "epoch"
+    assert line["train_top1"] > 0.9
+    evaluation = svm_run.read_evaluation()
+    assert evaluation["splits"]["val"]["top1"] > 0.8
+    assert evaluation["splits"]["val"]["n"] == len(other_digits.splits["val"])
+    assert evaluation["selected_on"] is None
+
+
+@pytest.mark.parametrize("fit", [fit_svm, fit_softmax])
+def test_the_folded_head_answers_as_the_classifier_on_codes_does(source: Path, other_digits: Dataset, fit):
+    saved = opened(str(source), other_digits, quick())
+    codes = codes_of(saved, other_digits.splits["train"], precision="fp32")
+    place = codes.places[1]
+    classifier = fit(codes.by_place[place], codes.targets, 5)
+    network = with_classifier(saved.model, place, classifier)
+    images = torch.randn(6, saved.spec.channels, *saved.spec.size)
+    with torch.inference_mode():
+        from striate.models.cut import pooled_codes
+
+        on_codes = classifier.logits(pooled_codes(saved.model.eval(), images, [place])[place].numpy())
+        assert np.allclose(network(images).numpy(), on_codes, atol=1e-3)
+
+
+def test_what_is_below_the_classifier_is_the_source_bit_for_bit(svm_run: RunFolder, source: Path):
+    before, after = load_model(source).model.state_dict(), load_model(svm_run.path).model.state_dict()
+    kept = [name for name in after if not name.startswith("head")]
+    assert kept
+    assert all(torch.equal(after[name], before[name]) for name in kept)
+
+
+def test_a_linear_run_predicts_and_reports(svm_run: RunFolder, other_digits: Dataset):
+    classifier = api.load(svm_run.path, device="cpu", progress=False)
+    val = other_digits.splits["val"]
+    pixels = [val.images.raw(index)[..., 0] for index in range(40)]
+    said = [one.label for one in classifier.predict(pixels)]
+    names = other_digits.labels.names
+    assert np.mean([name == names[target] for name, target in zip(said, val.targets[:40], strict=True)]) > 0.7
+    from striate.report import write_report
+
+    page = write_report(svm_run.path, svm_run.path / "again.html").read_text(encoding="utf-8")
+    assert 'id="transfer"' in page
+    assert "What was copied" in page
+    assert "a linear SVM" in page
+
+
+@pytest.mark.parametrize("last", ["data.parquet", "environment.json", "metrics.jsonl", "model.safetensors"])
+def test_a_linear_run_that_was_killed_is_finished_to_the_bit(
+    svm_run: RunFolder, other_digits: Dataset, tmp_path: Path, last: str
+):
+    """Files are written one after another, each whole: what a kill leaves is the first few of them."""
+    order = ("data.parquet", "environment.json", "recipe.toml", "metrics.jsonl", "model.safetensors")
+    whole = load_model(svm_run.path).model.state_dict()
+    copy = RunFolder(tmp_path / "killed")
+    copy.path.mkdir()
+    for name in ("recipe.toml", *order[: order.index(last) + 1]):
+        (copy.path / name).write_bytes((svm_run.path / name).read_bytes())
+    if last == "data.parquet":
+        (copy.path / "environment.json").write_bytes((svm_run.path / "environment.json").read_bytes())
+    result = resume_by_plan(copy, epochs=None, dataset=other_digits, model=None, progress=Silent())
+    again = load_model(copy.path).model.state_dict()
+    assert all(torch.equal(again[name], whole[name]) for name in whole)
+    assert result.val is not None
+    assert result.val.top1 == svm_run.read_evaluation()["splits"]["val"]["top1"]
+    assert len(copy.read_metrics()) == 1
+
+
+def test_a_linear_run_has_no_epochs_to_go_on_to(svm_run: RunFolder, other_digits: Dataset):
+    with pytest.raises(UsageError, match="no epochs"):
+        resume_by_plan(svm_run, epochs=5, dataset=other_digits, model=None, progress=Silent())
+
+
+def test_a_linear_run_whose_source_is_gone_says_so(source: Path, other_digits: Dataset, tmp_path: Path):
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    for name in ("recipe.toml", "model.safetensors", "data.parquet"):
+        (moved / name).write_bytes((source / name).read_bytes())
+    train_by_plan(linear(moved, tmp_path / "run", cut="stem"), dataset=other_digits)
+    (tmp_path / "run" / "model.safetensors").unlink()
+    (moved / "model.safetensors").unlink()
+    (moved / "recipe.toml").unlink()
+    with pytest.raises(CheckpointError, match="cannot be finished"):
+        resume_by_plan(RunFolder(tmp_path / "run"), epochs=None, dataset=other_digits, model=None, progress=Silent())
+
+
+def test_a_place_that_is_not_there_leaves_no_folder(source: Path, other_digits: Dataset, tmp_path: Path):
+    with pytest.raises(ModelError, match="no place 'layer9'"):
+        train_by_plan(linear(source, tmp_path / "run", cut="layer9"), dataset=other_digits)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_plan_is_resolved_in_the_recipe_and_never_measured_again(source: Path, tmp_path: Path, heard):
+    """Digits by name, so that the recipe alone repeats the run."""
+    options = quick(
+        data={"data": "digits", "limit": 200}, model={"from": str(source)}, transfer={"scenario": "plan"},
+        schedule={"epochs": 2}, training={"run_dir": str(tmp_path / "first")},
+    )  # fmt: skip
+    result = train_by_plan(options, progress=heard)
+    first = RunFolder(tmp_path / "first")
+    plan = first.read_transfer()["plan"]
+    recipe = first.read_recipe()
+    assert recipe.transfer.scenario == plan["scenario"] != "plan"
+    assert recipe.transfer.cut == plan["cut"]
+    assert plan["why"]
+    assert {"svm", "softmax", "head"} <= {one["scenario"] for one in plan["scenarios"]}
+    assert any(line.startswith("Hence") for line in heard.lines)
+    assert result.to_dict()["transfer"]["plan"]["scenario"] == plan["scenario"]
+    # the source saw some of these very images
+    assert any("flattered" in line for line in heard.warnings)
+    json.dumps(result.to_dict())
+
+    def never(*arguments: object, **settings: object) -> None:
+        raise AssertionError("measured again")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("striate.transfer.by_plan.probe", never)
+        patch.setattr("striate.transfer.by_plan.plan_transfer", never)
+        again = replace(recipe, training=replace(recipe.training, run_dir=str(tmp_path / "second"), report=False))
+        train_by_plan(again)
+    one, other = (load_model(tmp_path / name).model.state_dict() for name in ("first", "second"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_the_plan_looks_at_no_validation_image(source: Path, other_digits: Dataset):
+    from striate.transfer.probing import probe
+
+    class Untouchable(Exception):
+        pass
+
+    class Images(type(other_digits.splits["val"].images)):
+        def take(self, *arguments: object, **settings: object):
+            raise Untouchable
+
+        @property
+        def tensor(self):
+            raise Untouchable
+
+    val = other_digits.splits["val"]
+    untouchable = replace(val, images=Images(val.images.pixels))
+    dataset = replace(other_digits, splits={**other_digits.splits, "val": untouchable})
+    options = quick(model={"from": str(source)}, schedule={"epochs": 2})
+    found = probe(dataset, [str(source)], options, cache=None)
+    plan = planning.plan_transfer(found, dataset, options, start=open_network(source))
+    assert plan.scenario in ("svm", "softmax", "top", "all", "scratch")
+    assert 0 <= plan.low <= plan.expected_top1 <= plan.high <= 1
+    assert plan.seconds_planning >= 0
+
+
+def test_few_images_are_planned_for_without_trials(source: Path, tmp_path: Path):
+    dataset = some_digits((5, 6, 7), per_class=4)
+    options = quick(model={"from": str(source)}, training={"run_dir": str(tmp_path / "run")})
+    train_by_plan(options, dataset=dataset)
+    plan = RunFolder(tmp_path / "run").read_transfer()["plan"]
+    assert plan["scenario"] in ("svm", "softmax")
+    assert plan["seconds_planning"] == 0
+    assert any("too few" in line for line in plan["why"])
+
+
+def test_of_several_networks_the_one_that_knows_most_is_taken(
+    source: Path, other_digits: Dataset, tmp_path: Path, heard
+):
+    from striate.checkpoint import save_model
+    from striate.models import create_model
+
+    saved = load_model(source)
+    torch.manual_seed(0)
+    blank = create_model("compact_s", classes=5, in_channels=saved.spec.channels, input_size=saved.spec.size)
+    torch.nn.init.zeros_(next(blank.stem.parameters()))
+    save_model(tmp_path / "blank.safetensors", blank, saved.spec, saved.labels)
+    options = quick(
+        model={"from": (str(tmp_path / "blank.safetensors"), str(source))}, transfer={"scenario": "svm"},
+        training={"run_dir": str(tmp_path / "run")},
+    )  # fmt: skip
+    train_by_plan(options, dataset=other_digits, progress=heard)
+    assert RunFolder(tmp_path / "run").read_recipe().model.from_ == str(source.resolve())
+    assert any("knows most" in line for line in heard.lines)
+
+
+def test_doubtful_labels_and_the_weakest_class_are_named(source: Path, other_digits: Dataset, tmp_path: Path):
+    train = other_digits.splits["train"]
+    targets = train.targets.copy()
+    wrong = np.flatnonzero(targets == 0)[:3]
+    targets[wrong] = 3
+    dataset = replace(other_digits, splits={**other_digits.splits, "train": replace(train, targets=targets)})
+    train_by_plan(linear(source, tmp_path / "run"), dataset=dataset)
+    steps = RunFolder(tmp_path / "run").read_transfer()["next_steps"]
+    (labels,) = [one for one in steps if one["kind"] == "labels"]
+    doubted = {one["path"] for one in labels["doubts"] if one["split"] == "train"}
+    assert len(doubted & {train.paths[row] for row in wrong}) >= 2
+    for step in steps:
+        assert step["text"]
+        assert step["kind"] == "labels" or step["gain"] > 0
+
+
+def test_seeds_share_one_plan(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    calls = []
+    real = planning.plan_transfer
+
+    def counted(*arguments: object, **settings: object):
+        calls.append(1)
+        return real(*arguments, **settings)
+
+    monkeypatch.setattr("striate.transfer.by_plan.plan_transfer", counted)
+    options = quick(
+        data={"data": "digits", "limit": 60}, model={"from": str(source)}, transfer={"scenario": "plan"},
+        schedule={"epochs": 1}, training={"seeds": 2, "run_dir": str(tmp_path / "runs")},
+    )  # fmt: skip
+    result = api.train_and_report(options, progress=Silent())
+    assert len(calls) == 1
+    assert [run.run.name for run in result.runs] == ["1", "2"]
+    assert all(run.val is not None for run in result.runs)
+
+
+def test_a_network_that_is_given_is_trained_as_it_is(tmp_path: Path):
+    from striate.models import create_model
+
+    dataset = some_digits((0, 1), per_class=10)
+    model = create_model("compact_s", classes=2, in_channels=1, input_size=(8, 8))
+    result = train_by_plan(
+        quick(schedule={"epochs": 1}, training={"run_dir": str(tmp_path / "run")}), dataset=dataset, model=model
+    )
+    assert RunFolder(result.run).read_recipe().model.from_ == "scratch"
+
+
+def test_digits_by_name_start_from_scratch(tmp_path: Path, heard):
+    options = quick(
+        data={"data": "digits", "limit": 50}, schedule={"epochs": 1}, training={"run_dir": str(tmp_path / "run")}
+    )
+    assert options.model.from_ == "auto"
+    train_by_plan(options, progress=heard)
+    assert any("from scratch" in line for line in heard.lines)
+    recipe = RunFolder(tmp_path / "run").read_recipe()
+    assert (recipe.model.from_, recipe.transfer.scenario) == ("scratch", "scratch")
+    assert load_data(DataOptions(data="digits")).name == "digits"
