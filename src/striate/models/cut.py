@@ -113,6 +113,8 @@ def cut_at(model: ConvNet, place: str, classes: int) -> ConvNet:
     instead = {id(model.stages): copy.deepcopy(stages), id(model.head): copy.deepcopy(head)}
     cut = copy.deepcopy(model, {**instead, id(model.auxiliary): nn.ModuleDict()})
     cut.architecture = record
+    cut.head.train(model.head.training)
+    cut.stages.training = model.stages.training
     return cut
 
 
