@@ -122,8 +122,8 @@ def _of_similarity(source: SourceProbe) -> list[str]:
     if math.isnan(one.figure):
         return []
     lines = [
-        f"{'similarity':<11} {one.figure:.2f} ({one.low:.2f}-{one.high:.2f}): the best codes avoid {one.climb:.0%} of "
-        f"the mistakes on pixels, the last keep {one.kept:.0%} of that"
+        f"{'similarity':<11} {one.figure:.2f} ({one.low:.2f}-{one.high:.2f}): depth avoids {one.climb:.0%} of the "
+        f"mistakes on pixels or first codes, the last codes keep {one.kept:.0%} of that"
     ]
     if one.statistics is not None:
         lines.append(f"{'':<11} without labels {one.statistics:.2f}: batch norms beside what they saw in training")

@@ -21,7 +21,7 @@ from striate.transfer.result import KINDS
 from striate.transfer.solver import INTERCEPT, Axes, Solution, axes_of, outputs, solve
 
 FOLDS = 5  # at most
-GRID = {"svm": (0.1, 1.0, 10.0), "softmax": (3.0, 30.0, 300.0)}  # of C, for codes of mean square 1
+GRID = {"svm": (0.1, 1.0, 10.0, 100.0), "softmax": (3.0, 30.0, 300.0, 3000.0)}  # of C, for codes of mean square 1
 USUAL = {"svm": 1.0, "softmax": 30.0}  # where too few images could choose
 NEVER = -1  # fold of images that are always trained on
 _MAIN_AXES = 128  # that C is chosen on

@@ -78,9 +78,10 @@ class DepthProbe:
 class Similarity:
     """How much of what the network was made for is of use here, 0 to 1: `figure` = `climb` x `kept`.
 
-    `climb` is the part of a linear classifier's mistakes on shrunken pixels that the best codes avoid, `kept` how much
-    of that improvement is still there at the last place. Pictures like those the network was trained on are told
-    apart best by its last codes; of others, these codes have thrown away what earlier ones still had.
+    `climb` is the part of a linear classifier's mistakes at the beginning (on shrunken pixels, or on the first codes,
+    whichever are fewer) that the best codes avoid, `kept` how much of that improvement is still there at the last
+    place. Pictures like those the network was trained on are told apart best by its last codes; of others, these codes
+    have thrown away what earlier ones still had.
     """
 
     figure: float

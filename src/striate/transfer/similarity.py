@@ -85,7 +85,7 @@ def similarity_of(
 
     Args:
         pixels: bool [m], which held-out images a linear classifier of the shrunken pixels got right.
-        depths: the same for the codes of each place, shallow to deep.
+        depths: the same for the codes of each place, shallow to deep; the first and the pixels are where it begins.
         best: index of the best place.
         statistics: see `StatisticsWatch`.
         seed: of the bootstrap over images.
@@ -95,7 +95,8 @@ def similarity_of(
         return Similarity(
             figure=nothing, low=0.0, high=1.0, climb=nothing, kept=nothing, best_depth=1.0, statistics=statistics
         )  # fmt: skip
-    wrong = ~np.stack([pixels, depths[best], depths[-1]])
+    first = max(pixels, depths[0], key=np.count_nonzero)
+    wrong = ~np.stack([first, depths[best], depths[-1]])
     counts = wrong.sum(axis=1).astype(np.float64)
     figure, climb, kept = _figures(counts)
     generator = np.random.default_rng(seed)
@@ -109,12 +110,12 @@ def similarity_of(
 
 
 def _figures(counts: np.ndarray) -> tuple[float, float, float]:
-    """`figure`, `climb` and `kept` from the mistakes on pixels, at the best place and at the last."""
-    pixels, best, last = counts.tolist()
+    """`figure`, `climb` and `kept` from the mistakes at the beginning, at the best place and at the last."""
+    first, best, last = counts.tolist()
     best = min(best, last)  # in a resample the last place may be the better one
     # one mistake more everywhere: where there are hardly any, nothing can be said, and the figure is low
-    climb = max(0.0, 1 - (best + 1) / (pixels + 1))
-    kept = min(1.0, max(0.0, (pixels - last) / (pixels - best))) if pixels > best else 0.0
+    climb = max(0.0, 1 - (best + 1) / (first + 1))
+    kept = min(1.0, max(0.0, (first - last) / (first - best))) if first > best else 0.0
     return climb * kept, climb, kept
 
 

@@ -1,0 +1,89 @@
+"""`striate probe` and `striate.probe`."""
+
+from __future__ import annotations
+
+import json
+from xml.etree import ElementTree
+
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from striate.cli.probe import command, lines_of
+from striate.errors import UsageError
+from striate.transfer.advice import probe
+from striate.transfer.picture import draw_probe
+from striate.transfer.plan import TransferPlan
+
+QUICK = ("--device", "cpu", "--precision", "fp32", "--threads", "1")
+
+
+def call(*arguments: str):
+    return CliRunner().invoke(command, [*arguments, *QUICK], catch_exceptions=False)
+
+
+def test_json_and_picture(source, tmp_path, monkeypatch):
+    monkeypatch.setenv("STRIATE_CACHE", str(tmp_path / "cache"))
+    words = ("digits", "--limit", "150", "--from", str(source), "--no-plan", "--json")
+    result = call(*words, "--picture", str(tmp_path / "probe.svg"))
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert found["images"] == 150
+    assert found["sources"][0]["depths"][0]["place"] == "stem"
+    assert found["plan"] is None
+    assert ElementTree.parse(tmp_path / "probe.svg").getroot().tag.endswith("svg")
+    again = json.loads(call(*words).stdout)
+    assert again["sources"][0]["from_cache"]
+    assert again["sources"][0]["depths"] == found["sources"][0]["depths"]
+
+
+def test_what_a_person_reads(source, tmp_path, monkeypatch):
+    monkeypatch.setenv("STRIATE_CACHE", str(tmp_path / "cache"))
+    result = call("digits", "--limit", "150", "--from", str(source), "--no-plan")
+    assert result.exit_code == 0, result.output
+    for word in ("stem", "SVM", "softmax", "similarity", "by images", "with more", "rule", "best"):
+        assert word in result.stdout
+    assert all(len(line) <= 130 for line in result.stdout.splitlines() if str(source) not in line)
+
+
+def test_the_plan_is_printed_with_its_reasons(source, other_digits):
+    found = probe(other_digits, source, plan=False, progress=False, device="cpu", precision="fp32", threads=1)
+    plan = TransferPlan(
+        source=str(source), scenario="top", expected_top1=0.953, low=0.93, high=0.97, gain=0.021, seconds=12.0,
+        why=("First reason.", "Second."), scenarios=(), freeze_to="stage2", epochs=9,
+    )  # fmt: skip
+    text = "\n".join(lines_of(found.with_plan(plan)))
+    for word in ("top from", "freeze to stage2, epochs 9", "95.3%", "+2.1 points", "12 s", "First reason.", "Second."):
+        assert word in text
+    assert found.with_plan(plan).to_dict()["plan"]["freeze_to"] == "stage2"
+
+
+@pytest.mark.slow
+def test_a_probe_ends_with_a_plan_that_was_measured(source, other_digits):
+    found = probe(other_digits, source, progress=False, device="cpu", precision="fp32", threads=1, epochs=2)
+    assert found.plan is not None
+    assert json.loads(json.dumps(found.to_dict()))["plan"]["scenario"] in "\n".join(lines_of(found))
+
+
+def test_pictures_of_one_network_several_and_hardly_any_images(source, other_digits, tmp_path):
+    from tests.transfer.test_probing import with_counts
+
+    settings = {"plan": False, "progress": False, "device": "cpu", "precision": "fp32", "threads": 1}
+    two = probe(other_digits, [source, source / "model.safetensors"], **settings)
+    few = probe(with_counts(other_digits, (1,) * 5), source, **settings)
+    for name, result in {"two": two, "few": few}.items():
+        draw_probe(result, tmp_path / f"{name}.png")
+        with Image.open(tmp_path / f"{name}.png") as image:
+            assert image.width > 1000
+    with pytest.raises(UsageError, match="PNG or an SVG"):
+        draw_probe(few, tmp_path / "few.pdf")
+    assert "none can be held out" in lines_of(few)[0]
+
+
+def test_what_is_wrong_is_said_before_any_work(tmp_path):
+    assert "PNG or an SVG" in call("digits", "--picture", str(tmp_path / "a.pdf")).stderr
+    assert "folder that is there" in call("digits", "--picture", str(tmp_path / "none" / "a.png")).stderr
+    result = call("digits")
+    assert result.exit_code == 2
+    assert "no network to probe digits with" in result.stderr
+    assert "--from NETWORK" in result.stderr
