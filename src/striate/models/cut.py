@@ -114,7 +114,7 @@ def cut_at(model: ConvNet, place: str, classes: int) -> ConvNet:
     cut = copy.deepcopy(model, {**instead, id(model.auxiliary): nn.ModuleDict()})
     cut.architecture = record
     cut.head.train(model.head.training)
-    cut.stages.training = model.stages.training
+    cut.stages.training, cut.auxiliary.training = model.stages.training, model.training
     return cut
 
 
