@@ -1,4 +1,4 @@
-"""The cores that `predict` and `evaluate` compute on: those that others leave free, and no more than were asked for."""
+"""The cores that commands compute on: those that others leave free, and no more than were asked for."""
 
 from __future__ import annotations
 
@@ -68,6 +68,18 @@ def test_predict_and_evaluate_leave_busy_cores_to_others(world, model_file, tmp_
         asked = CliRunner().invoke(striate, [*words, "--device", "cpu", "--threads", str(usable_cores())])
         assert "other processes" not in asked.stderr
         assert torch.get_num_threads() == usable_cores()
+
+
+@linux
+@several
+def test_bench_warns_of_busy_cores(torch_threads, busy_core):
+    words = ["bench", "compact_s", "--input-size", "8", "--batch-size", "2", "--infer", "--backend", "eager"]
+    words += ["--layout", "nhwc", "--precision", "fp32", "--device", "cpu", "--seconds", "0.02", "--repeats", "1"]
+    given = CliRunner().invoke(striate, words)
+    assert given.exit_code == 0, given.output
+    (warning,) = [line for line in given.stderr.splitlines() if "other processes keep" in line]
+    assert warning.startswith("warning: ")
+    assert f"of {allowed_cores()} cores busy" in warning
 
 
 def decoders(classifier: Classifier) -> int:

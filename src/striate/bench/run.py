@@ -22,7 +22,7 @@ from striate.models.sources import full_name, is_own
 from striate.network import open_network, read_spelling
 from striate.options.bench import BenchOptions
 from striate.progress import Progress, Silent, Task
-from striate.runtime import denormals_flushed, environment, pick_device, set_threads
+from striate.runtime import allowed_cores, denormals_flushed, environment, free_cores, pick_device, set_threads
 
 KEPT_SHARE = 0.25  # of the memory: rows that need more in all are opened again for every turn
 
@@ -55,6 +55,8 @@ def benchmark(
     progress = progress or Silent()
     device = pick_device(options.device)
     threads = set_threads(options.threads)
+    if device.type == "cpu":
+        _warn_of_others(threads, progress)
     read = read_spelling(model, runs)
     told = Silent() if read.kind == "model" else progress  # that its weights are random would be beside the point
     saved = open_network(model, input_size=options.input_size, runs=runs, offline=offline, progress=told)
@@ -86,6 +88,16 @@ def benchmark(
         interrupted=interrupted,
         settings={"seconds": options.seconds, "repeats": options.repeats},
     )
+
+
+def _warn_of_others(threads: int, progress: Progress) -> None:
+    """Say so where threads will have to wait for a core: that makes rows slower by factors, and not all alike."""
+    free, busy = free_cores()
+    if free < threads:
+        cores = f"{busy:.1f} of {allowed_cores()} cores"
+        progress.warn(
+            f"other processes keep {cores} busy: these are no figures of the machine; --threads {free}, or later"
+        )
 
 
 def measure_in_turn(rows: list[_Measured], peaks: Peaks, options: BenchOptions, task: Task) -> bool:
