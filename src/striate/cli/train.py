@@ -12,6 +12,7 @@ from striate.cli.common import given_options, json_flag, options_from, print_jso
 from striate.cli.errors import Interrupted
 from striate.errors import UsageError
 from striate.options import TrainOptions, merged
+from striate.runfolder import RunFolder, is_run
 from striate.spec import RunResult, Scores
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ def _in_words(scores: Scores) -> str:
 def _how_to_go_on(resumed: str | None, options: TrainOptions, started: float) -> str | None:
     """The command that goes on with the run which was interrupted, if it had come to save a state."""
     from striate.models.sources import full_name, names_code
-    from striate.runfolder import RunFolder, find_run, list_runs
+    from striate.runfolder import find_run, list_runs
 
     runs = Path(options.training.runs)
     if resumed is not None:
@@ -129,8 +130,13 @@ def _how_to_go_on(resumed: str | None, options: TrainOptions, started: float) ->
     else:
         candidates = list_runs(runs)
     for run in candidates:
-        if run.resume.is_dir() and (resumed is not None or run.recipe.stat().st_mtime >= started):
+        if _can_go_on(run) and (resumed is not None or run.recipe.stat().st_mtime >= started):
             model = options.model.model
             code = f" --model {full_name(model)}" if model is not None and names_code(model) else ""
             return f"`striate train --resume {run.path}{code}` goes on where it stopped"
     return None
+
+
+def _can_go_on(run: RunFolder) -> bool:
+    """A training by gradients has a state to go on from; a linear classifier of codes needs none but its recipe."""
+    return run.resume.is_dir() or (is_run(run.path) and run.read_recipe().transfer.scenario in ("svm", "softmax"))
