@@ -100,3 +100,31 @@ def test_a_compiled_run_resumes_to_the_same_bits(quick, heard, precision):
     assert all(torch.equal(expected[name], got[name]) for name in expected)
     eager = train(quick("eager", **{**changes, "runtime": {"compile": "off", "precision": precision}}))
     assert not all(torch.equal(value, expected[name]) for name, value in load_file(RunFolder(eager.run).model).items())
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # the compiler's own
+def test_a_compiled_network_unfreezes_and_resumes_to_the_same_bits(quick, heard):
+    if why_not_compiled(torch.device("cpu")) is not None:
+        pytest.skip("needs a C++ compiler")
+    source = train(quick("source", model={"model": "compact_xs"}, schedule={"epochs": 1}))
+    changes = {
+        "model": {"model": None, "from": str(source.run)},
+        "transfer": {"freeze_to": "stem", "cut": "group1", "head_epochs": 1},
+        "optimizer": {"lr": 0.05},
+        "schedule": {"schedule": "constant", "epochs": 3},
+        "runtime": {"compile": "on"},
+    }
+    whole = train(quick("whole", **changes), progress=heard)
+    assert RunFolder(whole.run).read_environment()["compile"]["choice"] == "on", heard.warnings
+    assert [row["frozen_to"] for row in RunFolder(whole.run).read_metrics()] == ["group1", "stem", "stem"]
+    expected, start = load_file(RunFolder(whole.run).model), load_file(RunFolder(source.run).model)
+    frozen = [name for name in expected if name.startswith("stem.")]
+    assert all(torch.equal(expected[name], start[name]) for name in frozen)
+    assert not torch.equal(*(one["stages.group1.0.conv.weight"] for one in (expected, start)))
+    torch.compiler.reset()  # as a new process would
+    changes["schedule"]["epochs"] = 2
+    stopped = train(quick("stopped", **changes))
+    torch.compiler.reset()
+    got = load_file(RunFolder(resume(stopped.run, epochs=3).run).model)
+    assert all(torch.equal(expected[name], got[name]) for name in expected)
