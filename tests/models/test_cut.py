@@ -164,7 +164,8 @@ def is_saved_and_folded(cut: ConvNet, images: Tensor, logits: Tensor, file: Path
 def test_a_cut_network_keeps_its_weights_to_the_bit_and_reads_the_codes(name, tmp_path):
     model = small(name)
     images, known = images_for(model), places(model)
-    before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    theirs = model.state_dict()
+    before = {key: tensor.clone() for key, tensor in theirs.items()}
     with torch.no_grad():
         codes = pooled_codes(model, images)
     middle = known[len(known) // 2]
@@ -179,14 +180,14 @@ def test_a_cut_network_keeps_its_weights_to_the_bit_and_reads_the_codes(name, tm
         for key, tensor in cut.state_dict().items():
             if not key.startswith("head.linear."):
                 assert torch.equal(tensor, before[key]), key
-                assert tensor.data_ptr() != model.state_dict()[key].data_ptr(), key
+                assert tensor.data_ptr() != theirs[key].data_ptr(), key
         head = cut.head.get_submodule("linear")
         with torch.no_grad():
             logits, expected = cut(images), head(codes[place])
         torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
         if place == middle:
             is_saved_and_folded(cut, images, logits, tmp_path / "model.safetensors")
-    assert all(torch.equal(tensor, before[key]) for key, tensor in model.state_dict().items())
+    assert all(torch.equal(tensor, before[key]) for key, tensor in theirs.items())
 
 
 @every_model_lightly
@@ -207,7 +208,8 @@ def test_a_cut_network_is_counted_trained_and_started_again(name):
     initialise(cut, "paper", generator=torch.Generator().manual_seed(3))
     again = cut_at(small(name), place, 3)
     initialise(again, "paper", generator=torch.Generator().manual_seed(3))
-    assert all(torch.equal(tensor, again.state_dict()[key]) for key, tensor in cut.state_dict().items())
+    expected = again.state_dict()
+    assert all(torch.equal(tensor, expected[key]) for key, tensor in cut.state_dict().items())
 
 
 @pytest.mark.parametrize(
