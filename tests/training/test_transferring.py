@@ -300,6 +300,19 @@ def test_the_recipe_of_a_transfer_repeats_it(begun, tmp_path):
     assert same(weights(train(again, dataset=dataset).run), weights(first.run))
 
 
+def test_patience_counts_from_when_all_that_may_learn_does(begun):
+    changes = {
+        "transfer": {"unfreeze_every": 2, "head_epochs": 2, "pretrained_lr": 1e-6},
+        "schedule": {"epochs": 30, "schedule": "constant", "steps_per_epoch": 1},
+        "optimizer": {"lr": 1e-9, "momentum": 0.0},
+        "training": {"early_stopping": 1},
+    }
+    result = train(begun(**changes), dataset=other_bars([16] * 3, [4] * 3))
+    frozen = [row["frozen_to"] for row in RunFolder(result.run).read_metrics()]
+    assert frozen[:7] == [*["head.pool"] * 2, *["group1"] * 2, *["stem"] * 2, None]
+    assert len(frozen) == result.epochs < 30
+
+
 # awkward data ---------------------------------------------------------------------------------------------------------
 
 

@@ -101,8 +101,13 @@ def set_learning(model: ConvNet, optimizer: torch.optim.Optimizer, frozen: Seque
 
 
 def begin_epoch(session: Session) -> None:
-    """Freeze what is frozen in the epoch where the session stands, and put all else into training mode."""
+    """Freeze what is frozen in the epoch where the session stands, and put all else into training mode.
+
+    Where more learns than in the epoch before, the patience of early stopping begins anew.
+    """
     frozen = frozen_places(session.options.transfer, session.model, session.position.epoch)
+    if session.position.batch == 0 and frozen != _frozen_before(session):
+        session.position.epochs_without_improvement = 0
     set_learning(session.model, session.optimizer, frozen)
     if session.frozen not in (None, frozen) and session.forward is not session.model:
         # what was compiled for other frozen parts is of no use; torch keeps only so many
@@ -153,19 +158,29 @@ def in_words(session: Session) -> str | None:
     if transfer.head_epochs:
         line += f"; in the first {_epochs(transfer.head_epochs)} only the classifier"
     if transfer.unfreeze_every:
-        line += f"; then one place more every {_epochs(transfer.unfreeze_every)}, from the top down"
+        at_last = frozen_places(transfer, model, (session.options.schedule.epochs or 1) - 1)
+        line += f"; then one place more every {_epochs(transfer.unfreeze_every)}"
+        line += "".join(f", down to {place}" for place in places(model)[len(at_last) :][:1])
     return line
 
 
 def change_in_words(session: Session) -> str | None:
     """What learns from the coming epoch on that did not before; None where all stays as it is."""
-    model, transfer = session.model, session.options.transfer
-    if session.frozen is None:
+    coming = frozen_places(session.options.transfer, session.model, session.position.epoch)
+    if coming == _frozen_before(session):
         return None
-    coming = frozen_places(transfer, model, session.position.epoch)
-    if coming == session.frozen:
-        return None
-    return f"learning down to {places(model)[len(coming)]}"
+    return f"learning down to {places(session.model)[len(coming)]}"
+
+
+def all_learn(session: Session) -> bool:
+    """Whether nothing is frozen any more that is not frozen for good."""
+    transfer, model = session.options.transfer, session.model
+    return frozen_places(transfer, model, session.position.epoch) == frozen_for_good(transfer, model)
+
+
+def _frozen_before(session: Session) -> tuple[str, ...]:
+    """What was frozen in the epoch before the one where the session stands; in the first one, what is frozen there."""
+    return frozen_places(session.options.transfer, session.model, max(0, session.position.epoch - 1))
 
 
 def _is_transfer(session: Session) -> bool:

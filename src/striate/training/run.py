@@ -195,7 +195,8 @@ def _train_epochs(session: Session, resumable: bool, progress: Progress) -> None
         if snapshots and position.epoch % snapshots == 0:
             _save_weights(session, run.snapshots / f"epoch-{position.epoch:04d}.safetensors", session.model, {})
         patience = options.training.early_stopping
-        if patience and position.epochs_without_improvement >= patience and position.epoch < epochs:
+        waited = position.epochs_without_improvement >= patience and freezing.all_learn(session)
+        if patience and waited and position.epoch < epochs:
             position.stopped_early = True
             progress.say(f"no better for {patience} epochs: stopped early, keeping epoch {position.best_epoch}")
         save()
