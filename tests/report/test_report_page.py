@@ -154,6 +154,9 @@ def test_nothing_selected_is_said(make_run):
     evaluation = json.loads((run / "evaluation.json").read_text())
     (run / "evaluation.json").write_text(json.dumps(evaluation | {"selected_by": "last"}))
     assert "nothing was selected on these images" in Page(write_report(run)).text
+    of_one = Page(write_report(make_run("of one epoch", epochs=1))).text
+    assert "nothing was selected on these images" in of_one
+    assert "best 1" not in of_one
 
 
 def test_an_aborted_run_gets_what_there_is(make_run):

@@ -80,7 +80,8 @@ def _nature(record: Record) -> str:
     by = {"top1": "top-1", "balanced_accuracy": "balanced accuracy"}.get(str(chosen_by), str(chosen_by))
     best, total = evaluation.get("best_epoch"), len(record.epochs)
     weights = "the averaged weights (EMA)" if evaluation.get("weights") == "ema" else "the weights"
-    selected = bool(chosen_on) and chosen_by not in (None, "last")
+    several = total != 1 or bool(epoch_values(record.epochs, "val_ema", "loss"))  # of one epoch: raw or averaged
+    selected = bool(chosen_on) and chosen_by not in (None, "last") and several
     if selected and chosen_on == split:
         where = SPLIT_WORDS.get(str(split), str(split))
         return (
@@ -122,7 +123,7 @@ def _facts(record: Record) -> list[tuple[str, str]]:
         val = record.evaluation["splits"]["val"]
         facts.append(("validation top-1", percent(val["top1"], digits_for(int(val["n"])))))
     if record.epochs:
-        best = evaluation.get("best_epoch")
+        best = evaluation.get("best_epoch") if len(record.epochs) > 1 else None
         facts.append(("epochs", f"{len(record.epochs)}" + (f", best {best}" if best else "")))
     if spent:
         facts.append(("training time", seconds(spent)))
