@@ -73,6 +73,11 @@ class RunFolder:
         return self.path / "transfer.json"
 
     @property
+    def transfer_picture(self) -> Path:
+        """Accuracy over depth, beside size and similarity, as SVG; where the run has a report."""
+        return self.path / "transfer.svg"
+
+    @property
     def report(self) -> Path:
         """The HTML report."""
         return self.path / "report.html"

@@ -94,10 +94,14 @@ def test_a_linear_run_predicts_and_reports(svm_run: RunFolder, other_digits: Dat
     assert np.mean([name == names[target] for name, target in zip(said, val.targets[:40], strict=True)]) > 0.7
     from striate.report import write_report
 
+    plain = write_report(svm_run.path, svm_run.path / "plain.html").read_text(encoding="utf-8")
+    assert "Accuracy over depth" in plain
+    svm_run.transfer_picture.write_bytes(b"<svg xmlns='http://www.w3.org/2000/svg'/>")
     page = write_report(svm_run.path, svm_run.path / "again.html").read_text(encoding="utf-8")
     assert 'id="transfer"' in page
     assert "What was copied" in page
     assert "a linear SVM" in page
+    assert "data:image/svg+xml;base64," in page
 
 
 @pytest.mark.parametrize("last", ["data.parquet", "environment.json", "metrics.jsonl", "model.safetensors"])

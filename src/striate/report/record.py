@@ -82,6 +82,7 @@ class Record:
     filters_name: str = ""
     model_bytes: int = 0
     transfer: dict[str, Any] = field(default_factory=dict)  # transfer.json
+    transfer_picture: bytes | None = None  # SVG
     problems: tuple[str, ...] = ()  # files that are there and could not be read
 
     @property
@@ -148,6 +149,7 @@ def read_record(run: Path) -> Record:
         manifest=manifest,
         predictions=_tolerant(lambda: _read_parquet(folder.predictions), None, folder.predictions, problems),
         pictures=_tolerant(lambda: _read_pictures(folder.pictures), {}, folder.pictures, problems),
+        transfer_picture=_tolerant(folder.transfer_picture.read_bytes, None, folder.transfer_picture, problems),
         transfer=_tolerant(folder.read_transfer, {}, folder.transfer, problems),
         problems=tuple(problems),
         **model,

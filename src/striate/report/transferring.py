@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ def transfer(record: Record) -> dict[str, Any] | None:
         "notes": probed.get("notes") or [],
         "rule": probed.get("rule") or "",
         "chart": _chart(looked_at) if looked_at else Markup(""),
-        "picture": _picture(stored),
+        "picture": _picture(record.transfer_picture),
         "depths": _depths(looked_at) if looked_at else [],
         "source": short(str(looked_at.get("source", ""))) if looked_at else "",
         "scenarios": [_scenario(one, plan.get("scenario")) for one in plan.get("scenarios") or []],
@@ -97,9 +98,9 @@ def _accuracies(depths: Sequence[Mapping[str, Any]], kind: str) -> list[tuple[in
     return [(index, value) for index, value in found if value is not None]
 
 
-def _picture(stored: Mapping[str, Any]) -> str:
+def _picture(svg: bytes | None) -> str:
     """The probe's own picture as a data URI, where it was kept."""
-    return str(stored.get("picture") or "")
+    return "" if svg is None else f"data:image/svg+xml;base64,{base64.b64encode(svg).decode()}"
 
 
 def _depths(source: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -35,6 +35,7 @@ from striate.training.transferring import scenario_of
 from striate.transfer.auto import find_start, images_seen
 from striate.transfer.linear_run import is_linear, resume_linear, train_linear
 from striate.transfer.next_steps import next_steps
+from striate.transfer.picture import draw_probe
 from striate.transfer.plan import LINEAR, TransferPlan, as_options, options_for, plan_transfer
 from striate.transfer.probing import probe
 from striate.transfer.result import ProbeResult
@@ -278,6 +279,8 @@ def _finished(result: RunResult, decision: Decision, dataset: Dataset, seconds: 
     record = decision.to_dict() | {"next_steps": [one.to_dict() for one in steps]}
     record["copied"] = _copied(decision.start, run) if decision.start is not None else []
     _write(run, record)
+    if decision.probe is not None and decision.options.training.report:
+        draw_probe(decision.probe, run.transfer_picture)
     facts = run.read_environment()
     facts["phases"] = {**facts.get("phases", {}), **_added(facts.get("phases", {}), seconds)}
     journal.write_environment(run, facts)
