@@ -14,11 +14,12 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from tests.training.small_data import bars, small
+from tests.training.small_data import bars, saved, small
 
 from striate.checkpoint import load_model
 from striate.data import load_data
 from striate.errors import ModelError, UsageError
+from striate.hub.classes import imagenet_labels
 from striate.models.cut import places
 from striate.options import DataOptions, TransferOptions
 from striate.runfolder import RunFolder
@@ -158,9 +159,9 @@ def test_train_head_top_and_all(begun, source, heard):  # M172
 
 def test_cut_drops_what_follows_and_puts_a_new_head_there(begun, source):
     result = train(begun(transfer={"cut": "group1"}), dataset=other_bars([12] * 3, [4] * 3))
-    saved = load_model(result.run)
-    assert saved.model.architecture.cut == "group1"
-    assert places(saved.model) == ("stem", "group1")
+    kept = load_model(result.run)
+    assert kept.model.architecture.cut == "group1"
+    assert places(kept.model) == ("stem", "group1")
     more = resume(result.run, epochs=3, dataset=other_bars([12] * 3, [4] * 3))
     assert load_model(more.run).model.architecture.cut == "group1"
 
@@ -182,6 +183,10 @@ def test_what_is_left_open_is_decided_by_the_classes_and_by_what_is_said(begun, 
     assert scenario_of(begun(transfer={"layer_decay": 0.9}), start, new) == "all"
     assert scenario_of(begun(transfer={"scenario": "svm"}), start, known) == "svm"
     assert scenario_of(begun(), None, known) == "scratch"
+    assert scenario_of(begun(), start, Labels(known.names[::-1])) == "all", "the same in another order"
+    imagenet = saved(small("compact_xs", classes=1000), imagenet_labels().names)
+    assert scenario_of(begun(), imagenet, Labels(("gas_pump", "n01440764"))) == "all", "names and synsets of ImageNet's"
+    assert scenario_of(begun(), imagenet, Labels(("gas_pump", "unheard of"))) == "plan"
 
 
 def test_the_same_classes_go_on_gently_and_new_ones_get_a_head_that_learns_first(begun):
@@ -358,6 +363,6 @@ def test_tiny_and_grey_photos_into_a_network_of_colours(quick, tmp_path, side, m
     dataset = load_data(DataOptions(data=str(tmp_path / "data")))
     options = quick(model={"from": str(start), "model": None}, data={"data": str(tmp_path / "data"), "limit": None})
     result = train(options, dataset=dataset)
-    saved = load_model(result.run)
-    assert (saved.spec.channels, saved.spec.size) == (3, (16, 16))
-    assert saved.model.stem.state_dict().keys() == load_model(start).model.stem.state_dict().keys()
+    kept = load_model(result.run)
+    assert (kept.spec.channels, kept.spec.size) == (3, (16, 16))
+    assert kept.model.stem.state_dict().keys() == load_model(start).model.stem.state_dict().keys()

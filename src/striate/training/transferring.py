@@ -12,6 +12,7 @@ from typing import Any
 
 from striate.checkpoint import SavedModel
 from striate.errors import ModelError, UsageError
+from striate.hub.classes import rows_by_name
 from striate.models import ConvNet, find_entry
 from striate.models.cut import places
 from striate.models.sources import short_name
@@ -125,7 +126,8 @@ def few_epochs(options: TrainOptions, start: SavedModel | None, kind: str) -> di
 
 
 def _brings_new_classes(start: SavedModel, labels: Labels) -> bool:
-    return not set(labels.names) <= set(start.labels.names)
+    """Whether the head does not know all classes already (see `network.refitted`)."""
+    return labels != start.labels and None in rows_by_name(labels, start.labels)
 
 
 def _grows(options: TrainOptions, start: SavedModel | None) -> bool:
