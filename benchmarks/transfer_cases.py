@@ -33,6 +33,7 @@ class Case:
         epochs: of everything that trains by gradients.
         settings: flags of `striate train`.
         parts: further flags, for trainings one after the other that are counted together: folds, where images are few.
+        splits: as many split seeds are counted together, too.
     """
 
     source: str
@@ -40,6 +41,7 @@ class Case:
     epochs: int
     settings: tuple[str, ...] = ()
     parts: tuple[tuple[str, ...], ...] = ((),)
+    splits: int = 1
 
 
 SOURCES = {
@@ -67,7 +69,7 @@ CASES = {
     "photos-100-imagenet": Case("imagenet", "photos", 40, side(128, limit=100)),
     "photos-50-imagenet": Case("imagenet", "photos", 60, side(128, limit=50)),
     "photos-900-cifar10": Case("cifar10-resnet20", "photos", 15, side(64)),
-    "insects-20-imagenet": Case("imagenet", "photos_fullsize", 60, side(128), HALVES),
+    "insects-20-imagenet": Case("imagenet", "photos_fullsize", 60, side(128), HALVES, splits=2),
     "digits-1437-mnist": Case("mnist-compact", "digits", 30),
     "digits-100-cifar10": Case("cifar10-resnet20", "digits", 60, ("--limit", "100")),
     "mnist-100-cifar10": Case("cifar10-resnet20", "mnist", 60, named(100)),

@@ -38,6 +38,10 @@ def summary(rows: list[Row]) -> dict[str, Any]:
                 "within_margin": within,
                 "of": len(measured),
                 "share": within / len(measured),
+                "beyond_chance": sum(
+                    one["best_minus_plan"] - one["paired_half_width_95"] / one["seeds"] ** 0.5 > MARGIN
+                    for one in measured
+                ),
                 "mean_difference": statistics.fmean(one["best_minus_plan"] for one in measured),
                 "greatest_difference": max(one["best_minus_plan"] for one in measured),
             }
