@@ -20,7 +20,7 @@ class TransferOptions:
         None,
         "what learns: plan measures which is best; svm and softmax are linear classifiers on the activations of a "
         "place; head, top (the head and the upper half) and all train by gradients; scratch copies nothing "
-        "[plan; all for a run's own classes, or where --freeze-to or rates of transfer say what to do]",
+        "[plan; all for classes that the head knows; by hand where another option of this section is given]",
         choices=SCENARIOS,
     )
     cut: str | None = option(
