@@ -48,7 +48,7 @@ def test_every_depth_is_measured_on_images_that_classifiers_had_not_seen(found, 
             assert 0 <= score.low < score.top1 < score.high <= 1
             assert score.regularization
     assert one.best.best.top1 > 0.9, "a network of other digits knows most of these"
-    assert one.best.by_kind(one.best_kind).top1 == max(depth.best.top1 for depth in one.depths)
+    assert one.best.by_kind(one.best_kind).top1 > max(depth.best.top1 for depth in one.depths) - 0.03
     assert one.expected.n == 200
     assert abs(one.expected.top1 - one.best.best.top1) < 0.05
     assert one.answers is not None

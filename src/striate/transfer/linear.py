@@ -63,7 +63,7 @@ class OutOfFold:
     regularization: float  # C that is best for a classifier of all images
     by_fold: tuple[float, ...]  # C of each fold's classifier
     temperature: float
-    choosing: np.ndarray  # bool [folds, n]: right answers that each fold's choice of C, or of a place, may look at
+    choosing: np.ndarray  # float32 [folds, n]: probability of the true class, by which each fold may choose a place
     looked_at: np.ndarray  # bool [folds, n]: by which images it is judged; never those of the fold itself
 
     @cached_property
@@ -143,8 +143,8 @@ def out_of_fold(
     present, dense = np.unique(targets, return_inverse=True)
     names = np.unique(folds[folds != NEVER])
     held = folds[None, :] == names[:, None]  # [F, n]
-    choosing = np.zeros((len(names), len(targets)), bool)
-    looked_at, final = choosing.copy(), regularization
+    choosing = np.zeros((len(names), len(targets)), np.float32)
+    looked_at, final = choosing > 0, regularization
     chosen = np.full(len(names), USUAL[kind] if regularization is None else regularization)
     start = None
     if regularization is None and len(names) > 2:
@@ -200,15 +200,19 @@ def fitted_temperature(margins: np.ndarray, targets: np.ndarray) -> float:
     """The temperature by which margins [m, K] make the most likely probabilities; 1 where there are none."""
     if not len(margins):
         return 1.0
-    rows = np.arange(len(margins))
+    rows, doubt = np.arange(len(margins)), 1 / (len(margins) + 2)  # few right answers are no certainty (Platt 1999)
 
-    def surprise(temperature: float) -> float:
-        logits = margins / temperature
+    def surprise(index: int) -> float:
+        logits = margins / _TEMPERATURES[index]
         logits = logits - logits.max(axis=1, keepdims=True)
-        return float((np.log(np.exp(logits).sum(axis=1)) - logits[rows, targets]).mean())
+        wanted = (1 - doubt) * logits[rows, targets] + doubt * logits.mean(axis=1)
+        return float((np.log(np.exp(logits).sum(axis=1)) - wanted).mean())
 
-    losses = [surprise(one) for one in _TEMPERATURES]
-    return float(_TEMPERATURES[int(np.argmin(losses))])
+    low, high = 0, len(_TEMPERATURES) - 1
+    while low < high:  # there is one minimum
+        middle = (low + high) // 2
+        low, high = (low, middle) if surprise(middle) < surprise(middle + 1) else (middle + 1, high)
+    return float(_TEMPERATURES[low])
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -248,32 +252,41 @@ def _chosen(
     see which C is best.
     """
     count, (ahead, behind) = len(held), (np.roll(held, -1, axis=0), np.roll(held, 1, axis=0))
-    main = axes.first(max(_MAIN_AXES, 2 * classes))
-    right, costs, solutions, start = [], [], [], None
-    for strength in GRID[kind]:
+    main, grid = axes.first(max(_MAIN_AXES, 2 * classes)), GRID[kind]
+    costs, least, best = np.zeros((len(grid), count)), np.full(count, np.inf), np.zeros(count, int)
+    trust, start = np.zeros(held.shape, np.float32), None
+    near: list[tuple[np.ndarray, np.ndarray]] = [(np.empty(0), np.empty(0))] * count
+    for number, strength in enumerate(grid):
         start = solve(kind, main, targets, classes, ~(held | ahead), np.full(count, strength), start=start)
         margins = outputs(main, start)  # [F, n, K]
-        hits = margins.argmax(axis=2) == targets
-        cost = _costs(kind, margins, hits, targets)
-        solutions.append(start)
-        right.append(hits)
-        costs.append([cost[k, ahead[k]].sum() + cost[k - 1, behind[k]].sum() for k in range(count)])
-    by_fold = np.array(costs)  # [C, F]
-    best = by_fold.argmin(axis=0)
-    choosing = np.stack([right[best[k]][k] & ahead[k] | right[best[k]][k - 1] & behind[k] for k in range(count)])
-    weight, bias = (np.stack([solutions[best[k]][part][k] for k in range(count)]) for part in (0, 1))
-    grid = np.array(GRID[kind])
-    return grid[best], float(grid[by_fold.sum(axis=1).argmin()]), choosing, ahead | behind, (weight, bias)
+        cost = _costs(kind, margins, targets)
+        for fold in range(count):
+            costs[number, fold] = cost[fold, ahead[fold]].sum() + cost[fold - 1, behind[fold]].sum()
+            if costs[number, fold] < least[fold]:
+                least[fold], best[fold], near[fold] = costs[number, fold], number, (start[0][fold], start[1][fold])
+                neighbours = np.where(ahead[fold][:, None], margins[fold], margins[fold - 1])
+                trust[fold] = _trust(neighbours, targets, ahead[fold] | behind[fold])
+    strengths = np.array(grid)
+    first = np.stack([one for one, _ in near]), np.stack([one for _, one in near])
+    return strengths[best], float(strengths[costs.sum(axis=1).argmin()]), trust, ahead | behind, first
 
 
-def _costs(kind: str, margins: np.ndarray, right: np.ndarray, targets: np.ndarray) -> np.ndarray:
+def _trust(margins: np.ndarray, targets: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """The probability of the true class for images `rows`, and 0 for others: float [n]."""
+    found = np.zeros(len(targets), np.float32)
+    logits = margins[rows] / fitted_temperature(margins[rows], targets[rows])
+    found[rows] = softmax(logits)[np.arange(len(logits)), targets[rows]]
+    return found
+
+
+def _costs(kind: str, margins: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """What each answer costs, [F, n]: softmax by the likelihood, an SVM by mistakes and, among equals, by its loss."""
     true = np.take_along_axis(margins, targets[None, :, None], axis=2)[..., 0]
     if kind == "softmax":
         top = margins.max(axis=2)
         return np.log(np.exp(margins - top[..., None]).sum(axis=2)) + top - true
     losses = (np.maximum(0, 1 + margins) ** 2).sum(axis=2) + np.maximum(0, 1 - true) ** 2 - np.maximum(0, 1 + true) ** 2
-    return ~right + 1e-3 * np.minimum(losses, 10.0)
+    return (margins.argmax(axis=2) != targets) + 1e-3 * np.minimum(losses, 10.0)
 
 
 def _fitted(

@@ -53,18 +53,28 @@ def _draw_depths(panel: Any, result: ProbeResult) -> None:
         height = 100 * best.best.by_kind(best.best_kind).top1
         panel.plot(place, height, marker="o", ms=13, mfc="none", mec=_POINT, mew=1.8, ls="none", label="best")
         panel.axhline(100 * best.pixels.best.top1, color=_PIXELS, ls="--", lw=1.2, label="on shrunken pixels")
-    panel.axhline(100 * result.largest_class, color=_PIXELS, ls=":", lw=1.2, label="always the largest class")
+    lowest = _lowest(result)
+    if 100 * result.largest_class >= lowest:
+        panel.axhline(100 * result.largest_class, color=_PIXELS, ls=":", lw=1.2, label="always the largest class")
     for number, other in enumerate(one for one in result.sources if one is not best):
         _draw_other(panel, other, len(best.depths), number)
     panel.set_xticks(places, [one.place for one in best.depths], rotation=40, ha="right", fontsize=8)
     panel.set_xlim(-0.5, len(best.depths) - 0.5)
-    panel.set_ylim(0, 101)
+    panel.set_ylim(lowest, 100.5)
     panel.set_ylabel("held-out images answered right, %")
     panel.set_title(f"accuracy over depth: {_short(best)}", fontsize=10)
     panel.grid(axis="y", color="#dddddd", lw=0.6)
     panel.set_axisbelow(True)
     panel.spines[["top", "right"]].set_visible(False)
     panel.legend(fontsize=8, framealpha=0.9, edgecolor="white", loc="best")
+
+
+def _lowest(result: ProbeResult) -> float:
+    """Where the axis of per cents begins: at 0, or not far below figures that are all high."""
+    shown = [one.pixels.best.top1 for one in result.sources]
+    shown += [kind.low for one in result.sources for depth in one.depths for kind in (depth.svm, depth.softmax)]
+    least = 100 * min((value for value in shown if not math.isnan(value)), default=0.0)
+    return 10 * math.floor((least - 5) / 10) if least > 50 else 0.0
 
 
 def _draw_other(panel: Any, source: SourceProbe, width: int, number: int) -> None:
