@@ -128,7 +128,7 @@ def test_from_weights_takes_their_input_and_says_what_is_new(call, tmp_path):
     torch.manual_seed(0)
     theirs = torchvision.squeezenet1_1(num_classes=7)
     torch.save(theirs.state_dict(), tmp_path / "w.pth")
-    words = ("--from", "squeezenet1_1:w.pth", "--input-size", "40", "--lr", "1e-9", *QUICK)
+    words = ("--from", "squeezenet1_1:w.pth", "--scenario", "all", "--input-size", "40", "--lr", "1e-9", *QUICK)
     result = call("train", "digits", *words)
     assert "squeezenet1_1: new head for 10 classes, started randomly: the weights have 7" in result.stderr
     (run,) = (tmp_path / "runs").iterdir()
