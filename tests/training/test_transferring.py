@@ -25,7 +25,9 @@ from striate.options import DataOptions, TransferOptions
 from striate.runfolder import RunFolder
 from striate.spec import Labels
 from striate.training import resume, train
+from striate.training.defaults import kind_of
 from striate.training.optimizers import depths_for, make_optimizer
+from striate.training.prepare import resolved_for
 from striate.training.start import open_start
 from striate.training.transferring import scenario_of
 
@@ -196,7 +198,16 @@ def test_the_same_classes_go_on_gently_and_new_ones_get_a_head_that_learns_first
     assert (known.transfer.head_epochs, known.transfer.pretrained_lr, known.transfer.layer_decay) == (0, 1.0, 1.0)
     assert (new.transfer.head_epochs, new.transfer.pretrained_lr) == (1, 0.1)
     assert known.optimizer.lr == pytest.approx(0.1 * new.optimizer.lr)
-    assert known.schedule.epochs == new.schedule.epochs <= 20
+    assert known.schedule.epochs == new.schedule.epochs == 25  # of six steps, had they not been shortened
+
+
+@pytest.mark.parametrize(("images", "epochs"), [(2, 60), (40, 30), (300, 15), (1500, 10), (9000, 4)])
+def test_few_images_are_seen_more_often(begun, heard, images, epochs):
+    dataset = other_bars([images // 2] * 2, side=100)
+    assert kind_of(dataset) == "photos"
+    asked = begun(schedule={"epochs": None}, optimizer={"batch_size": None})
+    options, _, _ = resolved_for(asked, dataset, start=open_start(asked, heard))
+    assert options.schedule.epochs == epochs
 
 
 def test_a_training_too_short_for_it_has_no_epoch_for_the_head_alone(begun):

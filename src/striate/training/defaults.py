@@ -6,6 +6,7 @@ themselves, which is what lets a run folder's recipe.toml repeat the run.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -100,7 +101,11 @@ def resolve(
         nesterov=_first(options.optimizer.nesterov, name in WITH_MOMENTUM),
     )  # fmt: skip
     fewest, most = row["epochs"]
-    epochs = options.schedule.epochs or min(most, max(fewest, round(row["seen"] / max(1, len(train_split)))))
+    epochs = min(most, max(fewest, round(row["seen"] / max(1, len(train_split)))))
+    if "least_steps" in row:
+        needed = math.ceil(row["least_steps"] / max(1, len(train_split) // batch_size))
+        epochs = max(epochs, min(DEFAULTS[kind]["epochs"][1], needed))
+    epochs = options.schedule.epochs or epochs
     schedule = replace(options.schedule, epochs=epochs, schedule=_first(options.schedule.schedule, row["schedule"]))
     if schedule.warmup and schedule.schedule == "onecycle" and options.schedule.schedule is None:
         schedule = replace(schedule, schedule="cosine")  # a warm-up was asked for: onecycle has its own

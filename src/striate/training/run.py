@@ -142,10 +142,12 @@ def resume(
 
 
 def _train_and_finish(session: Session, watch: journal.Stopwatch, resumable: bool, progress: Progress) -> RunResult:
-    with watch.phase("train"):
-        _train_epochs(session, resumable, progress)
-    for parameter in session.taken_out:  # a network that was given is handed back as it came
-        parameter.requires_grad_(True)
+    try:
+        with watch.phase("train"):
+            _train_epochs(session, resumable, progress)
+    finally:
+        for parameter in session.taken_out:  # a network that was given is handed back as it came
+            parameter.requires_grad_(True)
     with watch.phase("evaluate"):
         scores, protocol = _finish(session, progress)
     facts = session.run.read_environment()

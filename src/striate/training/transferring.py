@@ -19,11 +19,12 @@ from striate.models.sources import short_name
 from striate.options import TrainOptions
 from striate.spec import Labels
 
-# Over the rows of `defaults.DEFAULTS`, by the kind of images.
+# Over the rows of `defaults.DEFAULTS`, by the kind of images. Where these are so few that an epoch is a step or two,
+# the epochs go on to "least_steps", as far as they would from scratch.
 FEW_EPOCHS: dict[str, dict[str, Any]] = {
-    "digits": {"seen": 60_000, "epochs": (3, 20), "weight_decay": 1e-4},
-    "small": {"seen": 100_000, "epochs": (4, 20), "weight_decay": 1e-4},
-    "photos": {"seen": 15_000, "epochs": (4, 15), "weight_decay": 1e-4},
+    "digits": {"seen": 60_000, "epochs": (3, 20), "least_steps": 150, "weight_decay": 1e-4},
+    "small": {"seen": 100_000, "epochs": (4, 20), "least_steps": 150, "weight_decay": 1e-4},
+    "photos": {"seen": 15_000, "epochs": (4, 15), "least_steps": 150, "weight_decay": 1e-4},
 }
 COPIED_RATE = 0.1  # of what was copied, as part of what a new head has
 LAYER_DECAY = 0.8  # where everything learns
