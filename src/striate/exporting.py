@@ -162,7 +162,7 @@ def export_run(
     check_choices(format, preprocessing, precision, batch)
     saved = open_network(run, runs=runs, offline=offline, progress=progress)
     path = _place(run, runs, saved, format, output)
-    record = record_of(saved.model, saved.spec, saved.labels, preprocessing)
+    record = record_of(saved.model, saved.spec, saved.labels, preprocessing, saved.temperature)
     sources, where = _sources(run, runs, check, saved.spec, progress)
     with progress.task(f"exporting to {format.name}") as task:
         staging = _staging(path)
@@ -248,10 +248,13 @@ def _write(
     if format.graph:
         write_as(
             format, saved.model, saved.spec, saved.labels, path,
-            preprocessing=preprocessing, precision=precision, batch=batch,
+            preprocessing=preprocessing, precision=precision, batch=batch, temperature=saved.temperature,
         )  # fmt: skip
     else:
-        save_model(path, saved.model, saved.spec, saved.labels, scores=saved.scores, notes=saved.notes)
+        save_model(
+            path, saved.model, saved.spec, saved.labels, scores=saved.scores, notes=saved.notes,
+            temperature=saved.temperature,
+        )  # fmt: skip
 
 
 def _opened(format: Format, path: Path, record: ExportRecord) -> Run:
@@ -261,7 +264,8 @@ def _opened(format: Format, path: Path, record: ExportRecord) -> Run:
         same = found == record
     else:
         again = load_model(path, code=_code(record))
-        run, same = _runner(again), (again.spec, again.labels) == (record.spec, record.labels)
+        found = (again.spec, again.labels, again.temperature)
+        run, same = _runner(again), found == (record.spec, record.labels, record.temperature)
     if not same:
         raise ModelError(f"the {format.name} file does not describe the network that was written")
     return run
@@ -353,7 +357,7 @@ def _compared(
     with torch.inference_mode():
         logits = torch.cat([forward(saved.model, part, "fp32") for part in images.split(16)])
     of_logits = float((given - logits).abs().max() / logits.abs().max().clamp_min(1e-12))
-    of_chances = float((probabilities(given) - chances).abs().max())
+    of_chances = float((probabilities(given, saved.temperature) - chances).abs().max())
     most = TOLERANCES[precision]
     return Parity(
         images=len(sources),

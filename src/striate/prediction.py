@@ -201,7 +201,7 @@ class Classifier:
             stored = stored.contiguous(memory_format=torch.channels_last)
         with torch.inference_mode():
             logits = self.engine(normalise(stored, self.spec)).cpu()
-            chances, classes = ranked(probabilities(logits), top_k)
+            chances, classes = ranked(probabilities(logits, self.saved.temperature), top_k)
         names = self.labels.names
         return [
             tuple(RankedLabel(names[number], chance) for number, chance in zip(*row, strict=True))

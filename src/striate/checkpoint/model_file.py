@@ -5,6 +5,8 @@ The parameters are ordinary safetensors tensors. The header's metadata hold, und
     {"format_version": 2, "architecture": {...}, "input": {...}, "labels": [...],
      "scores": {...}, "notes": {...}, "versions": {...}, "sha256": ...}
 
+and a "temperature" where the logits are to be divided by one before they become probabilities.
+
 The checksum is over all the rest of that text and every parameter, so that a flipped bit is noticed. There is no date
 in it, and one metadata key only (safetensors writes several in random order): the same network gives the same bytes.
 """
@@ -13,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -47,6 +50,7 @@ class SavedModel:
     scores: dict[str, Any] = field(default_factory=dict)  # as measured when it was saved
     notes: dict[str, Any] = field(default_factory=dict)  # anything plain: epoch, recipe, which weights
     path: Path = Path()
+    temperature: float = 1.0  # by which logits are divided before softmax; the order of the classes stays
 
 
 def save_model(
@@ -57,6 +61,7 @@ def save_model(
     *,
     scores: Mapping[str, Any] | None = None,
     notes: Mapping[str, Any] | None = None,
+    temperature: float = 1.0,
 ) -> None:
     """Write a network and all that belongs to it as one file, whole or not at all.
 
@@ -67,6 +72,7 @@ def save_model(
         labels: the class names in the order of its outputs.
         scores: figures measured with these weights, plain values.
         notes: anything else worth keeping, plain values.
+        temperature: by which logits are divided before they become probabilities (see `metrics.calibration`).
 
     Raises:
         CheckpointError: the file cannot be written (disk full, folder missing); what was there stays.
@@ -82,6 +88,8 @@ def save_model(
         "notes": dict(notes or {}),
         "versions": {"striate": __version__, "torch": torch.__version__, "python": platform.python_version()},
     }
+    if temperature != 1:
+        record["temperature"] = _checked(temperature)
     record = json.loads(_text(record))  # paths, tuples and NumPy scalars become what reading will give
     tensors = _separate(model.state_dict())
     record["sha256"] = _checksum(record, tensors)
@@ -112,6 +120,7 @@ def load_model(path: str | Path, *, device: str | torch.device = "cpu", code: st
         spec, labels = InputSpec.from_dict(record["input"]), Labels(tuple(record["labels"]))
         model = _build(record["architecture"], code)
         model.load_state_dict(tensors)
+        temperature = _checked(record.get("temperature", 1.0))
     except (StriateError, AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:300]
         hint = getattr(error, "hint", None) or f"it was written by {_writer(record)}, this is Striate {__version__}"
@@ -126,6 +135,7 @@ def load_model(path: str | Path, *, device: str | torch.device = "cpu", code: st
         scores=record.get("scores", {}),
         notes=notes,
         path=file,
+        temperature=temperature,
     )
 
 
@@ -134,6 +144,12 @@ def _build(architecture: Mapping[str, Any], code: str | None) -> ConvNet:
 
     with kept_random_state():  # a network of somebody's own may draw weights all the same
         return rebuild(dict(architecture), start=False, code=code)
+
+
+def _checked(temperature: float) -> float:
+    if not (isinstance(temperature, (int, float)) and 0 < temperature < math.inf):
+        raise ValueError(f"a temperature of {temperature!r}: it must be a number above 0")
+    return float(temperature)
 
 
 def _find(path: Path) -> Path:

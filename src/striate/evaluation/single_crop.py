@@ -91,9 +91,16 @@ def _evaluation(
         losses = saved.model.loss(logits.to(device), targets.to(device), reduction="none").cpu()
     number = {name: index for index, name in enumerate(saved.labels.names)}
     missing = [number[one.label] for one in unreadable if one.label in number]
-    scores = score(logits, targets, saved.labels, loss=float(losses.double().mean()), unreadable=missing)
+    scores = score(
+        logits,
+        targets,
+        saved.labels,
+        loss=float(losses.double().mean()),
+        unreadable=missing,
+        temperature=saved.temperature,
+    )
     tables = [
-        predictions_table(paths, logits, targets, losses, saved.labels),
+        predictions_table(paths, logits, targets, losses, saved.labels, saved.temperature),
         unreadable_table([(one.path, one.label, one.reason) for one in unreadable]),
     ]
     return Evaluation(scores=scores, predictions=pa.concat_tables(tables))

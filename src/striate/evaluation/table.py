@@ -65,11 +65,16 @@ class Evaluation:
 
 
 def predictions_table(
-    paths: Sequence[str], logits: torch.Tensor, targets: torch.Tensor, losses: torch.Tensor, labels: Labels
+    paths: Sequence[str],
+    logits: torch.Tensor,
+    targets: torch.Tensor,
+    losses: torch.Tensor,
+    labels: Labels,
+    temperature: float = 1.0,
 ) -> pa.Table:
     """The rows of n images that could be read: logits [n, C], targets [n], losses [n]."""
     names = pa.array([printable(name) for name in labels.names], pa.string())
-    chances = probabilities(logits)
+    chances = probabilities(logits, temperature)
     best, classes = ranked(chances, TOP)
     answers = predicted(logits)
     own = chances.gather(1, targets[:, None])[:, 0]

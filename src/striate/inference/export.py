@@ -153,6 +153,7 @@ def write_as(
     preprocessing: str = "declared",
     precision: str = "fp32",
     batch: int | None = None,
+    temperature: float = 1.0,
 ) -> ExportRecord:
     """Write a network in a format that holds a graph (see `onnx_file.write_onnx` for the arguments).
 
@@ -163,9 +164,12 @@ def write_as(
         ModelError: torch cannot export the network.
         CheckpointError: the file cannot be written.
     """
-    record = record_of(model, spec, labels, preprocessing)
+    record = record_of(model, spec, labels, preprocessing, temperature)
     if format.name == "onnx":
-        write_onnx(model, spec, labels, path, preprocessing=preprocessing, batch=batch, weights=precision)
+        write_onnx(
+            model, spec, labels, path, preprocessing=preprocessing, batch=batch, weights=precision,
+            temperature=temperature,
+        )  # fmt: skip
     elif format.name == "openvino":
         _write_openvino(model, record, path, batch, precision)
     elif format.name == "pt2":

@@ -42,6 +42,7 @@ def write_onnx(
     preprocessing: str = "declared",
     batch: int | None = None,
     weights: str = "fp32",
+    temperature: float = 1.0,
 ) -> None:
     """Write `model` as ONNX, whole or not at all. The model itself stays as it is.
 
@@ -55,6 +56,7 @@ def write_onnx(
         batch: None for any number of images, else always that many.
         weights: `fp16` stores the parameters in half precision; they are widened when the file is loaded, and the
             arithmetic is that of whatever runs it.
+        temperature: by which its logits are to be divided before softmax; it goes into the record, not the graph.
 
     Raises:
         MissingExtraError: onnx or onnxscript is not installed.
@@ -64,7 +66,7 @@ def write_onnx(
     """
     if weights not in WEIGHTS:
         raise UsageError(f"ONNX files have no {weights} parameters", f"they have: {', '.join(WEIGHTS)}")
-    record = record_of(model, spec, labels, preprocessing)
+    record = record_of(model, spec, labels, preprocessing, temperature)
     proto = _graph(packaged(model, spec, preprocessing), record, batch)
     if weights == "fp16":
         _halve(proto)

@@ -41,6 +41,7 @@ class ExportRecord:
     labels: Labels
     preprocessing: str  # a key of PREPROCESSING
     versions: Mapping[str, str]
+    temperature: float = 1.0  # probabilities are softmax(logits / temperature)
 
     @property
     def input_dtype(self) -> str:
@@ -59,7 +60,7 @@ class ExportRecord:
             "preprocessing": self.preprocessing,
             "feed": self.feed(),
             "versions": dict(self.versions),
-        }
+        } | ({"temperature": self.temperature} if self.temperature != 1 else {})
 
     def feed(self) -> dict[str, str]:
         """How an image becomes the input, step by step, in words and formulas."""
@@ -102,6 +103,7 @@ class ExportRecord:
                 labels=Labels(tuple(values["labels"])),
                 preprocessing=values["preprocessing"],
                 versions=values["versions"],
+                temperature=float(values.get("temperature", 1.0)),
             )
         except CheckpointError:
             raise
@@ -155,8 +157,10 @@ def packaged(model: nn.Module, spec: InputSpec, preprocessing: str) -> Packaged:
     return Packaged(network, spec, preprocessing).eval()
 
 
-def record_of(model: nn.Module, spec: InputSpec, labels: Labels, preprocessing: str) -> ExportRecord:
-    """The record that goes with `packaged` of the same arguments.
+def record_of(
+    model: nn.Module, spec: InputSpec, labels: Labels, preprocessing: str, temperature: float = 1.0
+) -> ExportRecord:
+    """The record that goes with `packaged` of the same arguments; the graph gives logits, whatever the temperature.
 
     Raises:
         ModelError: `model` has another number of classes than there are labels.
@@ -172,6 +176,7 @@ def record_of(model: nn.Module, spec: InputSpec, labels: Labels, preprocessing: 
         labels=labels,
         preprocessing=preprocessing,
         versions={"striate": __version__, "torch": torch.__version__},
+        temperature=temperature,
     )
 
 

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from striate.metrics.calibration import calibration_error
 from striate.metrics.classes import balanced_accuracy, confusion, per_class, support
-from striate.metrics.topk import TOP5_FROM_CLASSES, predicted, ranks
+from striate.metrics.topk import TOP5_FROM_CLASSES, confidences, predicted, ranks
 from striate.spec import ClassScores, Labels, Scores
 
 
@@ -20,6 +20,7 @@ def score(
     *,
     loss: float | None = None,
     unreadable: Sequence[int] = (),
+    temperature: float = 1.0,
 ) -> Scores:
     """Every score of a network over a split.
 
@@ -29,6 +30,7 @@ def score(
         labels: the class names in the order of the logits.
         loss: the mean loss of the readable images, where the head has its own; cross-entropy otherwise.
         unreadable: the true classes of images that could not be read; each is a wrong answer.
+        temperature: by which logits are divided before they become probabilities, so that it moves `ece` alone.
 
     Returns:
         `Scores`; its loss is NaN where no image could be read.
@@ -41,7 +43,7 @@ def score(
         loss = float(functional.cross_entropy(logits, targets, reduction="none").double().mean())
     place, answers = ranks(logits, targets), predicted(logits)
     answered = answers >= 0
-    confidence = _confidence(logits[answered])
+    confidence = confidences(logits[answered] / temperature)
     matrix, images = confusion(answers, targets, classes), support(targets, classes, unreadable)
     precision, recall, f1 = per_class(matrix, images)
     rows = zip(labels.names, precision.tolist(), recall.tolist(), f1.tolist(), images.tolist(), strict=True)
@@ -56,8 +58,3 @@ def score(
         per_class=tuple(ClassScores(label=a, precision=p, recall=r, f1=f, support=s) for a, p, r, f, s in rows),
         confusion=tuple(map(tuple, matrix.tolist())),
     )
-
-
-def _confidence(logits: torch.Tensor) -> torch.Tensor:
-    """The largest softmax probability of each row, without holding them all."""
-    return torch.exp(logits.amax(dim=1) - logits.logsumexp(dim=1)) if len(logits) else logits.new_zeros(0)

@@ -6,11 +6,23 @@ import torch
 from torch.nn import functional
 
 TOP5_FROM_CLASSES = 6  # with five classes or fewer every answer would be right
+TOP2_FROM_CLASSES = 4  # of three classes, two are nearly all
 
 
-def probabilities(logits: torch.Tensor) -> torch.Tensor:
-    """Softmax of logits [n, C], float32: what every prediction, table and calibration figure is made of."""
-    return functional.softmax(logits.float(), dim=1)
+def usual_k(classes: int) -> int | None:
+    """The k of a top-k score that says something: 5, of four or five classes 2, None of fewer."""
+    return 5 if classes >= TOP5_FROM_CLASSES else 2 if classes >= TOP2_FROM_CLASSES else None
+
+
+def probabilities(logits: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
+    """Softmax of logits [n, C] / `temperature`, float32: what every prediction and calibration figure is made of."""
+    logits = logits.float()
+    return functional.softmax(logits if temperature == 1 else logits / temperature, dim=1)
+
+
+def confidences(logits: torch.Tensor) -> torch.Tensor:
+    """The largest softmax probability of each row, without holding them all."""
+    return torch.exp(logits.amax(dim=1) - logits.logsumexp(dim=1)) if len(logits) else logits.new_zeros(0)
 
 
 def ranked(scores: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:

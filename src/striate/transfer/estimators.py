@@ -259,7 +259,7 @@ class StriateClassifier(_ReadsImages, ClassifierMixin, BaseEstimator):
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """The probability of each class, float32 [n, classes]."""
-        return probabilities(self._logits(X)).numpy()
+        return probabilities(self._logits(X), self.network_.temperature).numpy()
 
     def decision_function(self, X: Any) -> np.ndarray:
         """The logits, float32 [n, classes]; of two classes, by how much the second exceeds the first, [n]."""

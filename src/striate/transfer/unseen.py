@@ -81,7 +81,10 @@ def save(saved: SavedModel, path: Path) -> None:
     Raises:
         CheckpointError: it cannot be written.
     """
-    save_model(path, saved.model, saved.spec, saved.labels, scores=saved.scores, notes=saved.notes)
+    save_model(
+        path, saved.model, saved.spec, saved.labels, scores=saved.scores, notes=saved.notes,
+        temperature=saved.temperature,
+    )  # fmt: skip
 
 
 def with_packed_network(state: Any) -> dict[str, Any]:
