@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 import pytest
 from click.testing import CliRunner
 from PIL import Image
+from tests.transfer.low_digits import some_digits
 
 from striate.cli.probe import command, lines_of
 from striate.errors import UsageError
@@ -78,6 +79,12 @@ def test_pictures_of_one_network_several_and_hardly_any_images(source, other_dig
     with pytest.raises(UsageError, match="PNG or an SVG"):
         draw_probe(few, tmp_path / "few.pdf")
     assert "none can be held out" in lines_of(few)[0]
+
+
+def test_images_that_a_run_was_trained_on_are_said(source, heard):
+    known = some_digits((0, 1, 2, 3, 4))
+    probe(known, source, plan=False, progress=heard, device="cpu", precision="fp32", threads=1, probe_images=20)
+    assert any("was trained on" in line and "flattered" in line for line in heard.warnings)
 
 
 def test_what_is_wrong_is_said_before_any_work(tmp_path):

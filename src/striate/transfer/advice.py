@@ -51,7 +51,9 @@ def probe(
         base = merged(base, {"data": {"data": str(data)}})
     prepare_torch()
     from striate.data import load_data
+    from striate.network import read_spelling
     from striate.training.defaults import check_feasible, resolve_runtime
+    from striate.transfer.by_plan import warn_of_known_images
     from striate.transfer.plan import plan_transfer
     from striate.transfer.probing import opened
     from striate.transfer.probing import probe as look
@@ -61,6 +63,8 @@ def probe(
     check_feasible(dataset)
     sources = [networks] if isinstance(networks, (str, Path)) else networks
     names = tuple(dict.fromkeys(map(str, sources))) or _found(base, dataset, shown)
+    for name in names:
+        warn_of_known_images(read_spelling(name, base.training.runs).absolute, dataset, shown)
     base = resolve_runtime(base, shown)
     set_threads(base.runtime.threads)
     result = look(dataset, names, base, images=base.transfer.probe_images, progress=shown)

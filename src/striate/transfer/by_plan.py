@@ -179,7 +179,7 @@ def _measured(
     progress: Progress,
 ) -> Decision:
     for source in opened:
-        _warn_of_known_images(source, dataset, progress)
+        warn_of_known_images(source, dataset, progress)
     begun = time.perf_counter()
     sources = [_named(saved, source) for source, saved in opened.items()]
     found = probe(dataset, sources, options, images=options.transfer.probe_images, progress=progress)
@@ -226,7 +226,8 @@ def _known_images(source: str, split: Split) -> int | None:
     return sum(row.tobytes().hex() in seen for row in split.digests)
 
 
-def _warn_of_known_images(source: str, dataset: Dataset, progress: Progress) -> None:
+def warn_of_known_images(source: str, dataset: Dataset, progress: Progress) -> None:
+    """Say which images a run has seen before: what is measured on them flatters it."""
     for name, split in dataset.splits.items():
         if known := _known_images(source, split):
             progress.warn(f"{source} was trained on {known} of the {len(split)} {name} images: it is flattered by them")
