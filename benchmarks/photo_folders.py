@@ -66,6 +66,20 @@ def split_folders(source: Path, target: Path, train: int, val: int) -> Path:
     return target
 
 
+def renamed_classes(source: Path, target: Path) -> Path:
+    """FOLDER/split/class/photo with classes of no meaning, `class-0` and so on: a network cannot know them by name."""
+    if target.is_dir():
+        return target
+    part = target.with_name(target.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    names = sorted({file.parent.name for file in photos_under(source)})
+    for file in photos_under(source):
+        split, name = file.parent.parent.name, file.parent.name
+        _place(file, part / split / f"class-{names.index(name)}" / file.name)
+    part.rename(target)
+    return target
+
+
 def _place(file: Path, link: Path) -> None:
     link.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(OSError):  # another disk, or a file system without links

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 SCENARIOS = ("svm", "softmax", "head", "top", "all", "scratch")
 PLAN = "plan"
+RENAMED = "photos, renamed"
 TRAINED = ("head", "top", "all", "scratch")  # by gradients
 GROWTH_SCALES = (0.25, 1.0)  # parts of the epochs between which --growth looks how errors fall
 
@@ -29,7 +30,8 @@ class Case:
 
     Args:
         source: of SOURCES.
-        data: a named set, or a folder under DATA.
+        data: a named set, or a folder under DATA; of the classes of `photos` ImageNet networks know all by name, which
+            RENAMED takes from them.
         epochs: of everything that trains by gradients.
         settings: flags of `striate train`.
         parts: further flags, for trainings one after the other that are counted together: folds, where images are few.
@@ -65,9 +67,10 @@ def named(limit: int, *more: str) -> tuple[str, ...]:
 SMALL = ("--input-size", "48")
 HALVES = (("--fold", "1/2"), ("--fold", "2/2"))
 CASES = {
-    "photos-900-imagenet": Case("imagenet", "photos", 12, side(128)),
-    "photos-100-imagenet": Case("imagenet", "photos", 40, side(128, limit=100)),
-    "photos-50-imagenet": Case("imagenet", "photos", 60, side(128, limit=50)),
+    "photos-900-imagenet": Case("imagenet", RENAMED, 12, side(128)),
+    "photos-100-imagenet": Case("imagenet", RENAMED, 40, side(128, limit=100)),
+    "photos-50-imagenet": Case("imagenet", RENAMED, 60, side(128, limit=50)),
+    "photos-100-imagenet-known": Case("imagenet", "photos", 40, side(128, limit=100)),
     "photos-900-cifar10": Case("cifar10-resnet20", "photos", 15, side(64)),
     "insects-20-imagenet": Case("imagenet", "photos_fullsize", 60, side(128), HALVES, splits=2),
     "digits-1437-mnist": Case("mnist-compact", "digits", 30),

@@ -1,8 +1,9 @@
 """Transfer to a folder of photos: `striate train PHOTOS --from squeezenet1_1:FILE` beside fastai and torchvision.
 
 The same file of weights, the same photos, each program's usual way, whole processes from the start to the exit, all in
-turn, repeated. Peers tell their validation accuracy after each epoch and when it was, so that the seconds to any
-accuracy are known too; see README.md.
+turn, repeated. The classes are called `class-0` and so on: ours keeps what a network knows of classes that it knows by
+name, which peers cannot; with their own names it is measured apart. Peers tell their validation accuracy after each
+epoch and when it was, so that the seconds to any accuracy are known too; see README.md.
 """
 
 from __future__ import annotations
@@ -33,11 +34,12 @@ from harness import (
     versions,
     write_result,
 )
+from photo_folders import renamed_classes
 from time_to_accuracy import environment_phases
 from transfer_plan import decided
 from transfer_summary import half_width
 
-OURS = "striate"
+OURS, KNOWN = "striate", "striate, classes known by name"
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,7 @@ def main() -> None:
     names = find_programs(args, result)
     with contextlib.ExitStack() as stack:
         work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="transfer-peers-")))
+        args.renamed = renamed_classes(args.data, work / "photos")
         for repeat in range(args.repeats):
             turn = repeat % len(names)
             for name in names[turn:] + names[:turn]:  # another one is first each time, so that drift falls on all alike
@@ -94,7 +97,7 @@ def find_programs(args: argparse.Namespace, result: dict[str, Any]) -> list[str]
         if "error" in found:
             say(f"{library}: missing: {found['error']}")
     peers = [name for name in args.peers if PEERS[name].library not in result["missing"]]
-    return [OURS, *(f"{OURS} {flags}" for flags in args.variant), *peers]
+    return [OURS, KNOWN, *(f"{OURS} {flags}" for flags in args.variant), *peers]
 
 
 def measure_ours(name: str, repeat: int, args: argparse.Namespace, work: Path) -> dict[str, Any]:
@@ -103,8 +106,9 @@ def measure_ours(name: str, repeat: int, args: argparse.Namespace, work: Path) -
     for folder in (run, cache):
         shutil.rmtree(folder, ignore_errors=True)
     os.environ["STRIATE_CACHE"] = str(cache)
-    command = [*striate_command(), "train", str(args.data), "--from", f"squeezenet1_1:{args.weights}", "--json"]
-    command += ["--run-dir", str(run), "--seed", str(repeat), *shlex.split(name.removeprefix(OURS))]
+    data, flags = (args.data, "") if name == KNOWN else (args.renamed, name.removeprefix(OURS))
+    command = [*striate_command(), "train", str(data), "--from", f"squeezenet1_1:{args.weights}", "--json"]
+    command += ["--run-dir", str(run), "--seed", str(repeat), *shlex.split(flags)]
     done = run_process(command, timeout=args.timeout, keep_path=True)
     answer = done.json
     if done.returncode or answer is None:
@@ -122,8 +126,8 @@ def measure_ours(name: str, repeat: int, args: argparse.Namespace, work: Path) -
 def measure_peer(name: str, repeat: int, args: argparse.Namespace, work: Path) -> dict[str, Any]:
     """One peer; its accuracy is that of its best epoch, which favours it where it keeps the last."""
     peer = PEERS[name]
-    command = [args.python_of[peer.library], str(BENCHMARKS / "peers" / peer.script), "--data", str(args.data)]
-    command += ["--weights", str(args.weights), "--seed", str(repeat), *peer.settings]
+    command = [args.python_of[peer.library], str(BENCHMARKS / "peers" / peer.script), "--data"]
+    command += [str(args.renamed), "--weights", str(args.weights), "--seed", str(repeat), *peer.settings]
     if args.epochs:
         command += ["--epochs", str(args.epochs)]
     done = run_process(command, timeout=args.timeout)

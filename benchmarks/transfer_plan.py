@@ -19,8 +19,9 @@ import tomllib
 from pathlib import Path
 
 from harness import RESULTS, markdown_table, run_process, say, striate_command, tail, versions
+from photo_folders import renamed_classes
 from resumable import ResultFile, Row
-from transfer_cases import CASES, GROWTH_SCALES, PLAN, QUICK, SCENARIOS, SOURCES, TRAINED, Case
+from transfer_cases import CASES, GROWTH_SCALES, PLAN, QUICK, RENAMED, SCENARIOS, SOURCES, TRAINED, Case
 from transfer_summary import MARGIN, packed, summary
 
 # No epoch is chosen by its validation score: where there is no test set, those are the images that are scored.
@@ -70,7 +71,7 @@ def trained(
     command = [
         *striate_command(),
         "train",
-        where(case.data, args),
+        where(case.data, args, work),
         "--data-root",
         str(data_root(case.data, args, work)),
     ]
@@ -168,10 +169,11 @@ def opened(name: str, args: argparse.Namespace, work: Path, result: ResultFile) 
     return str(run)
 
 
-def where(data: str, args: argparse.Namespace) -> str:
-    """A folder under DATA, or a set's name."""
-    folder = args.data / data
-    return str(folder) if data.startswith("photos") else data
+def where(data: str, args: argparse.Namespace, work: Path) -> str:
+    """A folder, or a set's name."""
+    if data == RENAMED:
+        return str(renamed_classes(args.data / "photos", work / "photos-renamed"))
+    return str(args.data / data) if data.startswith("photos") else data
 
 
 def data_root(data: str, args: argparse.Namespace, work: Path) -> Path:
