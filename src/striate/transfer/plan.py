@@ -117,11 +117,14 @@ def plan_transfer(
     estimates = _estimates(source, curve, n, race, beliefs)
     rows = {one.scenario: Belief(one.expected_top1, _difference_sd(one, beliefs)) for one in estimates}
     prices = {one.scenario: one.seconds if one.seconds is not None else math.inf for one in estimates}
-    allowed = {name: belief for name, belief in rows.items() if name not in ("head",) and not math.isnan(belief.top1)}
-    scenario = choose(allowed, prices) if allowed else "svm"
+    allowed = {
+        name: belief
+        for name, belief in rows.items()
+        if (name == source.best_kind or name in race.epochs) and not math.isnan(belief.top1)
+    }
+    scenario = choose(allowed, prices) if allowed else source.best_kind
     chosen = next(one for one in estimates if one.scenario == scenario)
-    top = source.top.best.top1
-    gain = chosen.expected_top1 - _carried(curve, top, n)
+    gain = chosen.expected_top1 - _carried(curve, source.top.best.top1 - _flattery(source), n)
     trained = settled.get(scenario, options)
     return TransferPlan(
         source="scratch" if scenario == "scratch" else source.source,
@@ -242,6 +245,11 @@ def _curve(source: SourceProbe, folds: int) -> LinearCurve:
     return LinearCurve(error, learned, source.power_law)
 
 
+def _flattery(source: SourceProbe) -> float:
+    """By how much the row of the best place, which its own figure chose, is better than the choice is in truth."""
+    return source.best.by_kind(source.best_kind).top1 - source.expected.top1
+
+
 def _carried(curve: LinearCurve, top1: float, images: int) -> float:
     """An accuracy that was measured with as many images as the curve, carried on to `images`."""
     return 1 - (1 - top1) * (curve.at(images) / curve.error if curve.error > 0 else 1.0)
@@ -255,13 +263,12 @@ def _estimates(
     rows = []
     for kind in LINEAR:
         place = source.best if kind == source.best_kind else max(source.depths, key=lambda one: one.by_kind(kind).top1)
-        score = source.expected if kind == source.best_kind else place.by_kind(kind)
-        top1 = _carried(curve, score.top1, n)
+        top1 = 1 - curve.at(n)
         if kind != source.best_kind and not math.isnan(top1):
-            top1 = min(top1, 1 - curve.at(n))  # the best of many depths flatters itself
+            top1 = min(top1, _carried(curve, place.by_kind(kind).top1 - _flattery(source), n))
         how = f"cross-validation on {source.expected.n} images"
         rows.append(_estimate(kind, Belief(top1, doubt), 0.0, n * per_image, how, place.place))
-    last = _carried(curve, source.top.softmax.top1, n)
+    last = _carried(curve, source.top.softmax.top1 - _flattery(source), n)
     rows.append(_estimate("head", Belief(last, doubt), doubt / 2, None, "as softmax on the last codes", None))
     for name in race.epochs:
         how = wording.how_tried(race, name)

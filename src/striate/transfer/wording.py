@@ -87,7 +87,8 @@ def _tried(race: Race, estimate: ScenarioEstimate) -> str:
 
 
 def _decision(chosen: ScenarioEstimate, estimates: Sequence[ScenarioEstimate]) -> str:
-    others = [one for one in estimates if one.scenario not in (chosen.scenario, "head")]
+    alike = tuple(KINDS) if chosen.scenario in KINDS else (chosen.scenario,)
+    others = [one for one in estimates if one.scenario not in (*alike, "head")]
     best = max(others, key=lambda one: one.expected_top1, default=None)
     name = f"{chosen.scenario}: {in_words(chosen)}"
     if best is None:
