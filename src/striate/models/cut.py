@@ -14,7 +14,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from striate.errors import ModelError
@@ -237,7 +236,14 @@ def _code(values: Tensor) -> Tensor:
     grid = code_grid(*values.shape[1:])
     if grid == 1:
         return values.mean((2, 3), dtype=torch.float32)
-    return F.adaptive_avg_pool2d(values.float(), grid).flatten(1)
+    # The cells of torch's adaptive pooling, which takes twice as long where the channels lie innermost.
+    rows, columns = (_cells(side, grid) for side in values.shape[2:])
+    cells = [values[:, :, row, column].mean((2, 3), dtype=torch.float32) for row in rows for column in columns]
+    return torch.stack(cells, dim=2).flatten(1)
+
+
+def _cells(side: int, grid: int) -> list[slice]:
+    return [slice(cell * side // grid, -(-(cell + 1) * side // grid)) for cell in range(grid)]
 
 
 # cutting --------------------------------------------------------------------------------------------------------------
