@@ -136,7 +136,11 @@ def _of_plan(plan: TransferPlan) -> list[str]:
         "cut": plan.cut, "freeze to": plan.freeze_to, "lr": plan.lr, "pretrained lr": plan.pretrained_lr,
         "layer decay": plan.layer_decay, "head epochs": plan.head_epochs, "epochs": plan.epochs,
     }  # fmt: skip
-    chosen = ", ".join(f"{name} {value}" for name, value in settings.items() if value is not None)
+    chosen = ", ".join(
+        f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in settings.items()
+        if value is not None
+    )
     time = f", about {plan.seconds:.0f} s" if plan.seconds is not None else ""
     lines = ["", f"{'plan':<11} {plan.scenario}" + (f" from {plan.source}" if plan.source != "scratch" else "")]
     if chosen:
