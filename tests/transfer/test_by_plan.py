@@ -282,6 +282,19 @@ def test_a_network_that_is_given_is_trained_as_it_is(tmp_path: Path):
     assert RunFolder(result.run).read_recipe().model.from_ == "scratch"
 
 
+def test_a_linear_classifier_needs_a_network(tmp_path: Path):
+    from striate.models import create_model
+
+    dataset = some_digits((0, 1), per_class=10)
+    options = quick(transfer={"scenario": "svm"}, training={"run_dir": str(tmp_path / "run")})
+    with pytest.raises(UsageError, match="needs weights to start from"):
+        train_by_plan(options, dataset=dataset)
+    model = create_model("compact_s", classes=2, in_channels=1, input_size=(8, 8))
+    with pytest.raises(UsageError, match="needs weights to start from"):
+        train_by_plan(options, dataset=dataset, model=model)
+    assert not (tmp_path / "run").exists()
+
+
 def test_digits_by_name_start_from_scratch(tmp_path: Path, heard):
     options = quick(
         data={"data": "digits", "limit": 50}, schedule={"epochs": 1}, training={"run_dir": str(tmp_path / "run")}

@@ -19,6 +19,7 @@ from safetensors import safe_open
 
 from striate.checkpoint import SavedModel, write_atomically
 from striate.data import Dataset, Split, load_data
+from striate.errors import UsageError
 from striate.models import ConvNet
 from striate.models.cut import depth_of, places
 from striate.network import read_spelling
@@ -137,6 +138,7 @@ def decide(options: TrainOptions, dataset: Dataset, *, given: bool, progress: Pr
     check_feasible(dataset)
     asked = options.model.from_
     if given:
+        _refuse_linear(options)
         return Decision(options if asked != AUTO else _from(options, SCRATCH))
     why = "as asked for"
     if asked == AUTO:
@@ -146,6 +148,7 @@ def decide(options: TrainOptions, dataset: Dataset, *, given: bool, progress: Pr
         sources = (asked,) if isinstance(asked, str) else asked
         sources = () if sources == (SCRATCH,) else sources
     if not sources:
+        _refuse_linear(options, why if asked == AUTO else "")
         if asked == AUTO:
             progress.say(f"starting from scratch: {why}")
         return Decision(_from(options, SCRATCH), why)
@@ -157,6 +160,14 @@ def decide(options: TrainOptions, dataset: Dataset, *, given: bool, progress: Pr
     if not measured:
         return Decision(_from(options, first), why, start)
     return _measured(options, dataset, opened, scenario, why, progress)
+
+
+def _refuse_linear(options: TrainOptions, why: str = "") -> None:
+    if is_linear(options):
+        reason = f" ({why})" if why else ""
+        raise UsageError(
+            f"--scenario {options.transfer.scenario} needs weights to start from{reason}", "name a network with --from"
+        )
 
 
 def _scenario(options: TrainOptions, start: SavedModel, dataset: Dataset) -> str:
