@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from tests.training.small_data import bars, saved, small
 
 from striate.checkpoint import load_model
-from striate.data import load_data
+from striate.data import Split, TensorImages, load_data
 from striate.errors import ModelError, UsageError
 from striate.hub.classes import imagenet_labels
 from striate.models.cut import places
@@ -193,6 +193,7 @@ def test_what_is_left_open_is_decided_by_the_classes_and_by_what_is_said(begun, 
 
 def test_the_same_classes_go_on_gently_and_new_ones_get_a_head_that_learns_first(begun):
     settings = {"schedule": {"epochs": None, "steps_per_epoch": 1}, "optimizer": {"batch_size": None}}
+    settings["training"] = {"evaluate_every": 100}
     known = RunFolder(train(begun("a", **settings), dataset=bars([12] * 4, [3] * 4)).run).read_recipe()
     new = RunFolder(train(begun("b", **settings), dataset=other_bars([12] * 4, [3] * 4)).run).read_recipe()
     assert (known.transfer.head_epochs, known.transfer.pretrained_lr, known.transfer.layer_decay) == (0, 1.0, 1.0)
@@ -203,7 +204,9 @@ def test_the_same_classes_go_on_gently_and_new_ones_get_a_head_that_learns_first
 
 @pytest.mark.parametrize(("images", "epochs"), [(2, 60), (40, 30), (300, 15), (1500, 10), (9000, 4)])
 def test_few_images_are_seen_more_often(begun, heard, images, epochs):
-    dataset = other_bars([images // 2] * 2, side=100)
+    grey = TensorImages(np.zeros((images, 1, 100, 100), np.uint8))
+    dataset = other_bars([1, 1], side=100)
+    dataset.splits["train"] = Split("train", np.arange(images) % 2, [str(i) for i in range(images)], grey)
     assert kind_of(dataset) == "photos"
     asked = begun(schedule={"epochs": None}, optimizer={"batch_size": None})
     options, _, _ = resolved_for(asked, dataset, start=open_start(asked, heard))
