@@ -182,6 +182,9 @@ class ClassScores:
     recall: float
     f1: float
     support: int
+    precision_interval: tuple[float, float] | None = None  # 95 %, as the other intervals; see `metrics.intervals`
+    recall_interval: tuple[float, float] | None = None
+    f1_interval: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -200,6 +203,8 @@ class Scores:
     ece: float | None = None  # expected calibration error, 15 equal-width bins
     per_class: tuple[ClassScores, ...] = ()
     confusion: tuple[tuple[int, ...], ...] = ()  # rows: truth, columns: prediction
+    top1_interval: tuple[float, float] | None = None
+    balanced_accuracy_interval: tuple[float, float] | None = None
 
     def summary(self) -> dict[str, Any]:
         """The four fields that every command reports."""

@@ -5,17 +5,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from striate.metrics.intervals import wilson_interval
+from striate.metrics.reliability import reliability
 from striate.report.figures import (
     chi_square,
     finite,
     number,
     percent,
-    reliability,
     seconds,
     size,
     thousands,
     total_variation,
-    wilson_interval,
 )
 
 

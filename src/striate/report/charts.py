@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup, escape
 
-from striate.report.figures import Reliability, number, percent, thousands
+from striate.metrics.reliability import Reliability
+from striate.report.figures import number, percent, thousands
 
 Point = tuple[float, float]
 WIDTH, HEIGHT = 540, 270

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from striate.errors import UsageError
+from striate.metrics.intervals import wilson_interval
 from striate.report.charts import Point, Series, line_chart
-from striate.report.figures import digits_for, finite, median, number, percent, seconds, thousands, wilson_interval
+from striate.report.figures import digits_for, finite, median, number, percent, seconds, thousands
 from striate.report.options_table import flattened, written
 from striate.report.page import write_page
 from striate.report.record import Record, epoch_values, read_record

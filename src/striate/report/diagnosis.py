@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from striate.metrics.reliability import Reliability, reliability
 from striate.report.evidence import LEVELS, Evidence
 from striate.report.evidence import Finding as Finding
-from striate.report.figures import Reliability, reliability
 from striate.report.record import HEADLINE_ORDER, count_manifest
 from striate.report.rules_data import DATA_RULES
 from striate.report.rules_learning import LEARNING_RULES

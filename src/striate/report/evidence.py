@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from striate.report.figures import Reliability, wilson_interval
+from striate.metrics.intervals import wilson_interval
+from striate.metrics.reliability import Reliability
 from striate.report.record import Counts, epoch_values
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""The small statistics that a report states: intervals, distances between splits, calibration. NumPy only."""
+"""The small statistics that a report states, and how figures are written. NumPy only."""
 
 from __future__ import annotations
 
@@ -8,22 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-
-Z95 = 1.959963984540054  # the 97.5 % point of the standard normal distribution
-
-
-def wilson_interval(correct: float, n: int, z: float = Z95) -> tuple[float, float]:
-    """Score interval of a proportion, as two fractions; (0, 1) for no observations.
-
-    Unlike the textbook p ± z·sqrt(p(1-p)/n), it stays inside [0, 1] and does not shrink to nothing at 0 or 100 %
-    (Wilson 1927, "Probable inference, the law of succession, and statistical inference").
-    """
-    if n <= 0:
-        return 0.0, 1.0
-    share, squared = correct / n, z * z
-    centre = (share + squared / (2 * n)) / (1 + squared / n)
-    half = z / (1 + squared / n) * math.sqrt(share * (1 - share) / n + squared / (4 * n * n))
-    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def total_variation(first: np.ndarray, second: np.ndarray) -> float:
@@ -66,45 +50,6 @@ def _upper_tail(statistic: float, degrees: int) -> float:
     for k in range(3 if degrees % 2 else 4, degrees + 1, 2):
         tail += math.exp((k / 2 - 1) * math.log(half) - half - math.lgamma(k / 2))
     return min(tail, 1.0)
-
-
-@dataclass(frozen=True, slots=True)
-class Reliability:
-    """Probability claimed against share correct, in bins of equal width (Guo et al. 2017, arXiv:1706.04599, sec. 2)."""
-
-    counts: np.ndarray  # int64 [bins]
-    confidence: np.ndarray  # float [bins], mean probability of the predicted class; nan where a bin is empty
-    accuracy: np.ndarray  # float [bins], nan where a bin is empty
-
-    @property
-    def n(self) -> int:
-        """Images in all bins."""
-        return int(self.counts.sum())
-
-    @property
-    def ece(self) -> float:
-        """Expected calibration error: mean distance of confidence and accuracy, weighted by count (their eq. 3)."""
-        gaps = np.nan_to_num(np.abs(self.accuracy - self.confidence))
-        return float((gaps * self.counts).sum() / max(self.n, 1))
-
-    @property
-    def overconfidence(self) -> float:
-        """Mean probability minus share correct: above 0 the network claims too much."""
-        parts = np.nan_to_num(self.confidence - self.accuracy) * self.counts
-        return float(parts.sum() / max(self.n, 1))
-
-
-def reliability(probability: np.ndarray, correct: np.ndarray, bins: int = 15) -> Reliability:
-    """Bin predictions by the probability they claim; bins are open below, as Guo et al. define them.
-
-    `probability` float [n] of the predicted class, `correct` bool [n].
-    """
-    index = np.clip(np.ceil(probability * bins).astype(int) - 1, 0, bins - 1)
-    counts = np.bincount(index, minlength=bins)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        confidence = np.bincount(index, weights=probability, minlength=bins) / counts
-        accuracy = np.bincount(index, weights=correct.astype(float), minlength=bins) / counts
-    return Reliability(counts, confidence, accuracy)
 
 
 def finite(value: object) -> float | None:

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from striate.metrics.intervals import wilson_interval
 from striate.report.evidence import Evidence, Finding, class_list
-from striate.report.figures import confusion_of, percent, points, thousands, wilson_interval
+from striate.report.figures import confusion_of, percent, points, thousands
 
 WIDE = 0.04  # width of the 95 % interval from which on it is said
 VERY_WIDE = 0.10

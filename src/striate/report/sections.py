@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from striate.metrics.intervals import wilson_interval
 from striate.report import confusion as confusion_room
 from striate.report.charts import Series, line_chart, reliability_diagram, silhouette
 from striate.report.diagnosis import reliability_of
@@ -19,7 +20,6 @@ from striate.report.figures import (
     percent,
     seconds,
     thousands,
-    wilson_interval,
 )
 from striate.report.pictures import make_sprite
 from striate.report.record import Counts, Record, epoch_values
