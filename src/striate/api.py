@@ -150,7 +150,8 @@ def evaluate(
         precision: `fp32`, `bf16`, `fp16`, `int8`, `auto`; the run's own where nothing is said.
         backend: `torch`, `onnxruntime`, `openvino`, or `auto`: what `result.engine` says, and why.
         calibration: Images for int8; a run takes those it was trained on.
-        views: `single`, or the mean logits of several views of each image: `flip`, `flip+shift`.
+        views: `single`, or the averaged answers to several views of each image: `flip`, `flip+shift`, `ten-crop`,
+            `multi-scale`, `144-crop`, `dense` (`docs/evaluation.md`).
         progress: Whether to show bars, or a `Progress` of your own.
         **settings: Options of the data that differ from the run's, such as ``data_root=``.
 

@@ -13,7 +13,8 @@ from striate.checkpoint import SavedModel
 from striate.data import Split, TensorImages
 from striate.errors import UnknownNameError
 from striate.evaluation import evaluate, evaluate_run
-from striate.evaluation.views import PROTOCOLS, with_views
+from striate.evaluation.protocols import VIEWS
+from striate.evaluation.protocols.fitted import with_views
 from striate.models import create_model
 from striate.options import EvaluateOptions, TrainOptions, merged, options_of
 from striate.progress import Console, Progress
@@ -63,7 +64,7 @@ def test_single_is_the_network_itself_and_other_names_are_refused(network):
     with pytest.raises(UnknownNameError, match="ten"):
         with_views(network, "ten")
     (choices,) = (one.choices for one in options_of(EvaluateOptions) if one.name == "views")
-    assert choices == tuple(PROTOCOLS)
+    assert choices == tuple(VIEWS)
 
 
 def test_the_protocol_is_written_wherever_scores_are(tmp_path):
@@ -77,7 +78,7 @@ def test_the_protocol_is_written_wherever_scores_are(tmp_path):
         "runtime": {"device": "cpu", "precision": "fp32", "threads": 1},
     }
     result = train(merged(TrainOptions(), sections))
-    assert result.protocol == PROTOCOLS["flip+shift"]
+    assert result.protocol.startswith("6 views averaged: the image, shifted both ways")
     assert result.to_dict()["protocol"] == result.protocol
     record = json.loads((tmp_path / "run" / "evaluation.json").read_text())
     assert record["protocol"] == result.protocol

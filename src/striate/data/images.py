@@ -7,9 +7,9 @@ decoded. Torch is imported by the first batch, not before: looking at data does 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -23,6 +23,8 @@ from striate.spec import InputSpec
 
 if TYPE_CHECKING:
     import torch
+
+ResultT = TypeVar("ResultT")
 
 
 class Images(ABC):
@@ -56,6 +58,16 @@ class Images(ABC):
     @abstractmethod
     def raw(self, index: int) -> np.ndarray:
         """One image as `decode` gives it: [H, W, C], unresized."""
+
+    def each(self, function: Callable[[np.ndarray], ResultT]) -> Iterator[ResultT]:
+        """`function` of every image as `raw` gives it, in order; each is decoded once, photos in threads.
+
+        Only a few results wait at any time. `function` must not write to the pixels.
+
+        Raises:
+            DataError: a file changed or vanished since the data were loaded.
+        """
+        return map(function, map(self.raw, range(len(self))))
 
     @abstractmethod
     def thumbnails(self) -> np.ndarray:
@@ -156,6 +168,19 @@ class PhotoImages(Images):
     def raw(self, index: int) -> np.ndarray:
         """See `Images.raw`."""
         return self._whole(index).copy()
+
+    def each(self, function: Callable[[np.ndarray], ResultT]) -> Iterator[ResultT]:
+        """See `Images.each`."""
+
+        def of_one(index: int) -> ResultT:
+            digest = self.infos[index].digest
+            made = function(self._whole(index))
+            self.store.let_go(digest, 1)
+            if self.store.once:
+                self.store.cache.drop(digest)
+            return made
+
+        return self.store.map(of_one, range(len(self)))
 
     def thumbnails(self) -> np.ndarray:
         """See `Images.thumbnails`; 32 by 32 pixels."""

@@ -15,9 +15,9 @@ from striate.data import Dataset, Split, load_data, normalise
 from striate.data.sources.sides import ALL
 from striate.errors import UsageError
 from striate.evaluation.labels import matched, numbers_of
+from striate.evaluation.protocols import check_views, passes_of, takes_any_size
 from striate.evaluation.single_crop import evaluate
 from striate.evaluation.table import Evaluation
-from striate.evaluation.views import passes_of
 from striate.network import open_network, read_spelling
 from striate.network.calibration import same_data
 from striate.network.engines import make_ready, usual_batch
@@ -65,13 +65,14 @@ def evaluate_run(
         backend: what computes; see `make_ready`.
         calibration: images for int8; None takes those that the run was trained on.
         threads: processor threads of back ends other than torch; None for `thread_limit`.
-        views: `single`, or several of each image, their logits averaged: `flip`, `flip+shift`.
+        views: `single`, or several of each image, whose answers are averaged: one of `protocols.VIEWS`.
         runs: the folder that holds the run folders.
         progress: shows bars, and says what the data lack.
 
     Raises:
-        CheckpointError, UnknownNameError, ModelError, OfflineError: no usable network.
-        UsageError: a model file without data, a split that the data do not have, or options that split other data.
+        CheckpointError, UnknownNameError, ModelError, OfflineError: no usable network, or views that it does not allow.
+        UsageError: a model file without data, a split that the data do not have, options that split other data, or
+            views that the back end cannot compute.
         DataError: the data cannot be used, or have classes that the network does not know.
         MissingExtraError: a package of the extra `export` is not installed, and the back end needs it.
     """
@@ -80,6 +81,7 @@ def evaluate_run(
     given = dict(data_options or {})
     folder = read_spelling(run, runs).run
     saved = open_network(run, runs=runs, offline=bool(given.get("offline")), progress=progress)
+    check_views(views, saved.model, saved.spec, backend="torch" if backend == "auto" else backend)
     recipe = RunFolder(folder).read_recipe() if folder is not None else None
     if isinstance(data, Dataset):
         dataset, own = data, data.name == saved.notes.get("data")
@@ -100,12 +102,15 @@ def evaluate_run(
     absent = [name for number, name in enumerate(saved.labels.names) if number not in present]
     if absent:
         progress.say(f"{dataset.name} has no images of {_in_words(absent, len(saved.labels))}")
+    chosen = "torch" if backend == "auto" and takes_any_size(views) else backend
     engine = make_ready(
-        saved, backend=backend, precision=precision,
+        saved, backend=chosen, precision=precision,
         recorded=recipe.runtime.precision if recipe is not None else "fp32", device=device, threads=threads,
         calibration=calibration, images=sum(map(len, splits)), views=passes, offline=bool(given.get("offline")),
         progress=progress,
     )  # fmt: skip
+    if chosen != backend:
+        engine.why = f"the others have the network for its own input size only, {views} views for any"
     engine.compare_on(sum(map(len, splits)), partial(_images_at, splits, saved.spec, engine.device))
     batch_size = usual_batch(saved.spec) if batch_size is None else batch_size
     result = evaluate(saved, splits, batch_size=batch_size, views=views, engine=engine, progress=progress)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import torch
 from striate.checkpoint import write_atomically
 from striate.data.dataset import printable
 from striate.metrics import predicted, probabilities, ranked
+from striate.metrics.calibration import Temperature
 from striate.spec import Labels, Scores
 
 TOP = 5  # ranked classes kept per image
@@ -36,6 +37,8 @@ class Evaluation:
     data: str = ""
     split: str = ""
     engine: dict[str, Any] | None = None  # what computed, why, and how it compares with torch in float32
+    trust: dict[str, Any] = field(default_factory=dict)  # top-k, calibration, rejection, ranking: see `trust_of`
+    fitted: Temperature | None = None  # where the temperature was fitted on these images
 
     @property
     def unreadable(self) -> list[dict[str, str]]:
@@ -49,7 +52,14 @@ class Evaluation:
         del scores["confusion"]
         what = {"model": self.model, "data": self.data, "split": self.split}
         computed = {"engine": self.engine} if self.engine is not None else {}
-        return {"protocol": self.protocol, **scores, **what, **computed, "unreadable_files": self.unreadable}
+        return {
+            "protocol": self.protocol,
+            **scores,
+            **self.trust,
+            **what,
+            **computed,
+            "unreadable_files": self.unreadable,
+        }
 
     def write_predictions(self, path: Path) -> None:
         """The table as a Parquet file, whole or not at all.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from operator import length_hint
 from typing import Protocol
 
@@ -44,21 +45,28 @@ def logits_of(
     logits: list[torch.Tensor] = []
     targets: list[torch.Tensor] = []
     indices: list[np.ndarray] = []
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        with (progress or Silent()).task("evaluating", length_hint(batches, 0) or None) as task, torch.inference_mode():
-            for batch in batches:
-                logits.append(forward(model, batch.images, precision))  # stays there: no waiting for the device
-                targets.append(batch.targets)
-                indices.append(batch.indices)
-                task.advance()
-    finally:
-        for module, training in modes:
-            module.training = training
+    with evaluating(model), (progress or Silent()).task("evaluating", length_hint(batches, 0) or None) as task:
+        for batch in batches:
+            logits.append(forward(model, batch.images, precision))  # stays there: no waiting for the device
+            targets.append(batch.targets)
+            indices.append(batch.indices)
+            task.advance()
     if not logits:
         return torch.zeros(0, 0), torch.zeros(0, dtype=torch.int64), np.zeros(0, dtype=np.int64)
     return _joined(logits), _joined(targets), np.concatenate(indices)
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Inside, `model` is in evaluation mode and nothing is recorded for gradients; afterwards it is as it came."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 def forward(model: nn.Module, images: torch.Tensor, precision: str) -> torch.Tensor:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from striate.checkpoint import SavedModel
 from striate.data import Dataset
+from striate.evaluation import check_views
 from striate.models import ConvNet
 from striate.options import TrainOptions
 from striate.progress import Progress
@@ -58,6 +59,7 @@ def prepare(
     options = resolve_rate(options, dataset, model, default_rate_share(options, start, labels))
     options = resolve_runtime(options, progress)
     new_head = head_is_new(options, start, labels)
+    check_views(options.evaluate.views, model, spec)  # before the training, not at its end
     if not budgeted:
         options = with_head_epochs(options, new_head)
     return Prepared(options=options, spec=spec, model=model, new_head=new_head)

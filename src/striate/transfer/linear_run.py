@@ -18,6 +18,7 @@ from torch import nn
 from striate.checkpoint import SavedModel, load_model, save_model, write_atomically
 from striate.data import Dataset, load_data
 from striate.errors import CheckpointError, StriateError, UsageError
+from striate.evaluation import check_views
 from striate.metrics import score
 from striate.models import ConvNet
 from striate.models.cut import cut_at
@@ -68,7 +69,8 @@ def train_linear(
         facts = environment(pick_device(options.runtime.device))
         facts |= {"precision": options.runtime.precision, "phases": watch.handed_over()}
         network = opened(start, dataset, options, progress)
-        cut_at(network.model, _place(options), len(dataset.labels))  # a place that is not there is no run
+        cut = cut_at(network.model, _place(options), len(dataset.labels))  # a place that is not there is no run
+        check_views(options.evaluate.views, cut, spec)
         journal.write_start(run, options, dataset, facts)
     progress.say(
         f"{options.transfer.scenario} on the codes of {options.transfer.cut} of {options.model.from_}, "

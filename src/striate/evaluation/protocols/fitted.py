@@ -1,4 +1,4 @@
-"""Several views of every image, their logits averaged: a protocol of its own, to be named beside its scores."""
+"""Views of the image as it is framed once, mirrored and shifted on the device; their logits are averaged."""
 
 from __future__ import annotations
 
@@ -8,37 +8,23 @@ from torch import Tensor, nn
 
 from striate.errors import UnknownNameError
 
-PROTOCOLS = {
-    "single": "single-crop",
-    "flip": "2 views averaged: the image and its mirror image",
-    "flip+shift": "6 views averaged: the image, shifted both ways along the diagonal, and their mirror images",
-}
+FITTED = ("single", "flip", "flip+shift")
 SHIFT = 32  # a shift is a pixel for so many of the side, at least one
-_PASSES = {"single": 1, "flip": 2, "flip+shift": 6}
-
-
-def passes_of(views: str) -> int:
-    """How often each image goes through the network.
-
-    Raises:
-        UnknownNameError: views that are not in `PROTOCOLS`.
-    """
-    if views not in PROTOCOLS:
-        raise UnknownNameError("views", views, PROTOCOLS)
-    return _PASSES[views]
 
 
 def with_views(network: nn.Module, views: str) -> nn.Module:
-    """`network` [B, C, H, W] -> [B, classes] looking at several views of each image; itself for "single".
+    """`network` [B, C, H, W] -> [B, classes] looking at fitted views of each image; itself for "single".
 
     - flip: the mean of the logits of the image and of its mirror image.
     - flip+shift: half of that, and half the mean over the images moved up and left, and down and right, with their
       mirror images; what a shift moves in is the image reflected (Jordan 2024, arXiv:2404.00498, sec. 3.5).
 
     Raises:
-        UnknownNameError: views that are not in `PROTOCOLS`.
+        UnknownNameError: views that are not in `FITTED`.
     """
-    return network if passes_of(views) == 1 else Views(network, shifts=views == "flip+shift")
+    if views not in FITTED:
+        raise UnknownNameError("fitted views", views, FITTED)
+    return network if views == "single" else Views(network, shifts=views == "flip+shift")
 
 
 class Views(nn.Module):

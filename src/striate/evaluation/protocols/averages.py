@@ -1,0 +1,55 @@
+"""The average of a network's answers to the views of each image."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+
+import torch
+from torch import Tensor
+
+
+class Averages:
+    """Weighted means of answers for n images that come view by view, the views of an image one after the other.
+
+    Args:
+        images: n.
+        of_probabilities: average the probabilities that the answers, as logits, stand for; else the answers themselves.
+    """
+
+    def __init__(self, images: int, *, of_probabilities: bool) -> None:
+        self.images, self.of_probabilities = images, of_probabilities
+        self._sums: Tensor | None = None  # [n, classes]; of probabilities, their logarithms
+        self._weights = torch.zeros(images, dtype=torch.float64)
+
+    def add(self, answers: Tensor, owners: Sequence[int], weights: Sequence[float]) -> None:
+        """Answers [B, classes], float32, of views of the images `owners`, each counted `weights` times."""
+        if self._sums is None:
+            start = -math.inf if self.of_probabilities else 0.0
+            self._sums = answers.new_full((self.images, answers.shape[1]), start)
+        scale = torch.tensor(weights, dtype=torch.float32).to(answers.device)[:, None]
+        terms = answers.log_softmax(1) + scale.log() if self.of_probabilities else answers * scale
+        for owner, rows in _runs(owners):
+            if self.of_probabilities:
+                self._sums[owner] = torch.logaddexp(self._sums[owner], terms[rows].logsumexp(0))
+            else:
+                self._sums[owner] += terms[rows].sum(0)
+            self._weights[owner] += sum(weights[rows])
+
+    def result(self) -> Tensor:
+        """[n, classes] on the processor: the mean answers, or logarithms of the mean probabilities; [0, 0] of none."""
+        if self._sums is None:
+            return torch.zeros(0, 0)
+        with torch.inference_mode(False):
+            sums, weights = self._sums.clone().cpu(), self._weights.clone()[:, None].float()
+            return sums - weights.log() if self.of_probabilities else sums / weights
+
+
+def _runs(owners: Iterable[int]) -> Iterable[tuple[int, slice]]:
+    """Each owner with the slice of its rows."""
+    start = 0
+    for owner, rows in groupby(owners):
+        stop = start + sum(1 for _ in rows)
+        yield owner, slice(start, stop)
+        start = stop

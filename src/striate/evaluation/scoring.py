@@ -1,0 +1,64 @@
+"""Logits and true classes become an `Evaluation`, however the logits came about."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import torch
+
+from striate.checkpoint import SavedModel
+from striate.evaluation.table import Evaluation, predictions_table, unreadable_table
+from striate.evaluation.trust import trust_of
+from striate.metrics import score
+from striate.metrics.calibration import fit_temperature
+from striate.metrics.intervals import with_intervals
+
+if TYPE_CHECKING:
+    from striate.data import LeftOut
+
+
+def evaluation_of(
+    saved: SavedModel,
+    logits: torch.Tensor,
+    targets: torch.Tensor,
+    paths: Sequence[str],
+    unreadable: Sequence[LeftOut] = (),
+    *,
+    device: torch.device | None = None,
+    calibrate: bool = False,
+) -> Evaluation:
+    """Everything that there is to say about the answers to n images.
+
+    Args:
+        saved: the network, for its classes, its loss and its temperature.
+        logits: [n, C], on the processor.
+        targets: the true classes, int64 [n].
+        paths: of the images, [n].
+        unreadable: images that could not be read: wrong answers.
+        device: where the network is, None for the processor.
+        calibrate: fit `saved.temperature` on these images first; the result's `fitted` says what came of it.
+    """
+    with torch.inference_mode():
+        losses = saved.model.loss(logits.to(device), targets.to(device), reduction="none").cpu()
+    fitted = None
+    if calibrate:
+        fitted = fit_temperature(logits, targets)
+        saved.temperature = fitted.value
+    number = {name: index for index, name in enumerate(saved.labels.names)}
+    missing = [number[one.label] for one in unreadable if one.label in number]
+    scores = score(
+        logits, targets, saved.labels, loss=float(losses.double().mean()), unreadable=missing,
+        temperature=saved.temperature,
+    )  # fmt: skip
+    tables = [
+        predictions_table(paths, logits, targets, losses, saved.labels, saved.temperature),
+        unreadable_table([(one.path, one.label, one.reason) for one in unreadable]),
+    ]
+    return Evaluation(
+        scores=with_intervals(scores),
+        predictions=pa.concat_tables(tables),
+        trust=trust_of(logits, targets, saved.labels, temperature=saved.temperature, unreadable=len(missing)),
+        fitted=fitted,
+    )
