@@ -1,4 +1,4 @@
-"""What there is to know beyond the scores: how sure the answers are, when not to answer, and where to set a threshold."""
+"""Beyond the scores: how sure the answers are, when to give none, and where to set a threshold."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _rejection(curve: RejectionCurve) -> dict[str, Any]:
     }
 
 
-_NEVER = dict.fromkeys(("threshold", "rejected", "answered", "wrong", "error"))
+_NEVER: dict[str, Any] = dict.fromkeys(("threshold", "rejected", "answered", "wrong", "error"))
 
 
 def _ranking(chances: np.ndarray, targets: np.ndarray, labels: Labels) -> dict[str, Any]:

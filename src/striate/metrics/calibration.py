@@ -36,6 +36,15 @@ class Temperature:
         """Plain values for JSON."""
         return asdict(self)
 
+    def in_words(self) -> str:
+        """One line for people."""
+        if self.value == 1 or self.ece_before is None or self.ece_after is None:
+            return f"probabilities are as the network gives them: {self.why}"
+        return (
+            f"probabilities at temperature {self.value:.2f}, fitted on {self.images} images: calibration error "
+            f"{self.ece_before:.1%} before, {self.ece_after:.1%} after, on images that it was not fitted on"
+        )
+
 
 def calibration_error(confidence: torch.Tensor, correct: torch.Tensor, bins: int = CALIBRATION_BINS) -> float | None:
     """Expected calibration error (Guo et al. 2017, arXiv:1706.04599, eq. 3); None without images.

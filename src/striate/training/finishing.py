@@ -40,6 +40,9 @@ def finish_run(
 ) -> tuple[dict[str, Scores], str | None]:
     """Score the weights in `run.model` on validation and, once, on the test split; write scores, predictions, pictures.
 
+    The temperature of the probabilities is fitted on the validation images, where there are enough, and kept in the
+    model file.
+
     Args:
         run: a run folder with recipe and model file.
         options: resolved.
@@ -56,7 +59,8 @@ def finish_run(
     name = options.model.model
     saved = load_model(run.model, code=name if name is not None and is_own(name) else None)
     scores: dict[str, Scores] = {}
-    protocol = None
+    trust: dict[str, dict[str, Any]] = {}
+    protocol, temperature = None, None
     tables, row_splits = [], []
     for name in ("val", "test"):
         split = dataset.splits.get(name)
@@ -64,9 +68,13 @@ def finish_run(
             continue
         result = evaluate(
             saved, split, batch_size=evaluation_batch(saved.spec), device=str(device),
-            precision=options.runtime.precision, views=options.evaluate.views, progress=progress,
+            precision=options.runtime.precision, views=options.evaluate.views, calibrate=name == "val",
+            progress=progress,
         )  # fmt: skip
-        scores[name], protocol = result.scores, result.protocol
+        if result.fitted is not None:
+            temperature = result.fitted
+            progress.say(temperature.in_words())
+        scores[name], trust[name], protocol = result.scores, result.trust, result.protocol
         tables.append(result.predictions.append_column("split", pa.array([name] * len(result.predictions))))
         row_splits += [name] * len(result.predictions)
     if tables:
@@ -77,13 +85,16 @@ def finish_run(
         save_pictures(run.pictures, batches, dataset, saved.spec, predictions, row_splits)
     summaries = {name: one.summary() for name, one in scores.items()}
     notes = saved.notes | ({"protocol": protocol} if protocol else {})
-    save_model(run.model, saved.model, saved.spec, saved.labels, scores=summaries, notes=notes)
+    save_model(
+        run.model, saved.model, saved.spec, saved.labels, scores=summaries, notes=notes, temperature=saved.temperature
+    )
     record = {
         "model": saved.model.architecture.name,
         "protocol": protocol,
         **facts,
         "params": sum(parameter.numel() for parameter in saved.model.parameters()),
-        "splits": {name: one.to_dict() for name, one in scores.items()},
+        "splits": {name: one.to_dict() | trust[name] for name, one in scores.items()},
+        "temperature": temperature.to_dict() if temperature is not None else None,
         "train": None,
     }
     write_atomically(run.evaluation, json.dumps(record, indent=1).encode())
