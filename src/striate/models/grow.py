@@ -27,6 +27,7 @@ from striate.spec import ModelEntry
 _CLOSE = 1e-4  # of the largest logit: rounding
 _SHOWN = 3  # names of a part that are listed one by one
 _BESIDE = ("shortcut", "before", "after")  # parts of a residual unit beside its branch
+_IN_TRAINING_ONLY = ("dropout", "stochastic_depth")  # fields of a config that do not change what a network computes
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,7 @@ class Grown:
     model: ConvNet
     copied: frozenset[str]  # names in its state dict
     lines: tuple[str, ...]
+    new: tuple[str, ...]  # paths of the units that were started
 
 
 def grown_to(name: str, source: ConvNet, *, identity: bool = False, **variations: Any) -> Grown:
@@ -46,7 +48,7 @@ def grown_to(name: str, source: ConvNet, *, identity: bool = False, **variations
 
     Raises:
         UnknownNameError: no such network.
-        ModelError: `name` is of another family, or no deeper, or nothing of a stage fits.
+        ModelError: `name` is of another family, or no deeper, or differs in more than that, or nothing of a stage fits.
     """
     _check_family(name, source)
     record = source.architecture
@@ -54,6 +56,7 @@ def grown_to(name: str, source: ConvNet, *, identity: bool = False, **variations
         name, classes=record.classes, in_channels=record.in_channels, input_size=record.input_size,
         **{**_varied(source, find_entry(name)), **variations},
     )  # fmt: skip
+    _check_deeper(source, model, _matched(source, model), varied=tuple(variations))
     return _grown(source, model.train(source.training), identity)
 
 
@@ -68,6 +71,7 @@ def insert_identity(model: ConvNet, **deeper: Any) -> Grown:
     """
     record = model.architecture
     other = rebuild(replace(record, config={**record.config, **deeper}))
+    _check_nothing_else(model, other)
     return _grown(model, other.train(model.training), True)
 
 
@@ -84,7 +88,52 @@ def check_growth(name: str, source: ConvNet) -> None:
             name, classes=record.classes, in_channels=record.in_channels, input_size=record.input_size, start=False,
             **_varied(source, find_entry(name)),
         )  # fmt: skip
-    _matched(source, model)
+    _check_deeper(source, model, _matched(source, model))
+
+
+def _check_deeper(source: ConvNet, model: ConvNet, match: _Match, *, varied: Sequence[str] = ()) -> None:
+    """Refuse a sibling, which has the same layers, and a network that uses them otherwise.
+
+    Args:
+        source: the shallower network.
+        model: the deeper one.
+        match: of the two.
+        varied: fields of the config of which a difference was asked for.
+
+    Raises:
+        ModelError: as said.
+    """
+    if not match.new:
+        raise ModelError(
+            f"a {source.architecture.title} does not grow into a {model.architecture.name}, which is no deeper",
+            "a network of the same layers starts from its weights as they are: name no other one",
+        )
+    _check_nothing_else(source, model, varied)
+
+
+def _check_nothing_else(source: ConvNet, model: ConvNet, varied: Sequence[str] = ()) -> None:
+    record, theirs = source.architecture, model.architecture.config
+    for field, value in record.config.items():
+        alike = field in _IN_TRAINING_ONLY or field in varied or theirs.get(field) == value
+        if not alike and not _is_of_depth(source, field, theirs.get(field)):
+            raise ModelError(
+                f"a {record.title} does not grow into a {model.architecture.name}, "
+                f"whose {field} is {theirs.get(field)} instead of {value}",
+                "the deeper network differs in nothing but its depth",
+            )
+
+
+def _is_of_depth(source: ConvNet, field: str, value: Any) -> bool:
+    """Whether that field alone, with this value, gives the network more layers, or layers of other sizes."""
+    record = source.architecture
+    try:
+        with torch.device("meta"):
+            other = rebuild(replace(record, config={**record.config, field: value}), start=False)
+    except ModelError:
+        return False
+    units, more = ({unit for part in _units(one).values() for unit in part} for one in (source, other))
+    before, after = source.state_dict(), other.state_dict()
+    return units < more or (before.keys() == after.keys() and any(before[k].shape != after[k].shape for k in before))
 
 
 def _check_family(name: str, source: ConvNet) -> None:
@@ -113,10 +162,11 @@ def _grown(source: ConvNet, model: ConvNet, identity: bool) -> Grown:
     theirs, own = source.state_dict(), model.state_dict()
     model.load_state_dict({**own, **{name: theirs[source_name] for name, source_name in match.tensors.items()}})
     name = source.architecture.name
-    lines = [f"copied from {name}: {_listed(match.copied)}"]
+    every = [unit for units in _units(model).values() for unit in units]
+    lines = [f"copied from {name}: {units_in_words(match.copied, every)}"]
     if match.new:
         how = "started as identity" if identity else "started randomly"
-        lines.append(f"new, {how}: {_listed(match.new)}")
+        lines.append(f"new, {how}: {units_in_words(match.new, every)}")
     if identity:
         images = _images(source)
         for unit, maps in _inputs_of(match.new, model, images).items():
@@ -125,7 +175,7 @@ def _grown(source: ConvNet, model: ConvNet, identity: bool) -> Grown:
         apart = float((after - before).abs().max() / before.abs().max().clamp_min(1e-30))
         does = "answers" if apart < _CLOSE else "does not answer"
         lines.append(f"it {does} as {name} did: on random images {apart:.1g} of the largest logit apart")
-    return Grown(model, frozenset(match.tensors), tuple(lines))
+    return Grown(model, frozenset(match.tensors), tuple(lines), match.new)
 
 
 # what fits ------------------------------------------------------------------------------------------------------------
@@ -214,16 +264,27 @@ def _holds(module: nn.Module) -> bool:
     return bool(module.state_dict())
 
 
-def _listed(units: Sequence[str]) -> str:
-    """`conv1: conv1_1; conv2: conv2_1; head: fc6, fc7`: the units by part, long rows as `0 to 17`."""
-    parts: dict[str, list[str]] = {}
+def units_in_words(units: Sequence[str], every: Sequence[str] | None = None) -> str:
+    """`conv1: conv1_1; conv2: conv2_1; head: fc6, fc7`: the units by part.
+
+    Long rows are written as `0 to 17`, where they have no gap among `every` unit of the network.
+    """
+    numbers = {unit: number for number, unit in enumerate(every or ())}
+    parts: dict[str, list[list[str]]] = {}
+    before: str | None = None
     for unit in units:
         part, _, name = unit.removeprefix("stages.").partition(".")
-        parts.setdefault(part, []).append(name)
+        follows = before is not None and every is not None and numbers[unit] == numbers[before] + 1
+        runs = parts.setdefault(part, [])
+        if runs and follows:
+            runs[-1].append(name)
+        else:
+            runs.append([name])
+        before = unit
     rows = []
-    for part, names in parts.items():
-        row = ", ".join(names) if len(names) <= _SHOWN else f"{names[0]} to {names[-1]}"
-        rows.append(f"{part}: {row}" if row else part)
+    for part, runs in parts.items():
+        words = [", ".join(run) if len(run) <= _SHOWN else f"{run[0]} to {run[-1]}" for run in runs]
+        rows.append(f"{part}: {', '.join(words)}" if any(words) else part)
     return "; ".join(rows)
 
 
