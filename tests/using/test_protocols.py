@@ -33,7 +33,7 @@ def photo(size: tuple[int, int], seed: int = 0) -> np.ndarray:
     """Smooth colours with some noise."""
     rng = np.random.default_rng(seed)
     coarse = Image.fromarray(rng.integers(0, 256, (5, 6, 3), dtype=np.uint8)).resize(
-        size[::-1], Image.Resampling.BICUBIC
+        (size[1], size[0]), Image.Resampling.BICUBIC
     )
     return (0.8 * np.asarray(coarse) + 0.2 * rng.integers(0, 256, (*size, 3))).astype(np.uint8)
 
