@@ -6,6 +6,7 @@ Fact M163: requires_grad off and batch normalisation in evaluation mode.
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from striate.models.cut import modules_up_to, places
 from striate.options import TrainOptions, TransferOptions, merged
 from striate.progress import Progress, Task
 from striate.runfolder import RunFolder
-from striate.training import freezing
+from striate.training import freezing, train
 from striate.training.epoch import train_epoch
 from striate.training.freezing import frozen_places
 from striate.training.planning import range_test, replace_model
@@ -176,6 +177,10 @@ def test_places_without_weights_take_no_turn_in_unfreezing():
     frozen = course(model, len(known), unfreeze_every=1, head_epochs=1)
     assert frozen[0] == len(known)
     assert frozen[1] == len(known) - 2
+    pooled = small("compact_xs", input_size=16)
+    pooled.stem = nn.Sequential(nn.Identity())
+    assert places(pooled)[:2] == ("stem", "group1")
+    assert course(pooled, 3, unfreeze_every=1, head_epochs=0) == [2, 0, 0]
 
 
 def test_gradual_unfreezing_lets_one_place_more_learn_each_time():
@@ -208,6 +213,53 @@ def test_a_network_of_which_nothing_learns_is_refused():
     assert model.stem[0].weight.requires_grad, "what was asked for in vain is taken back"
 
 
+# patience -------------------------------------------------------------------------------------------------------------
+
+
+def lesson(epochs: int, *, lr: float = 1e-30, evaluate_every: int = 1, **sections) -> list[dict]:
+    """What a training notes of each epoch whose scores cannot improve: no weight moves, and no statistics are there."""
+    model = small("lenet5_dense", in_channels=1, input_size=28, classes=2)
+    rate = {"optimizer": {"lr": lr, "momentum": 0.0, "optimizer": "sgd", "batch_size": 8}}
+    transfer = {"scenario": "all", "unfreeze_every": 0, "pretrained_lr": 1.0, "layer_decay": 1.0}
+    sections["transfer"] = transfer | sections["transfer"]
+    sections["training"] = {"evaluate_every": evaluate_every, **sections.get("training", {})}
+    sections["schedule"] = {"epochs": epochs, "schedule": "constant", **sections.get("schedule", {})}
+    with TemporaryDirectory() as folder:
+        sections["training"]["run_dir"] = folder
+        plain = {"augment": {"preset": "none"}, "runtime": {"device": "cpu", "precision": "fp32", "threads": 1}}
+        options = merged(merged(TrainOptions(), plain | rate), sections)
+        result = train(options, dataset=bars([8] * 2, [4] * 2, side=28), model=model)
+        return RunFolder(result.run).read_metrics()
+
+
+def test_a_training_does_not_stop_where_the_rest_begins_to_learn():
+    rows = lesson(6, transfer={"head_epochs": 2}, training={"early_stopping": 1})
+    assert [row["frozen_to"] is None for row in rows] == [False, False, True]
+
+
+def test_patience_does_not_count_epochs_before_more_began_to_learn():
+    rows = lesson(8, evaluate_every=2, transfer={"head_epochs": 3}, training={"early_stopping": 2})
+    assert len(rows) == 6, "stopped two validated epochs or more after the fourth"
+
+
+def test_a_plateau_does_not_count_epochs_before_more_began_to_learn():
+    schedule = {"schedule": "plateau", "patience": 1, "gamma": 0.1}
+    rates = [row["lr"] for row in lesson(5, lr=1e-6, transfer={"head_epochs": 2}, schedule=schedule)]
+    assert rates == pytest.approx([1e-6] * 4 + [1e-7], rel=1e-6, abs=0.0)
+
+
+def test_a_training_that_is_too_short_to_let_all_learn_says_so():
+    model = small("resnet18", input_size=32)
+    short = session_of(model, transfer={"unfreeze_every": 2, "head_epochs": 1}, schedule={"epochs": 4})
+    assert freezing.unfinished_in_words(short) == (
+        "4 epochs end with all up to conv3_x frozen: by --head-epochs and --unfreeze-every the last of it learns in "
+        "epoch 10"
+    )
+    assert course(model, 10, unfreeze_every=2, head_epochs=1)[-2:] == [1, 0]
+    assert freezing.settings_in(short) == 3
+    assert freezing.unfinished_in_words(session_of(model, transfer={"freeze_to": "conv2_x"})) is None
+
+
 # words ----------------------------------------------------------------------------------------------------------------
 
 
@@ -219,8 +271,11 @@ def test_the_headline_says_what_is_frozen():
     total = sum(p.numel() for p in model.parameters())
     assert line == (
         f"frozen up to conv4_x, its batch-norm statistics too; {learning / 1e6:.1f} of {total / 1e6:.1f} million "
-        "parameters learn at 0.005 to 0.05; in the first epoch only the classifier"
+        "parameters learn at 0.005 to 0.05; in the first epoch frozen up to conv5_x, its batch-norm statistics too: "
+        "only the classifier learns"
     )
+    slow = session_of(model, transfer={"unfreeze_every": 1, "head_epochs": 0}, schedule={"epochs": 3})
+    assert "; at first frozen up to conv4_x, its batch-norm statistics too; then one" in freezing.in_words(slow)
     plain = small("squeezenet1_1")
     assert "batch-norm" not in freezing.in_words(session_of(plain, transfer={"freeze_to": places(plain)[1]}))
     assert freezing.in_words(session_of(small("resnet18", input_size=32))) is None

@@ -251,14 +251,27 @@ def test_places_that_are_not_there_are_answered_with_those_that_are(begun, tmp_p
     assert not (tmp_path / "transfer").exists()
 
 
-def test_a_network_that_is_given_is_handed_back_able_to_learn(quick):
-    model = small("compact_xs", in_channels=1, input_size=8, classes=10)
+@pytest.mark.parametrize("transfer", [{"freeze_to": "stem"}, {"head_epochs": 1}, {"unfreeze_every": 1}])
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_network_that_is_given_is_handed_back_as_it_came(quick, heard, transfer, stopped):
+    model = small("compact_xs", in_channels=1, input_size=8, classes=10).eval()
+    model.stages.train()
+    next(model.head.parameters()).requires_grad_(transfer != {"freeze_to": "stem"})
+    modes = [module.training for module in model.modules()]
     learning = [parameter.requires_grad for parameter in model.parameters()]
     before = {name: value.clone() for name, value in model.stem.state_dict().items()}
-    train(quick(transfer={"freeze_to": "stem"}), model=model)
-    whitened = {"stem.whiten.weight"}
-    assert all(torch.equal(v, model.stem.state_dict()[n]) for n, v in before.items() if f"stem.{n}" not in whitened)
+    options = quick(transfer=transfer, schedule={"epochs": 1}, data={"limit": 64})
+    if stopped:
+        heard.say = lambda text: (_ for _ in ()).throw(PowerCut) if "epochs" in text else None
+        with pytest.raises(PowerCut):
+            train(options, model=model, progress=heard)
+    else:
+        train(options, model=model)
+    if transfer == {"freeze_to": "stem"}:
+        after = {name: value for name, value in model.stem.state_dict().items() if name != "whiten.weight"}
+        assert all(torch.equal(before[name], value) for name, value in after.items())
     assert [parameter.requires_grad for parameter in model.parameters()] == learning
+    assert [module.training for module in model.modules()] == modes
 
 
 # the same bits --------------------------------------------------------------------------------------------------------

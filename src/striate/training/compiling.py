@@ -20,6 +20,7 @@ from striate.options import TrainOptions
 from striate.progress import Progress
 from striate.runtime import compiled, kept_random_state, why_not_compiled
 from striate.training.epoch import _forward_backward, _step
+from striate.training.freezing import settings_in
 from striate.training.planning import replace_model
 from striate.training.session import Session
 
@@ -57,7 +58,8 @@ def choose_compile(session: Session, progress: Progress) -> CompileChoice:
     with kept_random_state():
         batch = next(iter(session.batches.epoch(0)))
         eager = _seconds(replace_model(session), batch)
-        expected = WARM_UP[0] + WARM_UP[1] * _layers(session.model)
+        times = settings_in(session)  # it is compiled anew wherever more begins to learn
+        expected = times * (WARM_UP[0] + WARM_UP[1] * _layers(session.model))
         if asked == "auto" and steps * eager < WORTH_TRYING * expected:
             reason = f"{steps * eager:.0f} s of training are too short for a warm-up of about {expected:.0f} s"
             return CompileChoice("off", reason, steps, eager)
@@ -70,7 +72,7 @@ def choose_compile(session: Session, progress: Progress) -> CompileChoice:
             return CompileChoice("off", reason, steps, eager)
     measured = CompileChoice("on", "asked for", steps, eager, quick, warm_up)
     if asked == "auto":
-        pays = steps * (eager - quick) > MARGIN * warm_up
+        pays = steps * (eager - quick) > MARGIN * times * warm_up
         measured = replace(measured, choice="on" if pays else "off", reason="it pays" if pays else "it does not pay")
     figures = f"a step takes {quick:.3g} s instead of {eager:.3g} s after {warm_up:.0f} s of warm-up"
     progress.say(f"{'compiled' if measured.choice == 'on' else 'not compiled'}: {figures}")

@@ -43,7 +43,7 @@ def frozen_places(options: TransferOptions, model: ConvNet, epoch: int) -> tuple
     held = set(depth_of(model).values())
     from_the_top = [depth for depth in reversed(range(len(known))) if depth in held]
     learning = since // options.unfreeze_every + 1  # places beside the classifier
-    if learning > len(from_the_top):
+    if learning >= len(from_the_top):
         return for_good
     return known[: max(len(for_good), from_the_top[learning - 1])]
 
@@ -103,11 +103,13 @@ def set_learning(model: ConvNet, optimizer: torch.optim.Optimizer, frozen: Seque
 def begin_epoch(session: Session) -> None:
     """Freeze what is frozen in the epoch where the session stands, and put all else into training mode.
 
-    Where more learns than in the epoch before, the patience of early stopping begins anew.
+    Where more learns than in the epoch before, the patience of early stopping and of a plateau begins anew.
     """
-    frozen = frozen_places(session.options.transfer, session.model, session.position.epoch)
-    if session.position.batch == 0 and frozen != _frozen_before(session):
-        session.position.epochs_without_improvement = 0
+    position = session.position
+    frozen = frozen_places(session.options.transfer, session.model, position.epoch)
+    if position.batch == 0 and frozen != _frozen_before(session):
+        position.epochs_without_improvement, position.validated_epoch = 0, position.epoch
+        session.schedule.begin_anew()
     set_learning(session.model, session.optimizer, frozen)
     if session.frozen not in (None, frozen) and session.forward is not session.model:
         # what was compiled for other frozen parts is of no use; torch keeps only so many
@@ -155,8 +157,10 @@ def in_words(session: Session) -> str | None:
         line += f"{_counted(learn, params)} learn at {at}"
     else:
         line = f"nothing is frozen: {_counted(params)} learn at {at}"
-    if transfer.head_epochs:
-        line += f"; in the first {_epochs(transfer.head_epochs)} only the classifier"
+    if (at_first := frozen_places(transfer, model, 0)) != for_good:
+        line += f"; {f'in the first {_epochs(transfer.head_epochs)}' if transfer.head_epochs else 'at first'} "
+        line += f"frozen up to {at_first[-1]}{_statistics_too(model, at_first)}"
+        line += ": only the classifier learns" if transfer.head_epochs else ""
     if transfer.unfreeze_every:
         at_last = frozen_places(transfer, model, (session.options.schedule.epochs or 1) - 1)
         line += f"; then one place more every {_epochs(transfer.unfreeze_every)}"
@@ -173,9 +177,29 @@ def change_in_words(session: Session) -> str | None:
 
 
 def all_learn(session: Session) -> bool:
-    """Whether nothing is frozen any more that is not frozen for good."""
+    """Whether, in the epoch that ended last, nothing was frozen that is not frozen for good."""
+    return _frozen_before(session) == frozen_for_good(session.options.transfer, session.model)
+
+
+def unfinished_in_words(session: Session) -> str | None:
+    """What a training is too short to let learn; None where all does in the end that is not frozen for good."""
+    transfer, model, epochs = session.options.transfer, session.model, session.options.schedule.epochs or 1
+    at_last = frozen_places(transfer, model, epochs - 1)
+    if at_last == (for_good := frozen_for_good(transfer, model)):
+        return None
+    turns = (transfer.unfreeze_every * turn for turn in range(len(places(model)) + 1))
+    begun = ((transfer.head_epochs or 0) + since for since in turns)
+    needed = 1 + next(epoch for epoch in begun if frozen_places(transfer, model, epoch) == for_good)
+    return (
+        f"{_epochs(epochs)} end with all up to {at_last[-1]} frozen: "
+        f"by --head-epochs and --unfreeze-every the last of it learns in epoch {needed}"
+    )
+
+
+def settings_in(session: Session) -> int:
+    """How many times over the training something else is frozen, the first time included."""
     transfer, model = session.options.transfer, session.model
-    return frozen_places(transfer, model, session.position.epoch) == frozen_for_good(transfer, model)
+    return len({frozen_places(transfer, model, epoch) for epoch in range(session.options.schedule.epochs or 1)})
 
 
 def _frozen_before(session: Session) -> tuple[str, ...]:

@@ -85,5 +85,4 @@ def measure_once(prepared: Prepared, session: Session, budget: float | None, pro
         options = with_head_epochs(options, prepared.new_head)
     if options == session.options:
         return session
-    opened = open_session(options, session.spec, session.dataset, session.run, session.model)
-    return replace(opened, taken_out=session.taken_out + opened.taken_out)
+    return open_session(options, session.spec, session.dataset, session.run, session.model)

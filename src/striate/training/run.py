@@ -27,7 +27,7 @@ from striate.training.epoch import train_epoch
 from striate.training.finishing import finish_run
 from striate.training.planning import parse_duration
 from striate.training.prepare import measure_once, prepare, provisional, resolved_for
-from striate.training.session import Session, lengthen_schedule, open_session
+from striate.training.session import Session, handed_back, lengthen_schedule, open_session
 from striate.training.start import SCRATCH, locate_start, open_start, start_weights
 from striate.training.state import check_state, gather_state, restore_state
 
@@ -52,6 +52,13 @@ def train(
         UsageError, DataError, ModelError: before anything is written.
         TrainingError: the loss is not finite.
     """
+    with handed_back(model):
+        return _train(options, dataset, model, resumable, progress)
+
+
+def _train(
+    options: TrainOptions, dataset: Dataset | None, model: ConvNet | None, resumable: bool, progress: Progress
+) -> RunResult:
     watch = journal.Stopwatch.of_command()
     if options.training.tensorboard:
         journal.require_tensorboard()
@@ -84,6 +91,8 @@ def train(
     progress.say(_headline(session))
     if (line := freezing.in_words(session)) is not None:
         progress.say(line)
+    if (line := freezing.unfinished_in_words(session)) is not None:
+        progress.warn(line)
     return _train_and_finish(session, watch, resumable, progress)
 
 
@@ -101,7 +110,14 @@ def resume(
         CheckpointError: no usable state, or one of another version; what is there stays untouched.
         DataError: the data changed since the run began.
     """
-    run = run if isinstance(run, RunFolder) else RunFolder(Path(run))
+    with handed_back(model if isinstance(model, ConvNet) else None):
+        run = run if isinstance(run, RunFolder) else RunFolder(Path(run))
+        return _resume(run, epochs, dataset, model, progress)
+
+
+def _resume(
+    run: RunFolder, epochs: int | None, dataset: Dataset | None, model: ConvNet | str | None, progress: Progress
+) -> RunResult:
     watch = journal.Stopwatch()
     with watch.phase("load"):
         options = run.read_recipe()
@@ -142,12 +158,8 @@ def resume(
 
 
 def _train_and_finish(session: Session, watch: journal.Stopwatch, resumable: bool, progress: Progress) -> RunResult:
-    try:
-        with watch.phase("train"):
-            _train_epochs(session, resumable, progress)
-    finally:
-        for parameter in session.taken_out:  # a network that was given is handed back as it came
-            parameter.requires_grad_(True)
+    with watch.phase("train"):
+        _train_epochs(session, resumable, progress)
     with watch.phase("evaluate"):
         scores, protocol = _finish(session, progress)
     facts = session.run.read_environment()

@@ -54,6 +54,11 @@ class Schedule:
         if self._on_plateau is not None and quality is not None:
             self._on_plateau.step(quality)
 
+    def begin_anew(self) -> None:
+        """More learns from now on: epochs without improvement before that do not count for a plateau."""
+        if self._on_plateau is not None:
+            self._on_plateau.num_bad_epochs = 0
+
     def fast_forward(self, ticks: int) -> None:
         """Go to where `ticks` ticks lead: for a finished run that trains on along a longer schedule."""
         with warnings.catch_warnings():

@@ -6,7 +6,8 @@ the same session; what was measured once (see `planning`) is in that recipe.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,7 +50,6 @@ class Session:
     micro_batches: int = 1  # parts that a batch is cut into because the whole does not fit the memory
     position: Position = field(default_factory=Position)
     frozen: tuple[str, ...] | None = None  # the places that were frozen in the epoch that was begun last
-    taken_out: list[torch.nn.Parameter] = field(default_factory=list)  # frozen for good; see `freezing`
 
     @property
     def batches_per_epoch(self) -> int:
@@ -71,7 +71,7 @@ def open_session(options: TrainOptions, spec: InputSpec, dataset: Dataset, run: 
     layout = torch.channels_last if channels_last else torch.contiguous_format
     model = model.to(device).to(memory_format=layout)  # type: ignore[call-overload]
     frozen = frozen_for_good(options.transfer, model)
-    taken_out = take_out(model, frozen)
+    take_out(model, frozen)
     depths = depths_for(options.transfer, model)
     optimizer = make_optimizer(model, options.optimizer, options.regularize, depths)
     set_learning(model, optimizer, frozen)
@@ -91,8 +91,22 @@ def open_session(options: TrainOptions, spec: InputSpec, dataset: Dataset, run: 
         schedule=Schedule(optimizer, options.schedule, -(-per_epoch // options.optimizer.accumulate)),
         average=_average(model, options.training.ema), validation=validation, batches=batches, class_weights=weights,
         scaler=torch.amp.GradScaler(device.type) if precision == "fp16" else None,
-        micro_batches=options.optimizer.micro_batches, taken_out=taken_out,
+        micro_batches=options.optimizer.micro_batches,
     )  # fmt: skip
+
+
+@contextmanager
+def handed_back(model: ConvNet | None) -> Iterator[None]:
+    """See to it that a network that is given comes back in its modes and as able to learn, whatever happens inside."""
+    modes = {module: module.training for module in model.modules()} if model is not None else {}
+    learning = {one: one.requires_grad for one in model.parameters()} if model is not None else {}
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+        for parameter, learns in learning.items():
+            parameter.requires_grad_(learns)
 
 
 def lengthen_schedule(session: Session) -> None:

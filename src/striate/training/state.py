@@ -34,7 +34,7 @@ class Position:
     best: list[float] | None = None  # best validation figures so far, compared in order, more is better
     best_epoch: int | None = None
     best_weights: str = "raw"  # or "ema"
-    validated_epoch: int = 0  # the last epoch that was validated
+    validated_epoch: int = 0  # the last epoch that was validated, or after which more began to learn
     epochs_without_improvement: int = 0
     seconds: float = 0.0  # of training so far
     stopped_early: bool = False
