@@ -9,6 +9,7 @@ import torch
 
 from striate.metrics import ranking
 from striate.metrics.calibration import calibration_error
+from striate.metrics.intervals import exact_interval
 from striate.metrics.rejection import WANTED_ERRORS, RejectionCurve, rejection_curve
 from striate.metrics.reliability import reliability
 from striate.metrics.topk import confidences, predicted, probabilities, ranks, usual_k
@@ -26,18 +27,21 @@ def trust_of(
 ) -> dict[str, Any]:
     """All of it as plain values for JSON, from logits [n, C] and true classes int64 [n], both on the processor.
 
+    An answer that is no number has no probability: it counts as one that could not be read.
+
     - `top_k`: `k` and `accuracy`, k being 5, or 2 of four or five classes; null of fewer.
     - `calibration`: `temperature`; mean negative log-likelihood and expected calibration error `before` and `after` it
       as `loss_…` and `ece_…`; `bins`, `bins_before`: see `Reliability`.
     - `rejection`: `coverage`, `error`, `threshold` (of the probability) along the curve; `area` under it;
-      `for_error`: what must be rejected for an error of `wanted`. An unreadable image is rejected.
+      `for_error`: what must be rejected for an error of `wanted`, with the exact 95 % interval of the error left. An
+      unreadable image is rejected.
     - `ranking`: each class against the rest by its probability: `auc` and `average_precision`, their means over the
       classes as `macro_…`; of up to 20 classes `thresholds` for a wanted recall, precision or false-positive rate, and
       the ROC curve. Unreadable images are left out.
     """
     logits = logits.float()
     answers, place, k = predicted(logits), ranks(logits, targets), usual_k(len(labels))
-    n, answered = len(targets) + unreadable, answers >= 0
+    n, answered = len(targets) + unreadable, confidences(logits).isfinite()  # not of NaN, nor of an infinity
     correct = (answers == targets)[answered].numpy()
     sure, sure_before = (confidences(logits[answered] / by).numpy() for by in (temperature, 1.0))
     curve = rejection_curve(sure, correct, n - len(correct))
@@ -71,11 +75,16 @@ def _rejection(curve: RejectionCurve) -> dict[str, Any]:
         "coverage": curve.coverage[kept].tolist(),
         "error": curve.error[kept].tolist(),
         "threshold": curve.thresholds[kept].tolist(),
-        "for_error": [{"wanted": wanted, **(curve.for_error(wanted) or _NEVER)} for wanted in WANTED_ERRORS],
+        "for_error": [{"wanted": wanted, **_rejected(curve, wanted)} for wanted in WANTED_ERRORS],
     }
 
 
-_NEVER: dict[str, Any] = dict.fromkeys(("threshold", "rejected", "answered", "wrong", "error"))
+def _rejected(curve: RejectionCurve, wanted: float) -> dict[str, Any]:
+    found = curve.for_error(wanted)
+    if found is None:
+        return dict.fromkeys(("threshold", "rejected", "answered", "wrong", "error", "error_interval"))
+    low, high = exact_interval(found["wrong"], found["answered"])
+    return found | {"error_interval": [float(low), float(high)]}
 
 
 def _ranking(chances: np.ndarray, targets: np.ndarray, labels: Labels) -> dict[str, Any]:

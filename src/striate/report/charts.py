@@ -135,7 +135,7 @@ def legend(series: Sequence[Series], band: tuple[str, str] | None = None) -> Mar
     return Markup('<span class="legend">{}</span>').format(Markup("").join(items)) if len(items) > 1 else Markup("")
 
 
-def reliability_diagram(bins: Reliability) -> Markup:
+def reliability_diagram(bins: Reliability, title: str = "Reliability") -> Markup:
     """Share correct over claimed probability, with how many predictions stand behind each bar."""
     size, base, foot = 300, 262, 44
     width = len(bins.counts)
@@ -175,11 +175,11 @@ def reliability_diagram(bins: Reliability) -> Markup:
     parts.append(_text(LEFT - 6, base + 34 + foot, "count", "end"))
     parts.append(_text(LEFT + size / 2, base + 34 + foot + 18, "claimed probability", "middle"))
     words = f"expected calibration error {percent(bins.ece)}"
-    drawing = svg("".join(parts), "Reliability", words, LEFT + size + RIGHT, base + 34 + foot + 24)
+    drawing = svg("".join(parts), title, words, LEFT + size + RIGHT, base + 34 + foot + 24)
     keys = Markup(
         '<span class="legend"><span class="key bars">share correct</span><span class="key claims">claimed</span></span>'
     )
-    return figure("Reliability", drawing, keys)
+    return figure(title, drawing, keys)
 
 
 def stacked_bar(title: str, parts: Sequence[tuple[str, float]], form: Callable[[float], str]) -> Markup:

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from striate.errors import UsageError
-from striate.metrics.intervals import wilson_interval
 from striate.report.charts import Point, Series, line_chart
-from striate.report.figures import digits_for, finite, median, number, percent, seconds, thousands
+from striate.report.figures import digits_for, finite, interval_of, median, number, percent, seconds, thousands
 from striate.report.options_table import flattened, written
 from striate.report.page import write_page
 from striate.report.record import Record, epoch_values, read_record
@@ -104,7 +103,7 @@ def _score(scores: dict[str, Any] | None) -> dict[str, Any] | None:
         return None
     n = int(scores["n"])
     digits = digits_for(n)
-    low, high = wilson_interval(scores["top1"] * n, n)
+    low, high = interval_of(scores)
     return {
         "value": scores["top1"],
         "text": percent(scores["top1"], digits),

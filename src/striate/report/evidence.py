@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from striate.metrics.intervals import wilson_interval
 from striate.metrics.reliability import Reliability
+from striate.report.figures import interval_of
 from striate.report.record import Counts, epoch_values
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Evidence:
         """Width of the 95 % interval of the headline top-1, as a fraction."""
         if not self.scores.get("n"):
             return None
-        low, high = wilson_interval(self.scores["top1"] * self.scores["n"], self.scores["n"])
+        low, high = interval_of(self.scores)
         return high - low
 
     def standard_error(self, share: float) -> float:

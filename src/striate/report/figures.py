@@ -9,6 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from striate.metrics.intervals import wilson_interval
+
+
+def interval_of(scores: Mapping[str, Any]) -> tuple[float, float]:
+    """The 95 % interval of top-1: the exact one that was stored with it, or Wilson's of a run that has none."""
+    stored = scores.get("top1_interval")
+    return tuple(stored) if stored else wilson_interval(scores["top1"] * scores["n"], int(scores["n"]))
+
 
 def total_variation(first: np.ndarray, second: np.ndarray) -> float:
     """Half the sum of absolute differences of two distributions given as counts: the share that would have to move."""

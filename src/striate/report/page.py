@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup, escape
 
-from striate.report import sections, technical
+from striate.report import certainty, sections, technical
 from striate.report.diagnosis import findings_of, headline_split, reliability_of
 from striate.report.evidence import Evidence
 from striate.report.record import Record, count_manifest, read_record
@@ -69,7 +69,9 @@ def report_values(record: Record) -> dict[str, Any]:
         "mistakes": sections.mistakes(record),
         "classes": sections.classes(record, counts),
         "images": sections.images(record),
-        "calibration": sections.calibration(record),
+        "calibration": certainty.calibration(record),
+        "rejection": certainty.rejection(record),
+        "thresholds": certainty.thresholds(record),
         "transfer": transfer(record),
         "timing": technical.timing(record),
         "network": technical.network(record),

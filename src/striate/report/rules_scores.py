@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from striate.metrics.intervals import wilson_interval
 from striate.report.evidence import Evidence, Finding, class_list
-from striate.report.figures import confusion_of, percent, points, thousands
+from striate.report.figures import confusion_of, interval_of, percent, points, thousands
 
 WIDE = 0.04  # width of the 95 % interval from which on it is said
 VERY_WIDE = 0.10
@@ -21,8 +20,8 @@ def certainty(evidence: Evidence) -> Iterator[Finding]:
     width = evidence.interval_width()
     if width is None or width < WIDE:
         return
-    n, top1 = evidence.n, evidence.scores["top1"]
-    low, high = wilson_interval(top1 * n, n)
+    n = evidence.n
+    low, high = interval_of(evidence.scores)
     name = {"val": "validation", "test": "test"}.get(evidence.split or "", evidence.split)
     yield Finding(
         "attention" if width >= VERY_WIDE else "note",

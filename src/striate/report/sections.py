@@ -7,14 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from striate.metrics.intervals import wilson_interval
 from striate.report import confusion as confusion_room
-from striate.report.charts import Series, line_chart, reliability_diagram, silhouette
-from striate.report.diagnosis import reliability_of
+from striate.report.charts import Series, line_chart, silhouette
 from striate.report.figures import (
     confusion_of,
     digits_for,
     finite,
+    interval_of,
     median,
     number,
     percent,
@@ -40,7 +39,7 @@ def headline(record: Record) -> dict[str, Any]:
     scores, split = record.scores, SPLIT_WORDS.get(record.headline, record.headline)
     n = int(scores["n"])
     digits = digits_for(n)
-    low, high = wilson_interval(scores["top1"] * n, n)
+    low, high = interval_of(scores)
     return {
         "score": percent(scores["top1"], digits),
         "caption": f"top-1 on {thousands(n)} {split} images{_views(record)}",
@@ -113,6 +112,8 @@ def _facts(record: Record) -> list[tuple[str, str]]:
     rate = median([value for _, value in epoch_values(record.epochs, "images_per_second")])
     spent = training_seconds(record)
     facts = []
+    if (few := scores.get("top_k")) and few["k"] != 5:
+        facts.append((f"top-{few['k']}", percent(few["accuracy"], digits_for(int(scores["n"])))))
     if scores.get("top5") is not None:
         facts.append(("top-5", percent(scores["top5"], digits_for(int(scores["n"])))))
     if scores.get("balanced_accuracy") is not None:
@@ -278,6 +279,9 @@ def classes(record: Record, counts: Counts | None) -> dict[str, Any] | None:
             "train": train.get(str(row["label"])),
             "recall": percent(row["recall"]),
             "recall_value": row["recall"],
+            "recall_interval": _interval(row.get("recall_interval")),
+            "precision_interval": _interval(row.get("precision_interval")),
+            "f1_interval": _interval(row.get("f1_interval")),
             "bar": bar_width(row["recall"], 1),
             "precision": percent(row["precision"]),
             "precision_value": row["precision"],
@@ -288,7 +292,16 @@ def classes(record: Record, counts: Counts | None) -> dict[str, Any] | None:
         for row, favourite in zip(rows, favourites, strict=True)
     ]
     table.sort(key=lambda row: (row["support"] == 0, row["recall_value"]))
-    return {"rows": table, "train": bool(train), "tall": len(table) > TALL_TABLE}
+    return {
+        "rows": table,
+        "train": bool(train),
+        "tall": len(table) > TALL_TABLE,
+        "intervals": any(row["recall_interval"] for row in table),
+    }
+
+
+def _interval(ends: list[float] | None) -> str:
+    return f"{percent(ends[0], 0)} – {percent(ends[1], 0)}" if ends else ""
 
 
 def images(record: Record) -> list[dict[str, Any]]:
@@ -322,18 +335,3 @@ def _answer_words(answer: dict[str, Any]) -> dict[str, Any]:
         "detail": percent(probability) if right else f"{percent(probability)}, is {truth}",
         "right": right,
     }
-
-
-def calibration(record: Record) -> dict[str, Any] | None:
-    """Reliability diagram and expected calibration error of the headline split."""
-    bins = reliability_of(record.predictions, record.headline)
-    if bins is None or bins.n < 2:
-        return None
-    accuracy = float(np.nansum(bins.accuracy * bins.counts) / bins.n)
-    facts = [
-        ("expected calibration error", percent(bins.ece)),
-        ("mean claimed probability", percent(accuracy + bins.overconfidence)),
-        ("share correct", percent(accuracy)),
-        ("images", thousands(bins.n)),
-    ]
-    return {"chart": reliability_diagram(bins), "facts": facts}
