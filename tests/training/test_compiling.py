@@ -22,7 +22,7 @@ def session(quick, tmp_path):
     options = quick(optimizer={"lr": 0.05})
     dataset = load_data(options.data)
     options, spec = resolve(options, dataset)
-    model = build_model(options, spec, dataset.labels, None, Progress())
+    model = build_model(options, spec, dataset.labels, None, Progress()).model
     options = resolve_runtime(resolve_rate(options, dataset, model))
     return open_session(options, spec, dataset, RunFolder(tmp_path / "run"), model)
 

@@ -22,12 +22,13 @@ from striate.errors import ModelError, UsageError
 from striate.hub.classes import imagenet_labels
 from striate.models.cut import places
 from striate.options import DataOptions, TransferOptions
+from striate.progress import Progress
 from striate.runfolder import RunFolder
 from striate.spec import Labels
 from striate.training import resume, train
 from striate.training.defaults import kind_of
 from striate.training.optimizers import depths_for, make_optimizer
-from striate.training.prepare import resolved_for
+from striate.training.prepare import prepare, resolved_for
 from striate.training.start import open_start
 from striate.training.transferring import scenario_of
 
@@ -216,6 +217,73 @@ def test_few_images_are_seen_more_often(begun, heard, images, epochs):
 def test_a_training_too_short_for_it_has_no_epoch_for_the_head_alone(begun):
     result = train(begun(schedule={"epochs": 2}), dataset=other_bars([12] * 3, [4] * 3))
     assert RunFolder(result.run).read_recipe().transfer.head_epochs == 0
+
+
+def prepared(start, dataset, progress=None, **sections):
+    """What a training from an opened network begins with."""
+    from striate.options import TrainOptions, merged
+
+    runtime = {"device": "cpu", "precision": "fp32", "threads": 1}
+    options = merged(TrainOptions(), {"model": {"from": "opened"}, "augment": {"preset": "none"}, "runtime": runtime})
+    options, spec, start = resolved_for(merged(options, sections), dataset, start=start)
+    return prepare(
+        options, spec, dataset, given=None, start=start, budgeted=False, progress=progress or Progress()
+    )  # fmt: skip
+
+
+def test_a_classifier_without_parameters_never_learns_alone(begun):
+    dataset = bars([8] * 3, side=28)
+    start = saved(small("lenet5_1998", classes=4, input_size=28), tuple("wxyz"))
+    ready = prepared(start, dataset, schedule={"epochs": 4})
+    assert ready.options.transfer.head_epochs == 0
+    ready.model.loss(ready.model(torch.zeros(2, 1, 28, 28)), torch.tensor([0, 1])).backward()
+    with pytest.raises(UsageError, match="--head-epochs 1: the classifier of lenet5_1998 has nothing that learns"):
+        prepared(start, dataset, transfer={"head_epochs": 1})
+
+
+@pytest.mark.parametrize(("every", "epochs", "alone"), [(5, 4, 3), (2, 8, 2), (0, 3, 1), (0, 2, 0)])
+def test_the_head_alone_never_takes_all_epochs(every, epochs, alone):
+    start = saved(small("compact_xs", input_size=16), tuple("xyz"))
+    transfer = {"scenario": "all", "unfreeze_every": every}
+    ready = prepared(start, bars([8] * 3), transfer=transfer, schedule={"epochs": epochs})
+    assert ready.options.transfer.head_epochs == alone
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [({"freeze_to": "stem"}, "--freeze-to stem with"), ({"unfreeze_every": 1}, "--unfreeze-every 1 with")],
+)
+def test_what_does_not_go_with_the_head_alone_is_refused(asked, words):
+    start = saved(small("compact_xs", input_size=16), tuple("xyz"))
+    with pytest.raises(UsageError, match=f"{words} --scenario head"):
+        prepared(start, bars([8] * 3), transfer={"scenario": "head", **asked})
+    ready = prepared(start, bars([8] * 3), transfer={"scenario": "head"})
+    again = {"scenario": "head", "freeze_to": ready.options.transfer.freeze_to}
+    assert prepared(start, bars([8] * 3), transfer=again).options.transfer == ready.options.transfer
+
+
+@pytest.mark.parametrize(
+    ("sections", "words"),
+    [
+        ({"model": {"init": "he"}}, "--init he is how a network starts from scratch"),
+        ({"transfer": {"grow": "identity"}}, "--grow identity: nothing grows"),
+        ({"transfer": {"scenario": "scratch", "head_epochs": 2}}, "--head-epochs 2 .* --scenario scratch copies none"),
+        ({"transfer": {"scenario": "scratch", "grow": "identity"}}, "--grow identity .* --scenario scratch"),
+    ],
+)
+def test_what_would_have_no_effect_is_refused(begun, tmp_path, sections, words):
+    with pytest.raises(UsageError, match=words):
+        train(begun(**sections), dataset=other_bars([12] * 3))
+    assert not (tmp_path / "transfer").exists()
+
+
+def test_a_dropout_that_is_cut_off_is_refused():
+    start = saved(small("vgg_a"))
+    asked = {"model": {"dropout": 0.3}, "schedule": {"epochs": 1}}
+    with pytest.raises(UsageError, match=r"--dropout 0\.3: vgg_a cut at conv5 has no dropout"):
+        prepared(start, bars([4] * 3, side=16), transfer={"cut": "conv5"}, **asked)
+    kept = prepared(start, bars([4] * 3, side=16), transfer={"cut": "head.fc7"}, **asked).model
+    assert [module.p for module in kept.modules() if isinstance(module, torch.nn.Dropout)] == [0.3]
 
 
 def test_a_budget_of_less_than_an_epoch_is_not_spent_on_the_head_alone(begun):

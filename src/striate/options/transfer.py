@@ -32,11 +32,11 @@ class TransferOptions:
         "the classifier]",
     )
     pretrained_lr: float | None = option(
-        None, "peak rate of the copied layers as part of --lr [0.1]", above=0.0, at_most=10.0
+        None, "peak rate of the copied layers as part of --lr [0.1 below a new head, else 1]", above=0.0, at_most=10.0
     )
     layer_decay: float | None = option(
         None,
-        "further factor of the rate for each place, from the top down [1; scenario all: 0.8]",
+        "further factor of the rate for each place, from the top down [0.8 below a new head in scenario all, else 1]",
         above=0.0,
         at_most=1.0,
         source="Howard & Ruder 2018, arXiv:1801.06146, sec. 3.2",
@@ -48,7 +48,10 @@ class TransferOptions:
         source="Howard & Ruder 2018, sec. 3.3",
     )
     head_epochs: int | None = option(
-        None, "epochs at the start in which only the new head learns [1 where the head is new]", at_least=0
+        None,
+        "epochs at the start in which only the classifier learns [0; 1, or --unfreeze-every, where a new one is all that "
+        "is new and there are 3 epochs or more]",
+        at_least=0,
     )
     grow: str = option(
         "random",

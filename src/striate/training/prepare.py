@@ -15,8 +15,14 @@ from striate.spec import InputSpec
 from striate.training.defaults import resolve, resolve_rate, resolve_runtime
 from striate.training.planning import RANGE_TEST_RATES, fit_batch, plan_for_budget, range_test
 from striate.training.session import Session, open_session
-from striate.training.start import build_model, from_scratch
-from striate.training.transferring import default_rate_share, head_is_new, resolve_transfer, with_head_epochs
+from striate.training.start import Built, build_model, from_scratch
+from striate.training.transferring import (
+    check_new_layers,
+    default_rate_share,
+    learns_alone,
+    resolve_transfer,
+    with_head_epochs,
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,7 +32,7 @@ class Prepared:
     options: TrainOptions  # resolved; the epochs of the head alone are open where a budget is to be planned for
     spec: InputSpec
     model: ConvNet
-    new_head: bool  # a classifier started anew on copied layers
+    new_head: bool  # a classifier started anew on copied layers, which may learn alone
 
 
 def resolved_for(
@@ -54,11 +60,13 @@ def prepare(
     """
     labels = dataset.labels
     seed_everything(options.training.seed, deterministic=options.runtime.deterministic)
-    model = build_model(options, spec, labels, start, progress) if given is None else given
+    built = build_model(options, spec, labels, start, progress) if given is None else Built(given)
+    model = built.model
     options = resolve_transfer(options, model, labels, start=start, given=given is not None)
+    check_new_layers(options, model, built.started, progress)
     options = resolve_rate(options, dataset, model, default_rate_share(options, start, labels))
     options = resolve_runtime(options, progress)
-    new_head = head_is_new(options, start, labels)
+    new_head = learns_alone(options, start, labels, model)
     check_views(options.evaluate.views, model, spec)  # before the training, not at its end
     if not budgeted:
         options = with_head_epochs(options, new_head)

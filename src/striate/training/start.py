@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import Tensor
@@ -66,17 +66,28 @@ def open_start(options: TrainOptions, progress: Progress) -> SavedModel | None:
     """The network of `--from` as it is, or None for a start from scratch.
 
     Raises:
-        UsageError: a network without weights.
+        UsageError: a network without weights, or options that say how it starts otherwise.
         ModelError: another network than `--model`, which does not grow into that.
         Also what `open_network` raises.
     """
     source, model = source_of(options), options.model.model
     if source in (SCRATCH, AUTO):
         return None
+    copies = options.transfer.scenario != SCRATCH
+    if copies and options.model.init != "paper":
+        raise UsageError(
+            f"--init {options.model.init} is how a network starts from scratch, and --from {source} gives it weights",
+            "leave --init out, or use --from scratch",
+        )
     start = open_network(source, weights=read_spelling(source).kind != "model", offline=options.data.offline)
     name = start.model.architecture.name
     if start.notes.get("weights") == "none":
         raise UsageError(f"--from {source} names no weights", f"{source}:WEIGHTS or {source}:FILE, or --model {source}")
+    if copies and options.transfer.grow != "random" and not grows(options, start):
+        raise UsageError(
+            f"--grow {options.transfer.grow}: nothing grows, since --model names no deeper network than {source}",
+            "name one with --model, or leave --grow out",
+        )
     if model is not None and grows(options, start):
         try:
             check_growth(model, start.model)
@@ -94,33 +105,51 @@ def grows(options: TrainOptions, start: SavedModel) -> bool:
     return model is not None and short_name(find_entry(model).name) != start.model.architecture.name
 
 
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A network, and the paths of its units that start randomly below its classifier, among copied ones."""
+
+    model: ConvNet
+    started: tuple[str, ...] = ()
+
+
 def build_model(
     options: TrainOptions, spec: InputSpec, labels: Labels, start: SavedModel | None, progress: Progress
-) -> ConvNet:
+) -> Built:
     """The network for this input and these classes: with the weights of `start`, or the paper's initialisation.
 
     Raises:
+        UsageError: a dropout of layers that are cut off.
         ModelError: what is asked for does not go with the weights, or a place to cut at that is not there.
     """
     assert options.model.model is not None
     given = {name: getattr(options.model, name) for name in VARIATIONS if getattr(options.model, name) is not None}
     if start is None:
-        return create_model(
+        return Built(create_model(
             options.model.model, classes=len(labels), in_channels=spec.channels, input_size=spec.size, **given
-        )
+        ))  # fmt: skip
     code = options.model.model if is_own(options.model.model) else None
     fitted = refitted(
         start, labels, in_channels=spec.channels, input_size=spec.size, variations=given, code=code,
         progress=progress,
     )  # fmt: skip
+    started: tuple[str, ...] = ()
     if grows(options, start):
-        grown = grown_to(options.model.model, fitted.model, identity=options.transfer.grow == "identity", **given)
+        identity = options.transfer.grow == "identity"
+        grown = grown_to(options.model.model, fitted.model, identity=identity, **given)
+        started = () if identity else grown.new
         for line in grown.lines:
             progress.say(f"{grown.model.architecture.name}: {line}")
         fitted = replace(fitted, model=grown.model)
     if options.transfer.cut is None:
-        return fitted.model
-    return cut_at(fitted.model, options.transfer.cut, len(labels))
+        return Built(fitted.model, started)
+    cut = cut_at(fitted.model, options.transfer.cut, len(labels))
+    if given.get("dropout") and not any("dropout" in type(one).__name__.lower() for one in cut.modules()):
+        raise UsageError(
+            f"--dropout {given['dropout']:g}: {cut.architecture.title} has no dropout, which lay in what is cut off",
+            "leave --dropout out",
+        )
+    return Built(cut, started)
 
 
 def start_weights(session: Session) -> None:

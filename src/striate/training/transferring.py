@@ -7,6 +7,7 @@ to what was asked for.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,10 +15,13 @@ from striate.checkpoint import SavedModel
 from striate.errors import ModelError, UsageError
 from striate.hub.classes import rows_by_name
 from striate.models import ConvNet, find_entry
-from striate.models.cut import places
+from striate.models.cut import depth_of, places
+from striate.models.grow import units_in_words
 from striate.models.sources import short_name
-from striate.options import TrainOptions
+from striate.options import TrainOptions, TransferOptions
+from striate.progress import Progress
 from striate.spec import Labels
+from striate.training.freezing import frozen_for_good, frozen_places
 
 # Over the rows of `defaults.DEFAULTS`, by the kind of images. Where these are so few that an epoch is a step or two,
 # the epochs go on to "least_steps", as far as they would from scratch.
@@ -85,6 +89,13 @@ def resolve_transfer(
         place = getattr(asked, name)
         if place is not None and place not in known:
             raise ModelError(f"{model.architecture.name} has no place {place!r}", f"it has: {', '.join(known)}")
+    if scenario == "head":
+        _refuse_beside_head(asked, known)
+    if asked.head_epochs and not classifier_learns(model):
+        raise UsageError(
+            f"--head-epochs {asked.head_epochs}: the classifier of {model.architecture.name} has nothing that learns",
+            "leave it out",
+        )
     freeze_to = {"head": known[-1], "top": _middle(known), "all": None}[scenario]
     slower = head_is_new(options, start, labels) and not _grows(options, start)
     resolved = replace(
@@ -96,14 +107,53 @@ def resolve_transfer(
     return replace(options, transfer=resolved)
 
 
+def check_new_layers(options: TrainOptions, model: ConvNet, started: Sequence[str], progress: Progress) -> None:
+    """Refuse to freeze for good what starts randomly below copied layers; say so where it is frozen for a while.
+
+    Args:
+        options: resolved.
+        model: the network.
+        started: paths of its units that start randomly, though they are no part of the classifier.
+        progress: is warned.
+
+    Raises:
+        UsageError: the message names the units.
+    """
+    transfer, depths = options.transfer, depth_of(model)
+
+    def within(frozen: Sequence[str]) -> str:
+        units = [unit for unit in started if any(n.startswith(f"{unit}.") and depths[n] < len(frozen) for n in depths)]
+        return units_in_words(units)
+
+    hint = "--grow identity lets such layers pass on what they get"
+    for_good = frozen_for_good(transfer, model)
+    if held := within(for_good):
+        raise UsageError(
+            f"frozen up to {for_good[-1]}, layers of {model.architecture.name} that start randomly would stay so: "
+            f"{held}",
+            f"{hint}; or freeze less",
+        )
+    if held := within(frozen_places(transfer, model, 0)):
+        progress.warn(f"layers that start randomly are frozen at first: {held}; {hint}")
+
+
+def classifier_learns(model: ConvNet) -> bool:
+    """Whether something learns in the classifier, so that it can learn alone."""
+    depths, above = depth_of(model), len(places(model))
+    return any(one.requires_grad and depths[name] == above for name, one in model.named_parameters())
+
+
 def with_head_epochs(options: TrainOptions, new_head: bool) -> TrainOptions:
-    """`options` with the epochs in which only the classifier learns, where that was left open."""
+    """`options` with the epochs in which only the classifier learns, where that was left open.
+
+    `new_head` says whether one was started anew, on copied layers alone, and can learn by itself.
+    """
     transfer = options.transfer
     if transfer.head_epochs is not None or transfer.scenario in (None, "scratch"):
         return options
-    epochs = 0
-    if new_head and transfer.scenario != "head" and (options.schedule.epochs or 0) >= SHORTEST_WITH_HEAD_EPOCH:
-        epochs = max(1, transfer.unfreeze_every)
+    epochs, planned = 0, options.schedule.epochs or 0
+    if new_head and transfer.scenario != "head" and planned >= SHORTEST_WITH_HEAD_EPOCH:
+        epochs = min(max(1, transfer.unfreeze_every), planned - 1)
     return replace(options, transfer=replace(transfer, head_epochs=epochs))
 
 
@@ -112,6 +162,14 @@ def head_is_new(options: TrainOptions, start: SavedModel | None, labels: Labels)
     if start is None:
         return False
     return options.transfer.cut is not None or _brings_new_classes(start, labels)
+
+
+def learns_alone(options: TrainOptions, start: SavedModel | None, labels: Labels, model: ConvNet) -> bool:
+    """Whether the classifier of `model` is to learn alone at first, where nothing else was asked for.
+
+    Layers that the weights do not have must learn before any classifier can.
+    """
+    return head_is_new(options, start, labels) and not _grows(options, start) and classifier_learns(model)
 
 
 def default_rate_share(options: TrainOptions, start: SavedModel | None, labels: Labels) -> float:
@@ -148,11 +206,29 @@ def _middle(known: tuple[str, ...]) -> str | None:
 def _refuse_without_start(options: TrainOptions) -> None:
     asked = options.transfer
     given = [name for name in BY_HAND if getattr(asked, name) not in (None, 0)]
+    if asked.grow != "random":
+        given.append("grow")
     if asked.scenario not in (None, "scratch", "plan"):
         given.insert(0, "scenario")
-    if given:
-        flag = f"--{given[0].replace('_', '-')} {getattr(asked, given[0])}"
-        raise UsageError(f"{flag} needs weights to start from", "name a network with --from")
+    if not given:
+        return
+    flag = f"--{given[0].replace('_', '-')} {getattr(asked, given[0])}"
+    if asked.scenario == "scratch":
+        raise UsageError(
+            f"{flag} is about weights that are copied, and --scenario scratch copies none", "leave one out"
+        )
+    raise UsageError(f"{flag} needs weights to start from", "name a network with --from")
+
+
+def _refuse_beside_head(asked: TransferOptions, known: tuple[str, ...]) -> None:
+    """Where only the classifier learns, nothing else can be asked to."""
+    if asked.freeze_to not in (None, known[-1]):
+        flag = f"--freeze-to {asked.freeze_to}"
+    elif asked.unfreeze_every:
+        flag = f"--unfreeze-every {asked.unfreeze_every}"
+    else:
+        return
+    raise UsageError(f"{flag} with --scenario head, in which only the classifier learns", "use --scenario top or all")
 
 
 def _first(*values: Any) -> Any:
