@@ -12,7 +12,8 @@ import numpy as np
 from striate.data.dataset import Dataset, LeftOut
 from striate.data.images import PhotoImages
 from striate.data.load import load_data
-from striate.data.near import groups_of_pairs, near_pairs, perceptual_hashes
+from striate.data.near import groups_of_pairs, mirrored_pairs, near_pairs, perceptual_hashes
+from striate.data.odd import OddImage, odd_images
 from striate.data.sources.sides import ALL
 from striate.data.wording import counted
 from striate.errors import DataError
@@ -27,7 +28,10 @@ _SPLIT_ORDER = ("train", "val", "test")
 
 @dataclass(frozen=True, slots=True)
 class ImageGroup:
-    """Images that are the same ("exact": byte for byte) or nearly so ("near": size, compression, brightness)."""
+    """Images that are the same ("exact": byte for byte) or nearly so.
+
+    "near": but for size, compression, brightness; "mirrored": some of them are also mirrored left for right.
+    """
 
     kind: str
     paths: tuple[str, ...]
@@ -61,6 +65,7 @@ class CheckReport:
     near_duplicates: int  # nearly the same as an earlier one, and not counted above
     leaks: int  # in val or test, with the same or nearly the same image in another split
     label_conflicts: int  # groups of identical images under different labels
+    odd: int  # uniform, blank, tiny, or far longer than wide
     warnings: tuple[str, ...]
     notes: tuple[str, ...]  # decisions taken in loading
     unreadable_files: tuple[LeftOut, ...]
@@ -68,6 +73,7 @@ class CheckReport:
     near_duplicate_groups: tuple[ImageGroup, ...]
     leaking_groups: tuple[ImageGroup, ...]
     conflicting_groups: tuple[ImageGroup, ...]
+    odd_images: tuple[OddImage, ...]
     sizes: dict[str, Any]  # smallest, median, largest (height, width by area), distinct, most_common
     modes: dict[str, int]
     formats: dict[str, int]
@@ -83,6 +89,7 @@ class CheckReport:
                 {"kind": one.kind, "paths": one.paths, "splits": one.splits, "labels": one.labels} for one in row[name]
             ]
         row["per_class"] = [asdict(one) for one in self.per_class]
+        row["odd_images"] = [asdict(one) for one in self.odd_images]
         row["unreadable_files"] = [
             {"path": one.path, "reason": one.reason, "split": one.split, "label": one.label}
             for one in self.unreadable_files
@@ -96,16 +103,24 @@ def check(options: DataOptions | str, *, progress: Progress | None = None) -> Ch
     Raises:
         UnknownNameError, DataError, OfflineError, UsageError: as `load_data`, of data that cannot even be scored.
     """
-    refused = None
+    dataset, refused = load_to_check(options, progress=progress)
+    return examine(dataset, refused=refused, progress=progress)
+
+
+def load_to_check(options: DataOptions | str, *, progress: Progress | None = None) -> tuple[Dataset, str | None]:
+    """The data, for training where they can be trained on, else for scoring, and why they cannot be trained on.
+
+    Raises:
+        As `check`.
+    """
     try:
-        dataset = load_data(options, progress=progress)
+        return load_data(options, progress=progress), None
     except DataError as refusal:
         try:
             dataset = load_data(options, scoring=True, progress=progress)
         except DataError:
             raise refusal from None
-        refused = f"{refusal.message} ({refusal.hint})" if refusal.hint else refusal.message
-    return examine(dataset, refused=refused, progress=progress)
+        return dataset, f"{refusal.message} ({refusal.hint})" if refusal.hint else refusal.message
 
 
 def examine(dataset: Dataset, *, refused: str | None = None, progress: Progress | None = None) -> CheckReport:
@@ -124,8 +139,14 @@ def examine(dataset: Dataset, *, refused: str | None = None, progress: Progress 
     images = _Table(dataset)
     exact = images.groups("exact", _equal_rows(images.digests))
     with (progress or Silent()).task("looking for near duplicates", len(images)) as task:
-        near = images.groups("near", _near_rows(dataset, images.digests))
+        thumbnails = [split.images.thumbnails() for split in dataset.splits.values() if len(split)]
+        near = _near_groups(images, np.concatenate(thumbnails))
         task.advance(len(images))
+    sizes = np.concatenate([split.images.sizes for split in dataset.splits.values()])
+    odd = tuple(
+        OddImage(kind, images.paths[row], images.splits[row], images.labels[row], detail)
+        for row, kind, detail in odd_images(np.concatenate(thumbnails), sizes)
+    )
     leaking = [group for group in (*exact, *near) if len(set(group.splits)) > 1]
     conflicting = [group for group in exact if len(set(group.labels)) > 1]
     per_class = _per_class(dataset)
@@ -140,7 +161,8 @@ def examine(dataset: Dataset, *, refused: str | None = None, progress: Progress 
         "near_duplicates": sum(len(group.paths) - 1 for group in near),
         "leaks": len(_leaked(leaking)),
         "label_conflicts": len(conflicting),
-        "sizes": _sizes(np.concatenate([split.images.sizes for split in dataset.splits.values()])),
+        "odd": len(odd),
+        "sizes": _sizes(sizes),
         "per_class": tuple(per_class),
         "imbalance": max(training) / min(training) if training and min(training) else None,
         **_file_facts(dataset),
@@ -154,6 +176,7 @@ def examine(dataset: Dataset, *, refused: str | None = None, progress: Progress 
         near_duplicate_groups=tuple(near),
         leaking_groups=tuple(leaking),
         conflicting_groups=tuple(conflicting),
+        odd_images=odd,
         **facts,
     )
 
@@ -192,15 +215,20 @@ def _equal_rows(digests: np.ndarray) -> list[list[int]]:
     return groups_of_pairs(np.stack([order[:-1][equal], order[1:][equal]], axis=1))
 
 
-def _near_rows(dataset: Dataset, digests: np.ndarray) -> list[list[int]]:
-    """Groups of rows that are nearly equal; of byte-for-byte equal ones only the first takes part."""
-    thumbnails = np.concatenate([split.images.thumbnails() for split in dataset.splits.values() if len(split)])
-    words = np.ascontiguousarray(digests).view("<u8")
+def _near_groups(images: _Table, thumbnails: np.ndarray) -> list[ImageGroup]:
+    """Groups of images that are nearly equal; of byte-for-byte equal ones only the first takes part."""
+    words = np.ascontiguousarray(images.digests).view("<u8")
     _, first = np.unique(words[:, 0], return_index=True)
     rows = np.sort(first)
     thumbnails = thumbnails[rows]
-    pairs = near_pairs(thumbnails, perceptual_hashes(thumbnails))
-    return groups_of_pairs(rows[pairs])
+    hashes = perceptual_hashes(thumbnails)
+    plain, mirrored = rows[near_pairs(thumbnails, hashes)], rows[mirrored_pairs(thumbnails, hashes)]
+    alike = set(map(tuple, plain.tolist()))  # what is nearly its own mirror image is no mirrored copy
+    turned = {row for pair in mirrored.tolist() if tuple(pair) not in alike for row in pair}
+    found = []
+    for group in groups_of_pairs(np.concatenate([plain, mirrored])):
+        found += images.groups("near" if turned.isdisjoint(group) else "mirrored", [group])
+    return found
 
 
 def _leaked(leaking: list[ImageGroup]) -> set[str]:
@@ -291,6 +319,8 @@ def _warnings(facts: dict[str, Any], dataset: Dataset) -> Iterable[str]:
     if facts["near_duplicates"]:
         near = facts["near_duplicates"]
         yield counted(near, "image is nearly the same as another", "images are nearly the same as others")
+    if facts["odd"]:
+        yield counted(facts["odd"], "image is", "images are") + " odd: uniform, blank, tiny or very long"
 
 
 def _shifts(dataset: Dataset) -> Iterable[str]:

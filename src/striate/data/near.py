@@ -1,8 +1,8 @@
-"""Near duplicates: images that are the same but for their size, compression, brightness or a small change.
+"""Near duplicates: images that are the same but for their size, compression, brightness, a small change or a mirror.
 
 Each image becomes 64 bits: the signs, against their median, of the 8 by 8 lowest frequencies of its cosine transform.
 Images whose bits differ in at most `MAX_DISTANCE` places are candidates; they count as near duplicates where their
-pixels, too, correlate by at least `MIN_CORRELATION`.
+pixels, too, correlate by at least `MIN_CORRELATION`. Mirrored copies (left for right) are searched for in the same way.
 
 Source: Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions", 2010, section 3.2.1 (the hash);
 the search uses the pigeonhole principle over bit blocks, as in Manku, Jain & Das Sarma, "Detecting Near-Duplicates for
@@ -39,13 +39,24 @@ def near_pairs(images: np.ndarray, hashes: np.ndarray) -> np.ndarray:
 
     Images without contrast (one even colour) resemble nothing.
     """
-    contrast = np.flatnonzero(images.reshape(len(images), -1).std(axis=1) > 1)
-    candidates = contrast[_close_pairs(hashes[contrast])]
-    kept = [
-        _correlation(images, candidates[start : start + _CHUNK]) >= MIN_CORRELATION
-        for start in range(0, len(candidates), _CHUNK)
-    ]
-    return np.sort(candidates[np.concatenate(kept)], axis=1) if kept else np.empty((0, 2), np.int64)
+    contrast = _with_contrast(images)
+    return _confirmed(images, images, contrast[_close_pairs(hashes[contrast])])
+
+
+def mirrored_pairs(images: np.ndarray, hashes: np.ndarray) -> np.ndarray:
+    """int64 [k, 2]: the pairs (i < j) of which each is nearly the other's mirror image; otherwise as `near_pairs`.
+
+    What is nearly its own mirror image is a near duplicate of its mirrored copies as well.
+    """
+    contrast = _with_contrast(images)
+    count, mirrored = len(contrast), images[:, :, ::-1]
+    both = np.concatenate([hashes[contrast], perceptual_hashes(mirrored[contrast])])
+    pairs = np.sort(_close_pairs(both), axis=1)
+    first, second = pairs[(pairs[:, 0] < count) & (pairs[:, 1] >= count)].T
+    others = first != second - count
+    found = np.stack([contrast[first[others]], contrast[second[others] - count]], axis=1)
+    candidates = np.unique(np.sort(found, axis=1), axis=0)
+    return _confirmed(images, mirrored, candidates)
 
 
 def groups_of_pairs(pairs: np.ndarray) -> list[list[int]]:
@@ -106,9 +117,24 @@ def _pairs_in_runs(
         step += 1
 
 
-def _correlation(images: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+def _with_contrast(images: np.ndarray) -> np.ndarray:
+    """int64 [m]: which images are more than one even colour."""
+    return np.flatnonzero(images.reshape(len(images), -1).std(axis=1) > 1)
+
+
+def _confirmed(images: np.ndarray, others: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+    """int64 [k, 2]: the pairs of image and other image whose pixels correlate, each with the lower number first."""
+    kept = [
+        _correlation(images, others, candidates[start : start + _CHUNK]) >= MIN_CORRELATION
+        for start in range(0, len(candidates), _CHUNK)
+    ]
+    return np.sort(candidates[np.concatenate(kept)], axis=1) if kept else np.empty((0, 2), np.int64)
+
+
+def _correlation(images: np.ndarray, others: np.ndarray, pairs: np.ndarray) -> np.ndarray:
     """float [k]: the correlation of the pixels of each pair."""
-    first, second = (images[pairs[:, side]].reshape(len(pairs), -1).astype(np.float32) for side in (0, 1))
+    first = images[pairs[:, 0]].reshape(len(pairs), -1).astype(np.float32)
+    second = others[pairs[:, 1]].reshape(len(pairs), -1).astype(np.float32)
     first -= first.mean(axis=1, keepdims=True)
     second -= second.mean(axis=1, keepdims=True)
     products = np.einsum("ij,ij->i", first, second)

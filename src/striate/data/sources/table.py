@@ -47,6 +47,7 @@ def find_table(path: Path, options: DataOptions, *, scoring: bool = False) -> Fo
             raise DataError(f"{path}: column {name} is empty in {where}")
     given = _splits(table, options.split_column, path, scoring)
     groups = _texts(table, options.group) if options.group and options.group in table.column_names else None
+    groups = groups and [group or None for group in groups]  # an empty cell names no group
     kept = _once(listed, labels, path)
     repeated = len(listed) - len(kept)
     notes = [counted(repeated, "row repeats", "rows repeat") + " an earlier one: counted once"] if repeated else []
