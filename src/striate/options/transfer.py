@@ -49,8 +49,8 @@ class TransferOptions:
     )
     head_epochs: int | None = option(
         None,
-        "epochs at the start in which only the classifier learns [0; 1, or --unfreeze-every, where a new one is all that "
-        "is new and there are 3 epochs or more]",
+        "epochs at the start in which only the classifier learns [0; 1, or --unfreeze-every, where a new one is all "
+        "that is new and there are 3 epochs or more]",
         at_least=0,
     )
     grow: str = option(
