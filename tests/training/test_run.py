@@ -517,7 +517,7 @@ def test_seeds_repeat_and_report_mean_and_spread(quick):
 
 
 def test_later_seeds_compute_as_the_first(quick, monkeypatch):
-    monkeypatch.setattr("striate.training.defaults.free_cores", iter([(1, 1.0), (2, 0.0)]).__next__)
+    monkeypatch.setattr("striate.runtime.threads.free_cores", iter([(1, 1.0), (2, 0.0)]).__next__)
     result = repeat(quick(training={"seeds": 2}, schedule={"epochs": 1}, runtime={"threads": None}))
     first, second = (RunFolder(one.run) for one in result.runs)
     assert second.read_recipe().runtime == first.read_recipe().runtime

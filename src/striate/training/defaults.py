@@ -20,7 +20,7 @@ from striate.errors import ModelError, UsageError
 from striate.models import ConvNet, find_entry
 from striate.options import DataOptions, TrainOptions
 from striate.progress import Progress
-from striate.runtime import allowed_cores, free_cores, pick_device, resolve_precision, thread_limit
+from striate.runtime import pick_device, pick_threads, resolve_precision
 from striate.spec import InputSpec, ModelEntry, are_characters
 from striate.training.transferring import few_epochs
 
@@ -230,19 +230,9 @@ def resolve_runtime(options: TrainOptions, progress: Progress | None = None) -> 
     device = pick_device(runtime.device)
     precision = resolve_precision(runtime.precision, device)
     channels_last = _first(runtime.channels_last, True)
-    threads = runtime.threads or _free_cores(progress or Progress())
+    threads = pick_threads(runtime.threads, (progress or Progress()).say)
     resolved = replace(runtime, device=str(device), precision=precision, channels_last=channels_last, threads=threads)
     return replace(options, runtime=resolved)
-
-
-def _free_cores(progress: Progress) -> int:
-    """The cores that other processes leave free, with a note where that is not all."""
-    most = thread_limit()
-    free, busy = free_cores()
-    if free < most:
-        threads, cores = f"{free} thread{'s' if free > 1 else ''}", allowed_cores()
-        progress.say(f"other processes keep {busy:.1f} of {cores} cores busy: {threads}; --threads {most} takes all")
-    return free
 
 
 def _absolute(path: str | None) -> str | None:

@@ -6,7 +6,7 @@ import io
 import json
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from importlib.util import find_spec
@@ -158,9 +158,13 @@ class Stopwatch:
         self.phases: dict[str, float] = {}
 
     @classmethod
-    def of_command(cls) -> Stopwatch:
-        """One that counts the time since the process started as phase `import`, for a command's first run."""
+    def of_command(cls, before: Mapping[str, float] | None = None) -> Stopwatch:
+        """One that counts the time since the process started as phase `import`, for a command's first run.
+
+        `before` are the seconds of phases that came before; who counted them knows the start, too.
+        """
         watch = cls()
+        watch.phases |= before or {}
         seconds = seconds_of_start()
         if seconds is not None:
             watch.phases["import"] = seconds

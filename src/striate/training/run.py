@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
 
 from striate.checkpoint import load_state, save_model, save_state
 from striate.data import Dataset, load_data
+from striate.data.wording import counted
 from striate.errors import UsageError
 from striate.inference import logits_of
 from striate.metrics import score
@@ -32,12 +35,13 @@ from striate.training.start import SCRATCH, locate_start, open_start, start_weig
 from striate.training.state import check_state, gather_state, restore_state
 
 SILENT = Silent()
+NOTHING: Mapping[str, float] = MappingProxyType({})
 
 
 @denormals_flushed()
 def train(
     options: TrainOptions, *, dataset: Dataset | None = None, model: ConvNet | None = None, resumable: bool = True,
-    progress: Progress = SILENT,
+    phases: Mapping[str, float] = NOTHING, progress: Progress = SILENT,
 ) -> RunResult:  # fmt: skip
     """Train a network as `options` say and leave a run folder.
 
@@ -46,6 +50,7 @@ def train(
         dataset: instead of loading `options.data.data`.
         model: instead of building `options.model.model`; such a run cannot be resumed without it.
         resumable: False leaves out the states that a stopped run goes on from.
+        phases: seconds that this training took before, by phase.
         progress: where to report.
 
     Raises:
@@ -53,13 +58,14 @@ def train(
         TrainingError: the loss is not finite.
     """
     with handed_back(model):
-        return _train(options, dataset, model, resumable, progress)
+        watch = journal.Stopwatch.of_command(phases)
+        return _train(options, dataset, model, resumable, watch, progress)
 
 
 def _train(
-    options: TrainOptions, dataset: Dataset | None, model: ConvNet | None, resumable: bool, progress: Progress
-) -> RunResult:
-    watch = journal.Stopwatch.of_command()
+    options: TrainOptions, dataset: Dataset | None, model: ConvNet | None, resumable: bool, watch: journal.Stopwatch,
+    progress: Progress,
+) -> RunResult:  # fmt: skip
     if options.training.tensorboard:
         journal.require_tensorboard()
     with watch.phase("load"):
@@ -303,9 +309,11 @@ def _train_on(options: TrainOptions, epochs: int, done: int, run: RunFolder) -> 
 def _headline(session: Session) -> str:
     options, splits, name = session.options, session.dataset.splits, session.model.architecture.name
     counts = ", ".join(f"{len(split)} {name}" for name, split in splits.items())
+    epochs = counted(options.schedule.epochs or 0, "epoch", "epochs")
+    batches = counted(session.batches_per_epoch, "batch", "batches")
     return (
         f"{name} on {session.dataset.name} ({counts}; {len(session.dataset.labels)} classes), "
-        f"{options.schedule.epochs} epochs of {session.batches_per_epoch} batches of {options.optimizer.batch_size}, "
+        f"{epochs} of {batches} of {options.optimizer.batch_size}, "
         f"{session.device} {session.precision} → {session.run.path}"
     )
 

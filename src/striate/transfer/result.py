@@ -190,6 +190,7 @@ class SourceProbe:
     power_law: PowerLaw | None = None
     forecast: tuple[Forecast, ...] = ()
     answers: Answers | None = field(default=None, compare=False)  # at the best place
+    own_head: Accuracy | None = None  # of the head as it is, where it knows all the classes; on images new to it
     seconds_forward: float = 0.0
     seconds_fitting: float = 0.0
     from_cache: bool = False
@@ -216,6 +217,7 @@ class SourceProbe:
             "learning_curve": [one.to_dict() for one in self.learning_curve],
             "power_law": self.power_law.to_dict() if self.power_law else None,
             "forecast": [one.to_dict() for one in self.forecast],
+            "own_head": self.own_head.to_dict() if self.own_head else None,
             "seconds_forward": self.seconds_forward,
             "seconds_fitting": self.seconds_fitting,
             "from_cache": self.from_cache,
