@@ -73,6 +73,10 @@ def test_hit_miss_and_eviction_give_equal_bytes(files, boxes, workers):
     assert images.store.cache.hits >= 3
 
 
+def test_what_is_known_of_images_does_not_depend_on_room_for_them(files):
+    assert photos(files, cache_bytes=0).infos == photos(files, cache_bytes=2000).infos == photos(files).infos
+
+
 def test_boxes_are_in_pixels_of_the_source(files):
     images = photos(files)
     images.canvas_side = 1000  # nothing is reduced

@@ -12,6 +12,8 @@ from collections.abc import Hashable
 
 import numpy as np
 
+from striate.data.forked import mind_forks
+
 
 class PixelCache:
     """Arrays by (content, recipe), of at most `limit` bytes together. Safe to use from many threads."""
@@ -23,6 +25,7 @@ class PixelCache:
         self.full = limit <= 0  # whether any array found no room
         self._held: dict[bytes, dict[Hashable, np.ndarray]] = {}
         self._lock = threading.Lock()
+        mind_forks(self)
 
     def get(self, content: bytes, recipe: Hashable) -> np.ndarray | None:
         """The array, or None."""
@@ -34,27 +37,36 @@ class PixelCache:
                 self.hits += 1
             return found
 
-    def put(self, content: bytes, recipe: Hashable, pixels: np.ndarray) -> None:
-        """Keep `pixels` where there is room, or room can be made by dropping other forms of the same image."""
+    def put(self, content: bytes, recipe: Hashable, pixels: np.ndarray) -> bool:
+        """Keep `pixels` where there is room, or room can be made by dropping other forms of the same image.
+
+        Returns whether these or equal ones are kept.
+        """
         with self._lock:
             forms = self._held.get(content, {})
             if recipe in forms:
-                return
+                return True
             others = sum(array.nbytes for array in forms.values())
             if self.bytes + pixels.nbytes > self.limit:
                 if self.bytes - others + pixels.nbytes > self.limit:
                     self.full = True
-                    return
+                    return False
                 forms.clear()
                 self.bytes -= others
             pixels.flags.writeable = False
             self._held.setdefault(content, forms)[recipe] = pixels
             self.bytes += pixels.nbytes
+            return True
 
-    def drop(self, content: bytes) -> None:
-        """Keep no form of this image any longer."""
+    def drop(self, content: bytes, recipe: Hashable | None = None) -> None:
+        """Do not keep this form of the image any longer; None for all of them."""
         with self._lock:
-            self.bytes -= sum(array.nbytes for array in self._held.pop(content, {}).values())
+            forms = self._held.get(content, {})
+            for gone in list(forms) if recipe is None else [recipe]:
+                pixels = forms.pop(gone, None)
+                self.bytes -= 0 if pixels is None else pixels.nbytes
+            if not forms:
+                self._held.pop(content, None)
 
     def clear(self) -> None:
         """Drop everything."""
@@ -62,3 +74,7 @@ class PixelCache:
             self._held.clear()
             self.bytes = 0
             self.full = self.limit <= 0
+
+    def forked(self) -> None:
+        """A child process goes on with what is held; the lock may be held by a thread that it does not have."""
+        self._lock = threading.Lock()

@@ -28,6 +28,7 @@ from PIL import __version__ as pillow_version
 from PIL import features
 
 from striate.data.decode import Decoded, reduction
+from striate.data.forked import mind_forks
 from striate.data.jpeg import codec_version
 from striate.data.segments import ENTRY, INDEX, PIXELS, Exclusive, GrowingSegment, Segment, remove, trim
 
@@ -108,7 +109,13 @@ class CanvasCache:
                 trim(path)
             self._make_room(0)  # the limit may be lower than it was
         self._read_indices()
+        mind_forks(self)
         weakref.finalize(self, _close, self._segments)
+
+    @property
+    def accepting(self) -> bool:
+        """Whether anything more may find room, as far as that is known."""
+        return self.failure is None and not self._full
 
     def facts(self, digest: bytes, least_side: int | None) -> dict[str, Any] | None:
         """What is known of an image (size, channels, bits, mode, format, orientation) whose canvas is here.
@@ -160,6 +167,23 @@ class CanvasCache:
         with self._lock:
             self._places[key] = (segment, row)
         return True
+
+    def holds(self, digest: bytes, factor: int, pixels: np.ndarray) -> bool:
+        """Whether a canvas reads as `pixels`; one that reads otherwise is found no more."""
+        held = self.get(digest, factor)
+        same = held is not None and np.array_equal(held, pixels)
+        self.let_go(digest, factor)
+        if not same:
+            with self._lock:
+                self._places.pop(_key(digest, factor), None)
+        return same
+
+    def forked(self) -> None:
+        """A child process reads what was there; it keeps nothing, for two cannot write to one segment."""
+        self._lock = threading.Lock()
+        self._growing, self.failure, self._tell = None, "in a forked process", None
+        for segment in self._segments.values():
+            segment.forked()
 
     def settle(self) -> None:
         """All images of the data set have been looked for: segments that hold none of them may go, too."""

@@ -10,6 +10,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -17,9 +18,11 @@ from typing import TypeVar
 
 import numpy as np
 
+from striate.data.behind import WriteBehind
 from striate.data.cache import PixelCache
 from striate.data.canvases import CanvasCache
 from striate.data.decode import Decoded, decode_bytes, read_bytes, reduction
+from striate.data.forked import mind_forks
 from striate.errors import UnreadableImageError
 from striate.progress import Progress, Silent
 from striate.runtime import thread_limit
@@ -63,16 +66,26 @@ class PhotoStore:
     ) -> None:
         self.cache, self.canvases = PixelCache(cache_bytes), canvases
         self.once = once
+        self._behind = WriteBehind(canvases, self.cache) if canvases is not None and not once else None
         self.workers = thread_limit() if workers is None else workers
-        self._pool = ThreadPoolExecutor(self.workers, thread_name_prefix="striate-decode") if self.workers else None
+        self._pool = self._new_pool()
+        mind_forks(self)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a canvas may still be kept somewhere."""
+        return not self.cache.full or (self.canvases is not None and self.canvases.accepting)
 
     def canvas(self, digest: bytes, factor: int) -> np.ndarray | None:
         """[H, W, C], the image of this content reduced by `factor`, read-only; None where no cache has it."""
-        found = self.canvases.get(digest, factor) if self.canvases is not None else None
-        return found if found is not None else self.cache.get(digest, ("canvas", factor))
+        # the memory first: what goes from there to the disk is on the disk before it is gone
+        found = self.cache.get(digest, ("canvas", factor))
+        return found if found is not None or self.canvases is None else self.canvases.get(digest, factor)
 
     def keep(self, digest: bytes, factor: int, found: Decoded) -> None:
-        """Keep a canvas: on disk, else in memory, where there is room."""
+        """Keep a canvas: on disk, at once or later, else in memory, where there is room."""
+        if self._behind is not None and self._behind.put(digest, factor, found):
+            return  # later
         if self.canvases is None or not self.canvases.put(digest, factor, found):
             self.cache.put(digest, ("canvas", factor), found.pixels)
 
@@ -81,15 +94,25 @@ class PhotoStore:
         if self.canvases is not None:
             self.canvases.let_go(digest, factor)
 
+    def forked(self) -> None:
+        """A child process has none of the threads."""
+        self._pool = self._new_pool()
+
+    def _new_pool(self) -> ThreadPoolExecutor | None:
+        return ThreadPoolExecutor(self.workers, thread_name_prefix="striate-decode") if self.workers else None
+
     def map(self, function: Callable[[ItemT], ResultT], items: Iterable[ItemT]) -> Iterator[ResultT]:
         """`function` of every item, in order, in the threads; only a few results wait at any time."""
-        if self._pool is None:
-            yield from map(function, items)
-            return
+        with self._behind.reading() if self._behind is not None else nullcontext():
+            yield from map(function, items) if self._pool is None else self._map(self._pool, function, items)
+
+    def _map(
+        self, pool: ThreadPoolExecutor, function: Callable[[ItemT], ResultT], items: Iterable[ItemT]
+    ) -> Iterator[ResultT]:
         waiting: list[Future[ResultT]] = []
         try:
             for item in items:
-                waiting.append(self._pool.submit(function, item))
+                waiting.append(pool.submit(function, item))
                 if len(waiting) >= _AHEAD * self.workers:
                     yield waiting.pop(0).result()
             while waiting:
@@ -159,14 +182,17 @@ def _look(file: Path, name: str, store: PhotoStore, least_side: int | None) -> F
     known = store.canvases.facts(digest, least_side) if store.canvases is not None else None
     if known is not None:
         return FileInfo(digest, **known)
-    if store.once:  # what cannot wait for the evaluation is decoded for its errors alone, as small as the codec can
-        least_side = 1 if store.cache.full else None
+    kept = store.has_room
+    if not kept:  # what cannot wait is decoded for its errors alone, as small as the codec can
+        least_side = 1
+    elif store.once:
+        least_side = None
     try:
         found = decode_bytes(data, name, least_side)
     except UnreadableImageError as error:
         return FileInfo(digest, error=error.reason)
     factor = reduction(found.size, least_side)
-    if factor == 1 or not store.once:
+    if factor == 1 or (kept and not store.once):
         store.keep(digest, factor, found)
     bits = 8 * found.pixels.dtype.itemsize
     return FileInfo(digest, found.size, found.pixels.shape[2], bits, found.mode, found.format, found.orientation)

@@ -121,6 +121,10 @@ class Segment:
                 os.close(self._descriptor)
                 self._descriptor = -1
 
+    def forked(self) -> None:
+        """A child process reads on; its parent may hold the lock."""
+        self._lock = threading.Lock()
+
     def _mapped(self, end: int) -> bool:
         """Map the file where that has not happened, and say whether it reaches to `end`."""
         if self._map is None:
@@ -239,6 +243,14 @@ class GrowingSegment(Segment):
     def refresh(self) -> range:
         """Nothing is new to the writer."""
         return range(0)
+
+    def forked(self) -> None:
+        """Only the parent writes, and cuts off what is too much."""
+        super().forked()
+        self._finished = True
+        if self._index >= 0:
+            os.close(self._index)
+            self._index = -1
 
 
 def pixel_check(pixels: np.ndarray) -> int:
