@@ -142,7 +142,9 @@ def test_report_of_one_run(runs):
 def test_report_of_several_runs(runs, tmp_path):
     out = tmp_path / "page.html"
     result = call(report_command, runs / "new-digits", runs / "old-digits", "--output", out, "--json")
-    assert json.loads(result.stdout) == {"report": str(out)}
+    row = json.loads(result.stdout)
+    assert row["report"] == str(out)
+    assert [(pair["split"], pair["n"], pair["of"]) for pair in row["pairs"]] == [("val", 359, 359)]
     assert "2 runs compared" in out.read_text(encoding="utf-8")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -19,23 +20,37 @@ from striate.cli.common import json_flag, print_json, say, striate_command
 def command(runs: tuple[str, ...], output: Path | None, folder: Path, as_json: bool) -> None:
     """Write the report of a run again, or compare several runs.
 
-    One RUN: its report.html. Several: one page with their curves overlaid, their scores, and the options that differ
-    (comparison.html in the folder of the runs). RUN is a run folder, its name (or how it begins), or `latest`.
+    One RUN: its report.html. Several: one page with their curves overlaid, their scores, a paired test of those that
+    scored the same images, and the options that differ (comparison.html in the folder of the runs). RUN is a run
+    folder, its name (or how it begins), or `latest`.
 
     \b
     Examples:
       striate report latest
       striate report runs/20250101-*-digits -o digits.html
     """
-    from striate.report import write_comparison, write_report
+    from striate.report import compare_runs, write_report
     from striate.runfolder import find_run
 
     found = [find_run(run, folder).path for run in runs]
     if len(found) == 1:
-        path = write_report(found[0], output)
+        path, pairs = write_report(found[0], output), []
     else:
-        path = write_comparison(found, output or folder / "comparison.html")
+        compared = compare_runs(found, output or folder / "comparison.html")
+        path, pairs = compared.path, compared.pairs
     if as_json:
-        print_json({"report": str(path)})
-    else:
-        say(str(path))
+        print_json({"report": str(path)} | ({"pairs": pairs} if len(found) > 1 else {}))
+        return
+    for one in pairs:
+        say(_pair_line(one))
+    say(str(path))
+
+
+def _pair_line(one: dict[str, Any]) -> str:
+    verdict = "more than chance" if one["better"] else "which may be chance"
+    scores = f"{one['first']} {one['top1'][0]:.2%}, {one['second']} {one['top1'][1]:.2%}"
+    return (
+        f"{scores} on {one['n']} {one['split']} images: "
+        f"{100 * one['difference']:.2f} points ({100 * one['low']:.2f} to {100 * one['high']:.2f}), "
+        f"p = {one['p_adjusted']:.2g}, {verdict}"
+    )

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-WANTED_ERRORS = (0.05, 0.02, 0.01, 0.005, 0.001)
+WANTED_ERRORS = (0.1, 0.05, 0.02, 0.01, 0.005, 0.001)
 
 
 @dataclass(frozen=True, slots=True)

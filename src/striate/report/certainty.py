@@ -14,8 +14,8 @@ from striate.report.diagnosis import reliability_of
 from striate.report.figures import finite, number, percent, thousands
 from striate.report.record import Record
 
-STEEP = 0.1  # false-positive rate at which the ROC chart ends where all curves are nearly perfect
-NEARLY_PERFECT = 0.98
+# where all areas are at least so large, the ROC chart ends at that false-positive rate, and begins at half the recall
+ENDS = ((0.999, 0.01), (0.98, 0.1))
 DRAWN = 4  # ROC curves of that many classes, the worst
 TALL = 15  # rows from which the table scrolls
 SHOWN_WISHES = (("recall", 0.95, "precision"), ("precision", 0.95, "recall"), ("false_positive_rate", 0.01, "recall"))
@@ -74,6 +74,8 @@ def rejection(record: Record) -> dict[str, Any] | None:
     if len(coverage) < 2:
         return None
     points = [(100 * (1 - share), error) for share, error in zip(reversed(coverage), reversed(errors), strict=True)]
+    perfect = next((place for place, (_, error) in enumerate(points) if error == 0), len(points))
+    points = points[: max(2, perfect + 1 + perfect // 4)]  # what follows lies on the axis
     rows, full = [], errors[-1]
     for row in stored.get("for_error") or []:
         if row["wanted"] >= full:
@@ -88,7 +90,7 @@ def rejection(record: Record) -> dict[str, Any] | None:
                 "rejected": percent(row["rejected"]),
                 "threshold": percent(row["threshold"], 2),
                 "left": f"{row['wrong']} of {thousands(row['answered'])}",
-                "interval": f"{percent(low)} to {percent(high)}" if low is not None else "",
+                "interval": f"{100 * low:.2f} to {percent(high, 2)}" if low is not None else "",
             }
         )
     return {
@@ -120,8 +122,8 @@ def thresholds(record: Record) -> dict[str, Any] | None:
         "wishes": [f"{WISH_WORDS[kind]} {percent(at, 0)}" for kind, at, _ in SHOWN_WISHES] if detailed else [],
         "all": [(row["label"], _wishes(row)) for row in classes] if detailed and two else [],
         "facts": [
-            ("mean area under ROC", number(finite(stored.get("macro_auc")), 4)),
-            ("mean average precision", number(finite(stored.get("macro_average_precision")), 4)),
+            ("mean area under ROC", number(finite(stored.get("macro_auc")), 4, zeros=True)),
+            ("mean average precision", number(finite(stored.get("macro_average_precision")), 4, zeros=True)),
         ],
         "tall": len(classes) > TALL,
     }
@@ -158,18 +160,19 @@ def _wishes(row: Mapping[str, Any]) -> list[tuple[str, ...]]:
 
 def _roc_chart(classes: Sequence[Mapping[str, Any]], two: bool) -> Markup:
     shown = sorted(classes, key=lambda row: row["auc"])[: 1 if two else DRAWN]
-    end = STEEP if all(row["auc"] >= NEARLY_PERFECT for row in shown) else 1.0
+    worst = shown[0]["auc"]
+    end = next((end for area, end in ENDS if worst >= area), 1.0)
     lines = [Series(str(row["label"]), _until(row["roc"], end), f"run{place}") for place, row in enumerate(shown)]
     note = "of the worst classes against the rest" if len(classes) > DRAWN else "each class against the rest"
     return line_chart(
         "ROC: found over false alarms", lines, x_label="false alarms, % of the other images",
-        form=lambda share: percent(share, 1), log=False, note=shown[0]["label"] if two else note,
+        form=lambda share: percent(share, 1), log=False, share=end < 1, note=shown[0]["label"] if two else note,
     )  # fmt: skip
 
 
 def _until(roc: Mapping[str, Sequence[float]], end: float) -> list[tuple[float, float]]:
     """The curve up to a false-positive rate, in per cent."""
     x, y = np.array(roc["false_positive_rate"]), np.array(roc["recall"])
-    inside = x < end
+    inside = (x < end) & (y >= (0.5 if end < 1 else 0))
     kept = [(100 * one, other) for one, other in zip(x[inside].tolist(), y[inside].tolist(), strict=True)]
     return [*kept, (100 * end, float(np.interp(end, x, y)))]

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from striate.errors import UsageError
 from striate.report.charts import Point, Series, line_chart
-from striate.report.figures import digits_for, finite, interval_of, median, number, percent, seconds, thousands
+from striate.report.figures import digits_for, finite, interval_of, median, number, percent, points, seconds, thousands
 from striate.report.options_table import flattened, written
 from striate.report.page import write_page
+from striate.report.pairing import paired_tests
 from striate.report.record import Record, epoch_values, read_record
 from striate.report.technical import parameters, training_seconds
 
@@ -20,8 +22,21 @@ NOT_SETTINGS = frozenset(("training.run_dir", "training.runs", "training.report"
 REPEATS = frozenset(("training.seed", "training.fold"))  # runs that differ in these alone repeat one another
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """A page that was written, and what its tests said."""
+
+    path: Path
+    pairs: list[dict[str, Any]]  # see `paired_tests`
+
+
 def write_comparison(runs: Sequence[Path], out: Path) -> Path:
-    """Write one page that sets runs side by side, and return its path.
+    """As `compare_runs`; only the page's path."""
+    return compare_runs(runs, out).path
+
+
+def compare_runs(runs: Sequence[Path], out: Path) -> Comparison:
+    """Write one page that sets runs side by side, and test the differences of those that scored the same images.
 
     Args:
         runs: at least two run folders; unfinished ones take part with what they have.
@@ -34,10 +49,11 @@ def write_comparison(runs: Sequence[Path], out: Path) -> Path:
     if len(runs) < 2:
         raise UsageError("a comparison needs at least two runs")
     records = [read_record(Path(run)) for run in runs]
-    return write_page(Path(out), "comparison.html", comparison_values(records))
+    pairs = paired_tests(records, run_names(records))
+    return Comparison(write_page(Path(out), "comparison.html", comparison_values(records, pairs)), pairs)
 
 
-def comparison_values(records: Sequence[Record]) -> dict[str, Any]:
+def comparison_values(records: Sequence[Record], pairs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Everything that the template shows."""
     names = run_names(records)
     rows = [_row(record, name, place) for place, (record, name) in enumerate(zip(records, names, strict=True))]
@@ -52,9 +68,26 @@ def comparison_values(records: Sequence[Record]) -> dict[str, Any]:
         "columns": {key: any(row[key] for row in rows) for key in ("val", "test")},
         "warnings": _warnings(records),
         "repeats": _repeats(records, names),
+        "pairs": [_pair(one) for one in pairs],
         "curves": _curves(records, names),
         "names": names,
         "options": differing_options(records),
+    }
+
+
+def _pair(one: Mapping[str, Any]) -> dict[str, str]:
+    digits = digits_for(one["n"])
+    return {
+        "first": one["first"],
+        "second": one["second"],
+        "images": f"{thousands(one['n'])} {one['split']}"
+        + (f" of {thousands(one['of'])}" if one["of"] > one["n"] else ""),
+        "scores": " and ".join(percent(share, digits) for share in one["top1"]),
+        "difference": points(one["difference"], digits),
+        "interval": f"{points(one['low'], digits).removesuffix(' points')} to {points(one['high'], digits)}",
+        "alone": f"{one['only_first']} and {one['only_second']}",
+        "p": "below 0.001" if one["p_adjusted"] < 0.001 else f"{one['p_adjusted']:.3f}",
+        "verdict": "more than chance" if one["better"] else "may be chance",
     }
 
 

@@ -301,7 +301,7 @@ def classes(record: Record, counts: Counts | None) -> dict[str, Any] | None:
 
 
 def _interval(ends: list[float] | None) -> str:
-    return f"{percent(ends[0], 0)} – {percent(ends[1], 0)}" if ends else ""
+    return f"{100 * ends[0]:.1f} – {percent(ends[1])}" if ends else ""
 
 
 def images(record: Record) -> list[dict[str, Any]]:
