@@ -11,8 +11,9 @@ import striate.data.images
 from striate.checkpoint import SavedModel
 from striate.data import Split, load_data
 from striate.data.decoded import DecodedImages
+from striate.data.scaled import scaled
 from striate.errors import ModelError, UnknownNameError, UsageError
-from striate.evaluation import evaluate
+from striate.evaluation import evaluate, evaluate_run
 from striate.evaluation.protocols import VIEWS, answers, check_views
 from striate.evaluation.protocols.crops import crops_of
 from striate.evaluation.protocols.dense import Dense
@@ -255,20 +256,16 @@ def reference_dense(class_map, image: np.ndarray, short_sides: list[int]) -> tor
 
 def test_dense_is_the_network_with_its_layers_turned_into_convolutions():
     torch.manual_seed(0)
-    network = create_model("alexnet_owt", input_size=64, classes=3).eval()
+    network = create_model("vgg_a", widths=(8, 8, 16, 16, 16), hidden=32, input_size=64, classes=3).eval()
     spec = InputSpec(size=(64, 64), channels=3, mean=SPEC.mean, std=SPEC.std)
     fc6, fc7, fc8 = (module for module in network.head.modules() if isinstance(module, torch.nn.Linear))
-    maps = network.features(torch.zeros(1, 3, 64, 64)).shape
-    with torch.no_grad():  # started narrow, its answers would all be alike
-        for layer in (fc6, fc7, fc8):
-            layer.weight.mul_(8)
 
     def convolution(layer: torch.nn.Linear, maps: torch.Tensor, kernel: tuple[int, int]) -> torch.Tensor:
         weight = layer.weight.reshape(len(layer.weight), -1, *kernel)
         return torch.nn.functional.conv2d(maps, weight, layer.bias)
 
     def class_map(batch: torch.Tensor) -> torch.Tensor:
-        units = convolution(fc6, network.features(batch), (maps[2], maps[3])).relu()
+        units = convolution(fc6, network.features(batch), (2, 2)).relu()
         return convolution(fc8, convolution(fc7, units, (1, 1)).relu(), (1, 1))
 
     image = photo((150, 200))
@@ -301,6 +298,14 @@ def test_without_borders_dense_is_the_sliding_of_crops(name):
         torch.testing.assert_close(Dense(network, (32, 32))(images[..., :32, :32]), network(images[..., :32, :32]))
 
 
+def test_of_long_strips_the_middle_is_shown():
+    image = photo((30, 400))
+    whole = np.asarray(resized(image, 60))  # 800 pixels wide
+    pixels = scaled(image, (60, 60), SPEC)
+    assert pixels.shape == (3, 60, 240)
+    np.testing.assert_allclose(np.moveaxis(pixels, 0, 2), whole[:, 280:520], atol=1)
+
+
 def test_dense_is_refused_where_layers_are_tied_to_a_size():
     network = create_model("lenet_1989_zip", input_size=16)
     spec = InputSpec(size=(16, 16), channels=1)
@@ -330,3 +335,26 @@ def test_a_view_that_the_network_does_not_allow_is_no_training(tmp_path):
     with pytest.raises(ModelError, match="dense views"):
         train(merged(TrainOptions(), sections))
     assert not (tmp_path / "run").exists()
+
+
+def test_views_of_a_run_and_what_computes_them(tmp_path):
+    sections = {
+        "data": {"data": "digits", "limit": 64},
+        "model": {"model": "compact_s"},
+        "schedule": {"epochs": 1},
+        "training": {"run_dir": str(tmp_path / "run")},
+        "evaluate": {"views": "ten-crop"},
+        "runtime": {"device": "cpu", "precision": "fp32", "threads": 1},
+    }
+    trained = train(merged(TrainOptions(), sections))
+    again = evaluate_run(tmp_path / "run", views="ten-crop")
+    assert again.protocol == trained.protocol
+    assert again.protocol.startswith("10 crops of")
+    assert trained.val is not None
+    assert again.scores.loss == pytest.approx(trained.val.loss, rel=1e-5)
+    dense = evaluate_run(tmp_path / "run", views="dense")
+    assert dense.engine is not None
+    assert dense.engine["backend"] == "torch"
+    assert "dense views" in dense.engine["why"]
+    with pytest.raises(UsageError, match="openvino"):
+        evaluate_run(tmp_path / "run", views="dense", backend="openvino")

@@ -1,4 +1,4 @@
-"""Each image as the network's `InputSpec` frames it: once, or in several views whose logits are averaged."""
+"""Each image as the network's `InputSpec` frames it: once, or in several views whose answers are averaged."""
 
 from __future__ import annotations
 
