@@ -38,6 +38,23 @@ class Progress:
 Silent = Progress
 
 
+class Bars(Progress):
+    """The tasks and warnings of another `Progress`, without its lines."""
+
+    def __init__(self, shown: Progress) -> None:
+        self._shown = shown
+
+    @contextmanager
+    def task(self, title: str, total: int | None = None) -> Iterator[Task]:
+        """As the other shows it."""
+        with self._shown.task(title, total) as task:
+            yield task
+
+    def warn(self, text: str) -> None:
+        """As the other shows it."""
+        self._shown.warn(text)
+
+
 class Console(Progress):
     """Bars where standard error is a terminal or a notebook, plain lines elsewhere, and those for long tasks only.
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import http.server
+import os
+import shutil
 import threading
 from pathlib import Path
 
@@ -18,7 +20,8 @@ from striate.hub.published import find_weights
 from striate.options import DataOptions
 from striate.runfolder import RunFolder
 from striate.transfer import auto
-from striate.transfer.auto import LIGHT, find_start, images_seen
+from striate.transfer.ancestry import run_of, seen_by
+from striate.transfer.auto import LIGHT, find_start
 from striate.transfer.by_plan import train_by_plan
 
 SQUEEZENET = Path(__file__).resolve().parents[3] / "shared" / "data" / "weights" / "squeezenet1_1_caffe_rgbnorm.pth"
@@ -68,13 +71,44 @@ def test_a_run_on_other_photos_is_taken_and_one_on_these_is_not(heard, no_weight
         photos_options(others, from_="runs/these", training={"run_dir": "runs/later"}, transfer={"scenario": "head"})
     )
     train = load_data(DataOptions(data=str(photo_folder))).splits["train"]
-    seen = images_seen(RunFolder(Path("runs/later")))
-    assert all(row.tobytes().hex() in seen for row in train.digests)
+    seen = seen_by("runs/later")
+    assert seen.among(train).all()
+    assert seen.unread is None
+    assert find_start(options, dataset, heard).sources == (str(Path("runs/others")),)
+    # nor one whose ancestors cannot be told
+    os.rename("runs/others", "runs/moved")
+    train_by_plan(
+        photos_options(others, from_="runs/moved", training={"run_dir": "runs/heir"}, transfer={"scenario": "head"})
+    )
+    os.rename("runs/moved", "runs/others")
+    assert seen_by("runs/heir").unread == str(Path("runs/moved").resolve())
     assert find_start(options, dataset, heard).sources == (str(Path("runs/others")),)
     train_by_plan(photos_options(photo_folder, training={"run_dir": "runs/again"}), progress=heard)
     record = RunFolder(Path("runs/again")).read_transfer()
     assert record["probe"]["best"].endswith("others")
     assert record["start"]["why"]
+
+
+def test_a_model_file_is_taken_where_its_images_are_known_to_be_others(
+    heard, no_weights, photo_folder, tmp_path, monkeypatch
+):
+    others = other_photos(no_weights / "others")
+    for name, folder in (("others", others), ("these", photo_folder)):
+        train_by_plan(photos_options(folder, from_="scratch", training={"run_dir": f"runs/{name}", "snapshots": 1}))
+    dataset = load_data(DataOptions(data=str(photo_folder)))
+    shutil.copy("runs/others/model.safetensors", "copied.safetensors")
+    files = {name: tmp_path / "runs" / name / "model.safetensors" for name in ("others", "these")}
+    assert [run_of(path).path.name for path in files.values()] == ["others", "these"]
+    assert run_of(next((tmp_path / "runs" / "these" / "snapshots").iterdir())).path.name == "these"
+    assert run_of(Path("copied.safetensors")) is None
+    seen = seen_by(str(files["these"]))
+    assert seen.among(dataset.splits["train"]).all()
+    assert seen_by("copied.safetensors").unread == "copied.safetensors"
+    options = quick(data={"data": str(photo_folder)}, training={"runs": "elsewhere"})
+    assert find_start(options, dataset, heard).sources == ()  # a copy: nobody knows of what
+    for name, expected in (("others", ("model.safetensors",)), ("these", ())):
+        monkeypatch.chdir(tmp_path / "runs" / name)
+        assert find_start(options, dataset, heard).sources == expected
 
 
 @pytest.mark.skipif(not SQUEEZENET.is_file(), reason="the weights of SqueezeNet are not there")

@@ -16,7 +16,7 @@ from striate.models.grow import check_growth, grown_to
 from striate.models.sources import full_name, is_own, short_name
 from striate.network import open_network, read_spelling, refitted
 from striate.options import TrainOptions
-from striate.progress import Progress
+from striate.progress import Bars, Progress
 from striate.spec import InputSpec, Labels
 from striate.training.session import Session
 
@@ -79,7 +79,9 @@ def open_start(options: TrainOptions, progress: Progress) -> SavedModel | None:
             f"--init {options.model.init} is how a network starts from scratch, and --from {source} gives it weights",
             "leave --init out, or use --from scratch",
         )
-    start = open_network(source, weights=read_spelling(source).kind != "model", offline=options.data.offline)
+    start = open_network(  # what is adapted is told when it is fitted to these classes
+        source, weights=read_spelling(source).kind != "model", offline=options.data.offline, progress=Bars(progress)
+    )
     name = start.model.architecture.name
     if start.notes.get("weights") == "none":
         raise UsageError(f"--from {source} names no weights", f"{source}:WEIGHTS or {source}:FILE, or --model {source}")

@@ -53,7 +53,7 @@ def probe(
     from striate.data import load_data
     from striate.network import read_spelling
     from striate.training.defaults import check_feasible, resolve_runtime
-    from striate.transfer.by_plan import warn_of_known_images
+    from striate.transfer.ancestry import warn_of_known_images
     from striate.transfer.plan import plan_transfer
     from striate.transfer.probing import opened
     from striate.transfer.probing import probe as look

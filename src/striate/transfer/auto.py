@@ -25,13 +25,12 @@ from striate.hub.files import SUFFIXES, is_ours, read_state
 from striate.hub.published import TABLE, Weights, find_weights
 from striate.hub.recognise import recognised
 from striate.models import find_entry
-from striate.network import read_spelling
 from striate.options import TrainOptions
 from striate.progress import Progress
-from striate.runfolder import RunFolder, list_runs
+from striate.runfolder import list_runs
 from striate.spec import ModelEntry
 from striate.training.defaults import kind_of
-from striate.training.start import AUTO, SCRATCH
+from striate.transfer.ancestry import seen_by
 
 LIGHT = "resnet18:imagenet1k_v1"  # fetched where nothing better is here: 45 MB
 OFFLINE_VARIABLE = "STRIATE_OFFLINE"  # set to anything: auto fetches nothing
@@ -56,7 +55,7 @@ def find_start(options: TrainOptions, dataset: Dataset, progress: Progress) -> S
         return Start((), "images this small are learned from scratch")
     wanted = find_entry(options.model.model) if options.model.model is not None else None
     own = list(_first(_runs(options, dataset, wanted)))
-    files = list(_first(_files(Path(), wanted)))
+    files = list(_first(_files(Path(), dataset, wanted)))
     cached = list(_first(_cached(wanted)))
     sources = tuple(dict.fromkeys([*own, *files, *cached]))
     if files or cached:
@@ -79,36 +78,23 @@ def find_start(options: TrainOptions, dataset: Dataset, progress: Progress) -> S
 
 def _runs(options: TrainOptions, dataset: Dataset, wanted: ModelEntry | None) -> Iterator[str]:
     """Finished runs on other photos than these, those that saw most first."""
-    known = {row.tobytes().hex() for split in dataset.splits.values() for row in split.digests}
     found: list[tuple[int, str]] = []
     for run in list_runs(Path(options.training.runs)):
         record = description_of(run.model) if run.finished else {}
         if not _fits(record, wanted):
             continue
-        seen = images_seen(run)
-        if seen and not seen & known:
-            found.append((len(seen), str(run.path)))
+        if count := _images_if_others(str(run.path), dataset):
+            found.append((count, str(run.path)))
     for _, path in sorted(found, key=lambda one: -one[0]):
         yield path
 
 
-def images_seen(run: RunFolder, depth: int = 8) -> set[str]:
-    """The hashes of all images that a run trained on, and of those that what it started from had seen before it."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    seen: set[str] = set()
-    try:
-        table = pq.read_table(run.manifest, columns=["hash", "split", "reason"])
-        rows = zip(*(table[name].to_pylist() for name in ("hash", "split", "reason")), strict=True)
-        seen = {digest for digest, split, reason in rows if split == "train" and reason is None and digest}
-        source = run.read_recipe().model.from_
-        if depth and isinstance(source, str) and source not in (AUTO, SCRATCH):
-            before = read_spelling(source).run
-            seen |= images_seen(RunFolder(before), depth - 1) if before is not None else set()
-    except (StriateError, OSError, pa.ArrowException):
-        pass  # a run that cannot be read any more, or that started from one
-    return seen
+def _images_if_others(source: str, dataset: Dataset) -> int:
+    """How many images a network has seen; 0 where any of these is among them, or may be."""
+    seen = seen_by(source)
+    if seen.unread is not None or any(seen.among(split).any() for split in dataset.splits.values()):
+        return 0
+    return len(seen.images)
 
 
 def description_of(path: Path) -> dict[str, Any]:
@@ -130,15 +116,18 @@ def _fits(record: dict[str, Any], wanted: ModelEntry | None) -> bool:
 # weights --------------------------------------------------------------------------------------------------------------
 
 
-def _files(folder: Path, wanted: ModelEntry | None) -> Iterator[str]:
-    """Files of weights in `folder` of networks that see photos, the smallest first."""
+def _files(folder: Path, dataset: Dataset, wanted: ModelEntry | None) -> Iterator[str]:
+    """Files of weights in `folder` of networks that see photos, the smallest first.
+
+    Our own only where it is known which images they have seen.
+    """
     there = [path for path in folder.glob("*") if path.suffix in SUFFIXES and path.is_file()]
     for path in sorted(there, key=lambda path: path.stat().st_size):
         if path.stat().st_size > MOST_BYTES:
             return
         try:
             if is_ours(path):
-                if _fits(description_of(path), wanted):
+                if _fits(description_of(path), wanted) and _images_if_others(str(path), dataset):
                     yield str(path)
                 continue
             fitting = [one.entry for one in recognised(read_state(path))]

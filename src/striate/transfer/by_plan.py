@@ -18,7 +18,7 @@ from typing import Any
 from safetensors import safe_open
 
 from striate.checkpoint import SavedModel, write_atomically
-from striate.data import Dataset, Split, load_data
+from striate.data import Dataset, load_data
 from striate.errors import UsageError
 from striate.models import ConvNet
 from striate.models.cut import depth_of, places
@@ -33,7 +33,8 @@ from striate.training import train as train_by_gradients
 from striate.training.defaults import DEFAULTS, check_feasible, kind_of
 from striate.training.start import AUTO, SCRATCH, open_start
 from striate.training.transferring import scenario_of
-from striate.transfer.auto import find_start, images_seen
+from striate.transfer.ancestry import seen_by, warn_of_known_images
+from striate.transfer.auto import find_start
 from striate.transfer.linear_run import is_linear, resume_linear, train_linear
 from striate.transfer.next_steps import next_steps
 from striate.transfer.picture import draw_probe
@@ -175,9 +176,9 @@ def _scenario(options: TrainOptions, start: SavedModel, dataset: Dataset) -> str
     scenario = scenario_of(options, start, dataset.labels)
     others = Labels(tuple(f"not {name}" for name in dataset.labels.names))
     if scenario == "all" and scenario_of(options, start, others) == "plan":
-        train = dataset.splits["train"]
-        known = _known_images(str(options.model.from_), train)
-        return "plan" if known is not None and known < len(train) / 2 else scenario
+        seen, train = seen_by(str(options.model.from_)), dataset.splits["train"]
+        other = seen.is_run and seen.unread is None and seen.among(train).sum() < len(train) / 2
+        return "plan" if other else scenario
     return scenario
 
 
@@ -226,22 +227,6 @@ def _opened(options: TrainOptions) -> SavedModel:
 def _named(saved: SavedModel, source: str) -> SavedModel:
     """The network under the name that the options will have for it."""
     return replace(saved, notes={**saved.notes, "source": source})
-
-
-def _known_images(source: str, split: Split) -> int | None:
-    """How many images of a split a run was trained on; None where `source` is no run."""
-    run = read_spelling(source).run
-    if run is None:
-        return None
-    seen = images_seen(RunFolder(run))
-    return sum(row.tobytes().hex() in seen for row in split.digests)
-
-
-def warn_of_known_images(source: str, dataset: Dataset, progress: Progress) -> None:
-    """Say which images a run has seen before: what is measured on them flatters it."""
-    for name, split in dataset.splits.items():
-        if known := _known_images(source, split):
-            progress.warn(f"{source} was trained on {known} of the {len(split)} {name} images: it is flattered by them")
 
 
 def _from(options: TrainOptions, source: str) -> TrainOptions:
