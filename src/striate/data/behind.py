@@ -19,7 +19,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
@@ -33,6 +33,7 @@ from striate.data.forked import mind_forks
 REST_SECONDS = 0.02  # without work, after which the threads that read images count as resting
 BUSY_PAUSE = 30  # while they work, the writer rests for so many times as long as it works
 EXIT_SECONDS = 5.0  # that the end of a process may take for what still waits
+_LAST_SECONDS = 0.2  # for the canvas that is being written when they are over
 _SHARE = 2  # canvases that wait take at most one part in so many of the memory
 _NO_PIXELS = np.empty((0, 0, 0), np.uint8)
 
@@ -54,7 +55,7 @@ class WriteBehind:
         self._lock = threading.Lock()
         self._readers = 0  # that are at work
         self._resting_since = 0.0
-        self._ended = False
+        self._hurry = self._ended = False
         mind_forks(self)
         _LIVING.add(self)
         atexit.unregister(_finish_all)
@@ -76,8 +77,7 @@ class WriteBehind:
         with self._lock:
             self._waiting.append((digest, factor, replace(found, pixels=_NO_PIXELS), size))
             if self._thread is None and not self._ended:
-                self._thread = threading.Thread(target=self._run, name="striate-write", daemon=True)
-                self._thread.start()
+                self._thread = _started(self._run)
         return True
 
     @contextmanager
@@ -93,19 +93,15 @@ class WriteBehind:
                 self._resting_since = time.monotonic()
 
     def finish(self, seconds: float) -> None:
-        """Write all that waits now, for so many seconds at most, and nothing afterwards."""
+        """Write what waits without a pause, for so many seconds at most, and nothing afterwards."""
         end = time.monotonic() + seconds
-        last = threading.Thread(target=self._drain, name="striate-write-last", daemon=True)
-        if self._waiting:
-            with suppress(RuntimeError):  # no new threads so late
-                last.start()
-                last.join(seconds)
-        with self._lock:
-            self._ended = True
-            thread = self._thread
-        for one in (thread, last):
-            if one is not None and one.is_alive():  # in the middle of a canvas; a disk that hangs is left behind
-                one.join(max(0.2, end - time.monotonic()))
+        self._hurry = True
+        thread = self._thread
+        if thread is not None:
+            thread.join(seconds)
+        self._ended = True
+        if thread is not None:  # in the middle of a canvas; where the disk hangs it is left behind
+            thread.join(max(_LAST_SECONDS, end - time.monotonic()))
 
     def forked(self) -> None:
         """The parent writes; a child only reads."""
@@ -124,21 +120,14 @@ class WriteBehind:
                     return
                 resting = 0.0 if self._readers else time.monotonic() - self._resting_since
             start = time.monotonic()
-            if resting < REST_SECONDS and start < allowed:
+            if resting < REST_SECONDS and start < allowed and not self._hurry:
                 time.sleep(min(REST_SECONDS, allowed - start))
                 continue
             self._write_one()
             allowed = time.monotonic() + BUSY_PAUSE * (time.monotonic() - start)
 
-    def _drain(self) -> None:
-        while not self._ended and self._write_one():
-            pass
-
-    def _write_one(self) -> bool:
-        try:
-            digest, factor, rest, size = self._waiting.popleft()
-        except IndexError:
-            return False
+    def _write_one(self) -> None:
+        digest, factor, rest, size = self._waiting.popleft()
         pixels = self._memory.get(digest, ("canvas", factor))
         if pixels is not None:  # else another form of the image took its place: decoded again, it comes again
             written = self._canvases.put(digest, factor, replace(rest, pixels=pixels))
@@ -146,7 +135,6 @@ class WriteBehind:
                 self._memory.drop(digest, ("canvas", factor))
         with self._lock:
             self.bytes -= size
-        return True
 
 
 _LIVING: weakref.WeakSet[WriteBehind] = weakref.WeakSet()
@@ -158,6 +146,15 @@ def _finish_all() -> None:
     with suppress(KeyboardInterrupt):
         for one in list(_LIVING):
             one.finish(max(0.0, end - time.monotonic()))
+
+
+def _started(work: Callable[[], None]) -> threading.Thread | None:
+    thread = threading.Thread(target=work, name="striate-write", daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:  # the interpreter is ending, or the system has no more threads
+        return None
+    return thread
 
 
 def _lowest_priority() -> None:
