@@ -5,11 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from striate.checkpoint import SavedModel
+from striate.checkpoint import SavedModel, save_model
+from striate.errors import ModelError
 from striate.hub.classes import imagenet_labels, numbered, rows_by_name
 from striate.models import create_model
 from striate.models.cut import cut_at, depth_of, places
-from striate.network import refitted
+from striate.network import knows_all, open_network, refitted
 from striate.spec import InputSpec, Labels
 
 KNOWN = Labels(("ant", "bee", "cat", "dog", "class 4"))
@@ -102,6 +103,85 @@ def test_numbers_that_stand_for_names_say_nothing():
     saved.labels = KNOWN
     none = refitted(saved, Labels(("v", "w", "x", "y", "z")))
     assert none.notes["adapted"] == ["new head for 5 classes, started randomly: the weights have others"]
+
+
+def test_bare_numbers_are_names_of_digits_only():
+    digits, folders = Labels(tuple("0123456789")), Labels(("0", "1", "2"))
+    assert rows_by_name(Labels(tuple("9876543210")), digits) == list(range(9, -1, -1))
+    assert rows_by_name(Labels(tuple("0123456789ABC")), digits) == [*range(10), None, None, None]
+    assert rows_by_name(folders, digits) == rows_by_name(Labels(("2", "1", "0")), folders) == [None] * 3
+    many = Labels(tuple(str(number) for number in range(12)))
+    assert rows_by_name(digits, many) == [None] * 10
+    assert rows_by_name(Labels(("0", "bee")), Labels(("bee", "0"))) == [None, 0]
+
+
+OWN = """
+from torch import nn
+
+
+class Fixed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, 3)
+        self.stages = nn.Sequential()
+        self.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+
+    def forward(self, x):
+        return self.head(self.stages(self.stem(x)))
+
+
+class Paired(nn.Module):
+    def __init__(self, classes=3):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, 3)
+        self.stages = nn.Sequential()
+        self.head = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2 * classes), nn.Unflatten(1, (1, -1)), nn.MaxPool1d(2),
+            nn.Flatten())
+
+    def forward(self, x):
+        return self.head(self.stages(self.stem(x)))
+"""
+
+
+def test_classifiers_whose_rows_are_no_classes_are_not_said_to_be_kept(tmp_path):
+    (tmp_path / "own.py").write_text(OWN)
+    abc, cba = Labels(tuple("abc")), Labels(tuple("cba"))
+    for name in ("Fixed", "Paired"):
+        code = f"{tmp_path / 'own.py'}:{name}"
+        saved = saved_network(code, classes=3)
+        saved.labels = abc
+        assert knows_all(saved, abc, code=code)
+        assert not knows_all(saved, cba, code=code)
+        assert "adapted" not in refitted(saved, abc, code=code).notes
+        if name == "Fixed":
+            with pytest.raises(ModelError, match="has no layer whose shape follows from the classes"):
+                refitted(saved, cba, code=code)
+        else:
+            line = "new head for 3 classes, started randomly: the weights have others"
+            assert refitted(saved, cba, code=code).notes["adapted"] == [line]
+
+
+def test_the_temperature_stays_with_the_classes():
+    saved = replace(saved_network("cifar_resnet20"), temperature=1.7)
+    saved.labels = Labels(("ant", "bee", "cat", "dog", "elk"))
+    assert refitted(saved, saved.labels).temperature == 1.7
+    assert refitted(saved, Labels(saved.labels.names[::-1]), in_channels=1).temperature == 1.7
+    assert refitted(saved, Labels(("ant", "bee"))).temperature == 1.0
+    assert refitted(saved, Labels(("ant", "bee", "cat", "dog", "fox"))).temperature == 1.0
+
+
+def test_a_temperature_that_was_fitted_is_opened_with_another_input(tmp_path):
+    saved = saved_network("cifar_resnet20")
+    save_model(tmp_path / "model.safetensors", saved.model, saved.spec, saved.labels, temperature=1.7)
+    assert open_network(str(tmp_path / "model.safetensors"), input_size=(40, 40)).temperature == 1.7
+    assert open_network(str(tmp_path / "model.safetensors"), classes=7).temperature == 1.0
+
+
+def test_what_a_head_knows_of_all_classes():
+    saved = saved_network("squeezenet1_1")
+    assert knows_all(saved, Labels(("dog", "ant")))
+    assert not knows_all(saved, Labels(("dog", "elk")))
 
 
 def test_imagenet_s_classes_are_known_by_their_other_names():

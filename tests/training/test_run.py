@@ -302,6 +302,12 @@ def test_a_state_with_half_a_part_is_refused_in_plain_words(finished, tmp_path, 
         resume(run, epochs=2)
 
 
+def test_a_state_of_before_networks_could_be_cut_goes_on(finished, tmp_path):
+    run = copied(finished, tmp_path)
+    rewrite_state(run, lambda state: [state["architecture"].pop(name) for name in ("cut", "cut_grid", "cut_features")])
+    assert resume(run, epochs=2).epochs == 2
+
+
 def test_the_parts_of_a_state_are_those_that_are_written(finished):
     assert tuple(load_state(RunFolder(finished).resume)[0]) == PARTS
 

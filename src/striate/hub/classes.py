@@ -13,6 +13,7 @@ from striate.spec import Labels, ModelEntry
 _IMAGENET = 1000
 _SYNSET = re.compile(r"n\d{8}")
 _UNNAMED = re.compile(r"class \d+")  # see `numbered`
+_DIGITS = frozenset("0123456789")
 # what ImageNet itself calls two of its classes each; `imagenet.txt` tells them apart
 _SHARED = {"crane": ("n02012849", "n03126707"), "maillot": ("n03710637", "n03710721")}
 
@@ -32,16 +33,24 @@ def labels_of(entry: ModelEntry, classes: int) -> Labels:
 def rows_by_name(wanted: Labels, known: Labels) -> list[int | None]:
     """For each class that is wanted which of the `known` it is, None for a new one.
 
-    Names that stand for no more than a number say nothing. ImageNet's are known under their other spellings too.
+    Names that stand for no more than a number say nothing: `class 3`, nor `3` by itself, unless both are the digits.
+    ImageNet's are known under their other spellings too.
     """
     found = meanings(wanted.names, known)
+    digits = _has_digits(wanted) and _has_digits(known)
     rows: dict[str, int | None] = {}
     taken: set[int | None] = set()
     for name in wanted.names:
-        numbers = () if _UNNAMED.fullmatch(name) else found[name]
+        says_nothing = _UNNAMED.fullmatch(name) or (name.isdecimal() and not digits)
+        numbers = () if says_nothing else found[name]
         rows[name] = numbers[0] if len(numbers) == 1 and numbers[0] not in taken else None
         taken |= {rows[name]}
     return list(rows.values())
+
+
+def _has_digits(labels: Labels) -> bool:
+    """Whether the classes are single characters, the ten digits among them: images of digits, not numbered folders."""
+    return set(labels.names) >= _DIGITS and all(len(name) == 1 for name in labels.names)
 
 
 def numbered(classes: int) -> Labels:

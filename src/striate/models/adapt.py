@@ -53,7 +53,8 @@ def adapted(
         blue_first: the three channels of the weights are blue, green, red; those of another number follow red first.
 
     Raises:
-        ModelError: the weights are not of this network; the message names the first that do not fit.
+        ModelError: the weights are not of this network; the message names the first that do not fit. Or they are, and
+            it cannot have other classes.
     """
     found = fitted(make, state)
     fit, measure = found.fit, found.measure
@@ -69,6 +70,11 @@ def adapted(
     if rows is None and wanted["classes"] != measure["classes"]:
         rows = [None] * wanted["classes"]
     new_head = rows is not None and list(rows) != list(range(measure["classes"]))
+    if new_head and not found.by_classes:
+        raise ModelError(
+            f"{found.name} has no layer whose shape follows from the classes: it stays with those it was trained on",
+            "let its class take `classes`, and train it again",
+        )
     changes, given = list(found.changes), dict(found.given)
     lacking = [name for name in fit.no_auxiliary if name in found.own]
     if lacking and "auxiliary" in found.config_fields:
@@ -83,8 +89,7 @@ def adapted(
     tensors = dict(fit.tensors)
     if rows is not None and new_head:
         heads = {name: tensors.pop(name) for name in found.by_classes if name in tensors}
-        whole = all(step == (0, 1, 0) for step in found.by_classes.values())  # a row for each class, and no others
-        rows = rows if whole else [None] * len(rows)
+        rows = rows if found.row_for_each_class else [None] * len(rows)
         tensors |= _rows_kept(model, heads, rows) if any(row is not None for row in rows) else {}
         changes.append(_head_line(rows, measure["classes"]))
     if wanted["in_channels"] != measure["in_channels"]:
@@ -117,6 +122,11 @@ class Fitted:
     by_channels: tuple[str, ...]
     own: frozenset[str]
     config_fields: frozenset[str]
+
+    @property
+    def row_for_each_class(self) -> bool:
+        """Whether the classifiers have a row for each class and no others, so that what they know can be moved."""
+        return bool(self.by_classes) and all(step == (0, 1, 0) for step in self.by_classes.values())
 
 
 def fitted(make: Make, state: Mapping[str, Any]) -> Fitted:

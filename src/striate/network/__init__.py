@@ -14,6 +14,7 @@ where it is spelt so by the caller; for a run or model file of such a network, `
 from __future__ import annotations
 
 from striate.network.opening import described as described
+from striate.network.opening import knows_all as knows_all
 from striate.network.opening import open_network as open_network
 from striate.network.opening import refitted as refitted
 from striate.network.spelling import Spelling as Spelling

@@ -169,7 +169,22 @@ def _of_ours(read: Spelling, asked: _Asked) -> SavedModel:
     return _refitted(saved, asked, read.model if own else None) if asked.changes(saved) else saved
 
 
-def _refitted(saved: SavedModel, asked: _Asked, code: str | None, wanted: Labels | None = None) -> SavedModel:
+def knows_all(saved: SavedModel, labels: Labels, *, code: str | None = None) -> bool:
+    """Whether `refitted` keeps what the head of `saved` knows of each class, and starts nothing anew.
+
+    Raises:
+        ModelError: as `refitted`.
+    """
+    if labels == saved.labels:
+        return True
+    if None in rows_by_name(labels, saved.labels):
+        return False
+    asked = _Asked(classes=None, in_channels=None, input_size=None, variations={})
+    return fitted(_maker(saved, asked, code), saved.model.state_dict()).row_for_each_class
+
+
+def _maker(saved: SavedModel, asked: _Asked, code: str | None) -> Any:
+    """What builds the network of `saved` with other figures."""
     record = saved.model.architecture
 
     def make(*, start: bool = True, classes: int | None = None, in_channels: int | None = None, **changes: Any) -> Any:
@@ -180,13 +195,21 @@ def _refitted(saved: SavedModel, asked: _Asked, code: str | None, wanted: Labels
         )  # fmt: skip
         return rebuild(figures, start=start, code=code)
 
+    return make
+
+
+def _refitted(saved: SavedModel, asked: _Asked, code: str | None, wanted: Labels | None = None) -> SavedModel:
+    make = _maker(saved, asked, code)
     rows = None if wanted is None or wanted == saved.labels else rows_by_name(wanted, saved.labels)
     result = adapted(
         make, saved.model.state_dict(), classes=asked.classes, in_channels=asked.in_channels, rows=rows,
         blue_first=saved.spec.reverses_channels,
     )  # fmt: skip
     labels = wanted or (saved.labels if len(saved.labels) == result.model.architecture.classes else None)
-    return _saved(result, saved.spec, labels, saved.notes, saved.path)
+    refit = _saved(result, saved.spec, labels, saved.notes, saved.path)
+    # the same logits, in whatever order, are as sure of themselves; a head that gained or lost classes is another one
+    same = knows_all(saved, refit.labels, code=code) and len(refit.labels) == len(saved.labels)
+    return replace(refit, temperature=saved.temperature) if same else refit
 
 
 def _without_weights(entry: ModelEntry, asked: _Asked, published: Weights | None, start: bool) -> SavedModel:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,10 +64,15 @@ def check_state(state: Mapping[str, Any], folder: Path) -> None:
         CheckpointError: the message names what is missing.
     """
     missing = [name for name in PARTS if name not in state]
-    for part, kind in (("architecture", Architecture), ("position", Position)):
+    needed = {
+        # what a record may leave out has a default that says what networks were before it could be said
+        "architecture": [one.name for one in fields(Architecture) if one.default is MISSING],
+        "position": [one.name for one in fields(Position)],
+    }
+    for part, names in needed.items():
         if part in state:
             held = state[part] if isinstance(state[part], Mapping) else {}
-            missing += [f"{part}.{one.name}" for one in fields(kind) if one.name not in held]
+            missing += [f"{part}.{name}" for name in names if name not in held]
     if missing:
         raise CheckpointError(
             f"the resume state in {folder} was written by another version of Striate: it lacks {', '.join(missing)}",

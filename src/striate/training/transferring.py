@@ -13,11 +13,11 @@ from typing import Any
 
 from striate.checkpoint import SavedModel
 from striate.errors import ModelError, UsageError
-from striate.hub.classes import rows_by_name
 from striate.models import ConvNet, find_entry
 from striate.models.cut import depth_of, places
 from striate.models.grow import units_in_words
-from striate.models.sources import short_name
+from striate.models.sources import names_code, short_name
+from striate.network import knows_all, read_spelling
 from striate.options import TrainOptions, TransferOptions
 from striate.progress import Progress
 from striate.spec import Labels
@@ -54,7 +54,7 @@ def scenario_of(options: TrainOptions, start: SavedModel | None, labels: Labels)
         return "all"
     if start is None:
         return "scratch"
-    return "plan" if _brings_new_classes(start, labels) and not _grows(options, start) else "all"
+    return "plan" if _brings_new_classes(options, start, labels) and not _grows(options, start) else "all"
 
 
 def resolve_transfer(
@@ -161,7 +161,7 @@ def head_is_new(options: TrainOptions, start: SavedModel | None, labels: Labels)
     """Whether a classifier is started anew on top of copied layers."""
     if start is None:
         return False
-    return options.transfer.cut is not None or _brings_new_classes(start, labels)
+    return options.transfer.cut is not None or _brings_new_classes(options, start, labels)
 
 
 def learns_alone(options: TrainOptions, start: SavedModel | None, labels: Labels, model: ConvNet) -> bool:
@@ -184,9 +184,11 @@ def few_epochs(options: TrainOptions, start: SavedModel | None, kind: str) -> di
     return {} if start is None or _grows(options, start) else FEW_EPOCHS[kind]
 
 
-def _brings_new_classes(start: SavedModel, labels: Labels) -> bool:
-    """Whether the head does not know all classes already (see `network.refitted`)."""
-    return labels != start.labels and None in rows_by_name(labels, start.labels)
+def _brings_new_classes(options: TrainOptions, start: SavedModel, labels: Labels) -> bool:
+    """Whether the head does not know all classes already, or cannot keep what it knows (see `network.refitted`)."""
+    spelt = (options.model.model, options.model.from_)
+    own = next((one for one in spelt if isinstance(one, str) and names_code(one)), None)
+    return not knows_all(start, labels, code=read_spelling(own).model if own is not None else None)
 
 
 def _grows(options: TrainOptions, start: SavedModel | None) -> bool:
