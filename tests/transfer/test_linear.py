@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.svm import LinearSVC
 
 from striate.errors import DataError, UsageError
-from striate.transfer import solver
+from striate.transfer import linear, solver
 from striate.transfer.linear import NEVER, fit_softmax, fit_svm, fitted_temperature, fold_numbers, out_of_fold, softmax
 from striate.transfer.result import KINDS
 from striate.transfer.solver import INTERCEPT, axes_of, outputs, solve
@@ -173,6 +173,45 @@ def test_groups_share_a_fold():
     folds = fold_numbers(np.arange(80) // 4 % 2, groups=groups)
     assert all(len(set(folds[row : row + 4].tolist())) == 1 for row in range(0, 80, 4))
     assert len(set(folds.tolist())) == 5
+
+
+def test_groups_of_several_classes_leave_an_image_of_each_to_learn_from():
+    """Patient 0 has all images of class 2, beside some of class 0: held out, nothing would know the class."""
+    targets = np.array([0, 2, 2] + [0, 1] * 20)
+    groups = ["patient 0"] * 3 + [f"patient {row // 4 + 1}" for row in range(40)]
+    folds = fold_numbers(targets, groups=groups)
+    assert (folds[:3] == NEVER).all()
+    assert (folds[3:] != NEVER).all()
+    assert (fold_numbers(np.array([0, 1, 0, 1]), groups=["a", "a", "b", "b"]) != NEVER).all()
+
+
+def test_large_problems_are_solved_in_parts(monkeypatch):
+    codes, targets = clouds(200, 12, 4)
+    axes = axes_of(codes)
+    for kind in KINDS:
+        problem = (kind, axes, targets, 4, np.ones((1, 200)), np.array([10.0]))
+        whole = outputs(axes, solve(*problem))
+        with monkeypatch.context() as small:
+            small.setattr(solver, "_MOST_VALUES", 100)
+            assert np.abs(outputs(axes, solve(*problem)) - whole).max() < 0.02 * np.abs(whole).max()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_of_many_images_part_choose_and_all_are_learned_from(kind, monkeypatch):
+    codes, targets = clouds(400, 12, 4)
+    fit = {"svm": fit_svm, "softmax": fit_softmax}[kind]
+    chosen = fit(codes, targets, 4)
+    asked, plain = [], linear.out_of_fold
+
+    def heard(axes, some, *rest, **named):
+        asked.append(some)
+        return plain(axes, some, *rest, **named)
+
+    monkeypatch.setattr(linear, "out_of_fold", heard)
+    monkeypatch.setattr(linear, "_MANY_ANSWERS", 400)
+    found = fit(codes, targets, 4)
+    assert np.bincount(asked[0]).tolist() == [25] * 4
+    assert (found.predict(codes) == chosen.predict(codes)).mean() > 0.97
 
 
 def test_classes_without_images_are_never_predicted():

@@ -25,6 +25,7 @@ GRID = {"svm": (0.1, 1.0, 10.0, 100.0), "softmax": (3.0, 30.0, 300.0, 3000.0)}  
 USUAL = {"svm": 1.0, "softmax": 30.0}  # where too few images could choose
 NEVER = -1  # fold of images that are always trained on
 _MAIN_AXES = 128  # that C is chosen on
+_MANY_ANSWERS = 10_000_000  # images times classes from which part of the images choose C, and liblinear is too slow
 _UNSEEN = 30.0  # by how much a class without images is less likely than the others' mean, in logits
 _TEMPERATURES = np.geomspace(0.02, 20.0, 61)
 
@@ -109,15 +110,16 @@ def fold_numbers(
     units = unit_digests(digests, groups)  # type: ignore[arg-type]
     keys = np.ascontiguousarray(units).view("<u8")[:, 0]
     _, first, unit_of = np.unique(keys, return_index=True, return_inverse=True)
-    unit_of, unit_class = unit_of.reshape(-1), targets[first]
-    sizes = np.bincount(unit_class) if n else np.zeros(0, int)
+    unit_of = unit_of.reshape(-1)
+    held = np.unique(np.stack([targets, unit_of]), axis=1)[0]  # a class for every unit that has it
+    sizes = np.bincount(held) if n else np.zeros(0, int)
     if (sizes >= 2).sum() < 2:
         return np.full(n, NEVER)
     folds = max(2, min(most, int(sizes.max())))
     ranks = ranked_numbers(unit_numbers(units, seed), units, targets)
     # classes begin in different folds, or many small ones would fill the same
-    dealt = (np.floor(ranks * folds).astype(np.int64) + targets) % folds
-    return np.where(sizes[unit_class][unit_of] < 2, NEVER, dealt[first][unit_of])
+    dealt = ((np.floor(ranks * folds).astype(np.int64) + targets) % folds)[first]
+    return _none_held_out_whole(dealt, unit_of, targets)[unit_of]
 
 
 def out_of_fold(
@@ -151,9 +153,9 @@ def out_of_fold(
         chosen, final, choosing, looked_at, start = _chosen(kind, axes, dense, len(present), held)
     answers = np.full((len(targets), len(present)), np.nan, np.float32)
     if len(names):
-        margins = outputs(axes, solve(kind, axes, dense, len(present), ~held, chosen, start=start))
+        weight, bias = solve(kind, axes, dense, len(present), ~held, chosen, start=start)
         for number, rows in enumerate(held):
-            answers[rows] = margins[number, rows]
+            answers[rows] = outputs(axes, (weight[[number]], bias[[number]]), rows)[0]
     answered = held.any(axis=0)
     temperature = fitted_temperature(answers[answered], dense[answered])
     logits = _spread(answers / temperature, present, classes, unseen=_UNSEEN)
@@ -224,6 +226,20 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 # inside ---------------------------------------------------------------------------------------------------------------
 
 
+def _none_held_out_whole(dealt: np.ndarray, unit_of: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """The folds of units, but that one of each class that would be held out whole is always trained on."""
+    classes, dense = np.unique(targets, return_inverse=True)
+    least, most = np.full(len(classes), len(targets)), np.full(len(classes), NEVER)
+    np.minimum.at(least, dense, dealt[unit_of])
+    np.maximum.at(most, dense, dealt[unit_of])
+    for target in classes[(least == most) & (most != NEVER)]:
+        own = np.unique(unit_of[targets == target])
+        if dealt[own[0]] != NEVER and (dealt[own] == dealt[own[0]]).all():
+            dealt[own[0]] = NEVER
+    answered = dealt[unit_of] != NEVER
+    return dealt if len(np.unique(targets[answered])) >= 2 else np.full_like(dealt, NEVER)
+
+
 def _checked(
     codes: np.ndarray | Axes, targets: np.ndarray, classes: int, kind: str, regularization: float | None
 ) -> tuple[Axes, np.ndarray]:
@@ -258,35 +274,38 @@ def _chosen(
     near: list[tuple[np.ndarray, np.ndarray]] = [(np.empty(0), np.empty(0))] * count
     for number, strength in enumerate(grid):
         start = solve(kind, main, targets, classes, ~(held | ahead), np.full(count, strength), start=start)
-        margins = outputs(main, start)  # [F, n, K]
-        cost = _costs(kind, margins, targets)
         for fold in range(count):
-            costs[number, fold] = cost[fold, ahead[fold]].sum() + cost[fold - 1, behind[fold]].sum()
+            # the images of the next fold, answered by one classifier, and of the one before, by another
+            rows = np.concatenate([np.flatnonzero(ahead[fold]), np.flatnonzero(behind[fold])])
+            sides = ((fold, ahead[fold]), (fold - 1, behind[fold]))
+            margins = np.concatenate(
+                [outputs(main, (start[0][[one]], start[1][[one]]), wanted)[0] for one, wanted in sides]
+            )
+            costs[number, fold] = _costs(kind, margins, targets[rows]).sum()
             if costs[number, fold] < least[fold]:
                 least[fold], best[fold], near[fold] = costs[number, fold], number, (start[0][fold], start[1][fold])
-                neighbours = np.where(ahead[fold][:, None], margins[fold], margins[fold - 1])
-                trust[fold] = _trust(neighbours, targets, ahead[fold] | behind[fold])
+                trust[fold] = _trust(margins, targets, rows)
     strengths = np.array(grid)
     first = np.stack([one for one, _ in near]), np.stack([one for _, one in near])
     return strengths[best], float(strengths[costs.sum(axis=1).argmin()]), trust, ahead | behind, first
 
 
 def _trust(margins: np.ndarray, targets: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """The probability of the true class for images `rows`, and 0 for others: float [n]."""
+    """The probability of the true class for images `rows`, which have `margins`, and 0 for others: float [n]."""
     found = np.zeros(len(targets), np.float32)
-    logits = margins[rows] / fitted_temperature(margins[rows], targets[rows])
+    logits = margins / fitted_temperature(margins, targets[rows])
     found[rows] = softmax(logits)[np.arange(len(logits)), targets[rows]]
     return found
 
 
 def _costs(kind: str, margins: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """What each answer costs, [F, n]: softmax by the likelihood, an SVM by mistakes and, among equals, by its loss."""
-    true = np.take_along_axis(margins, targets[None, :, None], axis=2)[..., 0]
+    """What each answer costs, [m]: softmax by the likelihood, an SVM by mistakes and, among equals, by its loss."""
+    true = margins[np.arange(len(margins)), targets]
     if kind == "softmax":
-        top = margins.max(axis=2)
-        return np.log(np.exp(margins - top[..., None]).sum(axis=2)) + top - true
-    losses = (np.maximum(0, 1 + margins) ** 2).sum(axis=2) + np.maximum(0, 1 - true) ** 2 - np.maximum(0, 1 + true) ** 2
-    return (margins.argmax(axis=2) != targets) + 1e-3 * np.minimum(losses, 10.0)
+        top = margins.max(axis=1)
+        return np.log(np.exp(margins - top[:, None]).sum(axis=1)) + top - true
+    losses = (np.maximum(0, 1 + margins) ** 2).sum(axis=1) + np.maximum(0, 1 - true) ** 2 - np.maximum(0, 1 + true) ** 2
+    return (margins.argmax(axis=1) != targets) + 1e-3 * np.minimum(losses, 10.0)
 
 
 def _fitted(
@@ -294,11 +313,17 @@ def _fitted(
     folds: np.ndarray | None, known: OutOfFold | None,
 ) -> Linear:  # fmt: skip
     axes, targets = _checked(codes, targets, classes, kind, regularization)
-    if known is None:
-        known = out_of_fold(axes, targets, classes, kind=kind, folds=folds, regularization=regularization)
-    strength = known.regularization if regularization is None else regularization
     present, dense = np.unique(targets, return_inverse=True)
-    if kind == "svm":
+    many = len(targets) * len(present) > _MANY_ANSWERS
+    if known is None:
+        rows = _some(dense, _MANY_ANSWERS // len(present)) if many else np.arange(len(targets))
+        some = axes.at(rows) if many else axes
+        known = out_of_fold(
+            some, targets[rows], classes, kind=kind, folds=None if folds is None else folds[rows],
+            regularization=regularization,
+        )  # fmt: skip
+    strength = known.regularization if regularization is None else regularization
+    if kind == "svm" and not many:
         weight, bias = _liblinear(axes, dense, len(present), strength)
     else:
         everything = np.ones((1, len(targets)), bool)
@@ -309,6 +334,14 @@ def _fitted(
         weight=_spread(weight.T, present, classes).T.copy(), bias=_spread(bias, present, classes, unseen=_UNSEEN),
         regularization=strength, kind=kind, temperature=known.temperature,
     )  # fmt: skip
+
+
+def _some(targets: np.ndarray, count: int) -> np.ndarray:
+    """Positions of about `count` images, the same number of each class as far as there are so many, at least two."""
+    each = max(2, count // len(np.unique(targets)))
+    order = np.argsort(targets, kind="stable")
+    rank = np.arange(len(targets)) - np.searchsorted(targets[order], targets[order])
+    return np.sort(order[rank < each])
 
 
 def _spread(values: np.ndarray, present: np.ndarray, classes: int, unseen: float = 0.0) -> np.ndarray:

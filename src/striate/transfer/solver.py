@@ -55,6 +55,10 @@ class Axes:
             basis=self.basis[:, :count],
         )
 
+    def at(self, rows: np.ndarray) -> Axes:
+        """The same axes of some of the images alone."""
+        return replace(self, values=self.values[torch.from_numpy(rows)].contiguous())
+
     def unfolded(self, weight: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Weights [K, r] and biases [K] on the axes as [K, D] and [K] on plain codes."""
         plain = (weight.astype(np.float64) @ self.basis.T.astype(np.float64)) * self.scale
@@ -113,12 +117,13 @@ def solve(
     return np.concatenate([one for one, _ in parts]), np.concatenate([one for _, one in parts])
 
 
-def outputs(axes: Axes, solution: Solution) -> np.ndarray:
-    """What B classifiers answer to all n images: float32 [B, n, classes]."""
+def outputs(axes: Axes, solution: Solution, rows: np.ndarray | None = None) -> np.ndarray:
+    """What B classifiers answer to all n images, or to those at `rows`, bool [n]: float32 [B, n, classes]."""
     weight, bias = solution
     problems, classes, rank = weight.shape
     flat = torch.from_numpy(weight.reshape(problems * classes, rank))
-    answers = (flat @ axes.values.T).view(problems, classes, -1) + torch.from_numpy(bias)[:, :, None]
+    values = axes.values if rows is None else axes.values[torch.from_numpy(rows)]
+    answers = (flat @ values.T).view(problems, classes, -1) + torch.from_numpy(bias)[:, :, None]
     return answers.transpose(1, 2).numpy()
 
 
@@ -143,16 +148,24 @@ def _solved(
         pulls[..., -1] *= 1e-6  # scikit-learn leaves this bias alone; a trace keeps the common shift in place
     spectrum = torch.cat([axes.spectrum, torch.tensor([INTERCEPT**2])])
     scale = (_CURVATURE[kind] * spectrum + pulls).rsqrt()
-    loss_of = _Hinge(targets, classes) if kind == "svm" else _CrossEntropy(targets, problems)
+    step = max(1, _MOST_VALUES // (problems * classes))  # images at a time
+    parts = []
+    for first in range(0, n, step):
+        own = targets[first : first + step]
+        loss_of = _Hinge(own, classes) if kind == "svm" else _CrossEntropy(own, problems)
+        parts.append((codes[first : first + step], share[..., first : first + step], loss_of))
 
     def at(scaled: Tensor) -> tuple[Tensor, Tensor]:
         weight = scaled.view(problems, classes, rank + 1) * scale
-        margins = (weight.view(-1, rank + 1) @ codes.T).view(problems, classes, n)
-        loss, slope = loss_of(margins, share)
         pulled = pulls * weight
-        loss = loss + 0.5 * _dot(pulled.view(problems, -1), weight.view(problems, -1))
-        gradient = (slope.view(-1, n) @ codes).view_as(weight)
-        return loss, gradient.add_(pulled).mul_(scale).view(problems, -1)
+        loss = 0.5 * _dot(pulled.view(problems, -1), weight.view(problems, -1))
+        gradient = pulled
+        for some, counted, loss_of in parts:
+            margins = (weight.view(-1, rank + 1) @ some.T).view(problems, classes, -1)
+            lost, slope = loss_of(margins, counted)
+            loss = loss + lost
+            gradient.view(-1, rank + 1).addmm_(slope.view(problems * classes, -1), some)
+        return loss, gradient.mul_(scale).view(problems, -1)
 
     first = torch.zeros(problems, classes, rank + 1)
     if start is not None:
