@@ -207,6 +207,40 @@ def test_what_was_unused_for_longest_makes_room(saved, tmp_path):
     ]  # fmt: skip
 
 
+def test_many_images_are_written_in_parts_and_only_as_far_as_there_is_room(saved, tmp_path, monkeypatch):
+    whole = take(saved, images(50), None)
+    monkeypatch.setattr(room, "_PART", 16)
+    once = take(saved, images(50), tmp_path / "parts")
+    assert len(list(tmp_path.glob("parts/*/*.codes"))) == 4
+    again = take(saved, images(50), tmp_path / "parts")
+    assert again.from_cache
+    for place in whole.places:
+        np.testing.assert_allclose(once.by_place[place], whole.by_place[place], rtol=1e-4, atol=1e-5)
+        assert np.array_equal(again.by_place[place], once.by_place[place])
+    assert again.seconds_forward == 0 < again.seconds_per_image
+
+    take(saved, images(16, 1), tmp_path / "small")
+    (file,) = earlier = set(tmp_path.glob("small/*/*.codes"))
+    monkeypatch.setattr(room, "LARGEST_CACHE", int(4.5 * file.stat().st_size))
+    os.utime(file, (1e9, 1e9))
+    take(saved, images(100), tmp_path / "small")
+    left = set(tmp_path.glob("small/*/*.codes"))
+    assert earlier < left
+    assert len(left) == 3
+
+
+def test_the_same_bytes_in_another_shape_are_another_image(saved, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 3, 8, 32)).astype(np.uint8)
+    wide, high = (
+        replace(images(4), images=TensorImages(shaped), digests=array_digests(shaped))
+        for shaped in (pixels, pixels.reshape(4, 3, 32, 8))
+    )
+    take(saved, wide, tmp_path)
+    found = take(saved, high, tmp_path)
+    assert not found.from_cache
+    assert not np.array_equal(found.pixels, take(saved, wide, tmp_path).pixels)
+
+
 def test_unknown_places_and_numbers_that_are_none(saved):
     with pytest.raises(ModelError, match="no place 'roof'"):
         take(saved, images(2), None, places=["roof"])
@@ -263,7 +297,8 @@ def test_writers_that_are_killed_or_write_at_once_leave_nothing_wrong(tmp_path):
     kept = room._Kept(tmp_path / "network", ("stem", PIXELS), digests)
     there = np.setdiff1d(np.arange(40), kept.missing)
     fresh = {place: np.repeat(kept.missing[:, None], 20_000, axis=1).astype(np.float32) for place in ("stem", PIXELS)}
-    for values in kept.joined(kept.missing, fresh).values():
+    room._put(kept.found, kept.missing, fresh, 40)
+    for values in kept.found.values():
         assert (values == np.arange(40)[:, None]).all(), "every row that is kept is whole, and that of its image"
     kept.add(kept.missing, fresh, None)
     assert not len(room._Kept(tmp_path / "network", ("stem", PIXELS), digests).missing), f"{len(there)} were there"

@@ -36,7 +36,7 @@ from striate.inference import place as put_on
 from striate.inference.engine_cache import network_key
 from striate.models import cut
 from striate.network.engines import usual_batch
-from striate.progress import Progress, Silent
+from striate.progress import Progress, Silent, Task
 from striate.runtime import autocast, pick_device, resolve_precision
 from striate.transfer.parts import part_of
 from striate.transfer.similarity import StatisticsWatch
@@ -46,6 +46,8 @@ PIXELS = "pixels"  # the shrunken image itself, beside the places of the network
 LARGEST_CACHE = 4 * 2**30  # bytes, or a tenth of what is free
 _SUFFIX, _DIGESTS, _RECORD = ".codes", "digests", "striate"
 _ABANDONED = 24 * 3600.0  # seconds after which what a killed writer left behind goes
+_PART = 8192  # images that are computed and written down at a time
+_TELLING = 32  # images that tell what one costs
 _MOST_PIXELS = 1024  # values of a shrunken image
 
 
@@ -60,6 +62,7 @@ class Codes:
     indices: np.ndarray  # int64 [n]: positions in the split
     statistics: float | None  # closeness of what batch norms saw to their training, 0 to 1; None where there are none
     seconds_forward: float
+    seconds_per_image: float  # what one costs that is not in the cache, now or when they were computed
     from_cache: bool  # nothing had to be computed
 
     def __len__(self) -> int:
@@ -119,24 +122,32 @@ def codes_of(
     if cache is not None and digests is not None:
         kept = _Kept(cache / _key(saved, precision, on), (*wanted, PIXELS), [one.tobytes() for one in digests])
     missing = kept.missing if kept is not None else np.arange(len(rows))
-    started = time.perf_counter()
-    fresh: dict[str, np.ndarray] = {}
     statistics = kept.statistics if kept is not None else None
+    per_image = kept.seconds_per_image if kept is not None else None
+    found = kept.found if kept is not None else {}
+    seconds = 0.0
     if len(missing):
-        fresh, statistics = _computed(saved, split, rows[missing], wanted, precision, on, progress)
-    seconds = time.perf_counter() - started
-    if cache is not None and kept is not None and len(missing):
-        try:
-            kept.add(missing, fresh, statistics)
-            _make_room(cache, _limit(cache))
-        except (OSError, CheckpointError) as error:
-            progress.warn(f"codes are not kept: {error}")
-    joined = kept.joined(missing, fresh) if kept is not None else fresh
+        # so that the first images are of all classes
+        order = missing[np.random.default_rng(0).permutation(len(missing))]
+        room = _Room(cache, progress) if cache is not None else None
+        with progress.task(f"codes of {saved.model.architecture.name}", len(missing)) as task:
+            for some in np.split(order, range(_PART, len(order), _PART)):
+                started = time.perf_counter()
+                fresh, seen = _computed(saved, split, rows[some], wanted, precision, on, task)
+                took = time.perf_counter() - started
+                seconds += took
+                statistics = seen if statistics is None else statistics
+                _put(found, some, fresh, len(rows))
+                if kept is not None and room is not None:
+                    room.keep(kept, some, fresh, statistics, took / len(some))
+        if per_image is None or len(missing) >= _TELLING:
+            per_image = seconds / len(missing)
+    joined = {place: found.get(place, np.zeros((len(rows), 0), np.float32)) for place in (*wanted, PIXELS)}
     _require_finite(saved, joined, precision)
     return Codes(
         places=wanted, by_place={place: joined[place] for place in wanted}, pixels=joined[PIXELS],
         targets=np.asarray(split.targets, dtype=np.int64)[rows], indices=rows, statistics=statistics,
-        seconds_forward=seconds if len(missing) else 0.0, from_cache=not len(missing) and bool(len(rows)),
+        seconds_forward=seconds, seconds_per_image=per_image or 0.0, from_cache=not len(missing) and bool(len(rows)),
     )  # fmt: skip
 
 
@@ -152,30 +163,34 @@ def pixel_codes(images: torch.Tensor) -> torch.Tensor:
 
 def _computed(
     saved: SavedModel, split: Split, rows: np.ndarray, places: Sequence[str], precision: str, on: torch.device,
-    progress: Progress,
+    task: Task,
 ) -> tuple[dict[str, np.ndarray], float | None]:  # fmt: skip
     """Codes by place, in the order of `rows`, and how close the statistics of batch norms are to their training's."""
-    order = np.random.default_rng(0).permutation(len(rows))  # so that the first images are of all classes
-    part = part_of(split, rows[order])
     batches = EvaluationBatches(
-        part, saved.spec, batch_size=usual_batch(saved.spec), device=on, channels_last=True
+        part_of(split, rows), saved.spec, batch_size=usual_batch(saved.spec), device=on, channels_last=True
     )  # fmt: skip
     put_on(saved.model, on)
     found: dict[str, np.ndarray] = {}
     watch = StatisticsWatch(saved.model)
-    name = saved.model.architecture.name
-    with _evaluating(saved.model), watch, progress.task(f"codes of {name}", len(rows)) as task, torch.inference_mode():
+    with _evaluating(saved.model), watch, torch.inference_mode():
         for batch in batches:
             with autocast(on, precision):
                 codes = cut.pooled_codes(saved.model, batch.images, places)
             watch.batch_done(len(batch.indices))
-            at = order[batch.indices]
             for place, values in {**codes, PIXELS: pixel_codes(batch.images)}.items():
                 if place not in found:
                     found[place] = np.empty((len(rows), values.shape[1]), np.float32)
-                found[place][at] = values.float().cpu().numpy()
-            task.advance(len(at))
+                found[place][batch.indices] = values.float().cpu().numpy()
+            task.advance(len(batch.indices))
     return found, watch.closeness
+
+
+def _put(found: dict[str, np.ndarray], at: np.ndarray, values: dict[str, np.ndarray], count: int) -> None:
+    """Write codes to their positions among those of `count` images."""
+    for place, some in values.items():
+        if place not in found:
+            found[place] = np.empty((count, some.shape[1]), np.float32)
+        found[place][at] = some
 
 
 @contextmanager
@@ -208,7 +223,8 @@ class _Kept:
     def __init__(self, folder: Path, places: Sequence[str], digests: list[bytes]) -> None:
         self.folder, self.places, self.digests = folder, places, digests
         self.statistics: float | None = None
-        self._rows: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {place: [] for place in places}
+        self.seconds_per_image: float | None = None
+        self.found: dict[str, np.ndarray] = {}  # by place, float32 [n, D]; what is missing is not filled in
         at: dict[bytes, list[int]] = {}
         for position, digest in enumerate(digests):
             at.setdefault(digest, []).append(position)
@@ -235,16 +251,19 @@ class _Kept:
             return
         positions = np.array([position for digest in found for position in wanted[digest]], dtype=np.int64)
         taken = np.array([rows[digest] for digest in found for _ in wanted[digest]], dtype=np.int64)
-        for place in self.places:
-            self._rows[place].append((positions, values[place][taken]))
+        _put(self.found, positions, {place: values[place][taken] for place in self.places}, len(self.digests))
         if self.statistics is None:
             self.statistics = record["statistics"]
+        if self.seconds_per_image is None:
+            self.seconds_per_image = record.get("seconds_per_image")
         for digest in found:
             del wanted[digest]
         with suppress(OSError):
             os.utime(path)  # what was used lately stays longest
 
-    def add(self, missing: np.ndarray, fresh: dict[str, np.ndarray], statistics: float | None) -> None:
+    def add(
+        self, missing: np.ndarray, fresh: dict[str, np.ndarray], statistics: float | None, per_image: float = 0.0
+    ) -> None:
         """Keep new codes: a file of its own, named after the images and places.
 
         Raises:
@@ -254,22 +273,41 @@ class _Kept:
         tensors = {_DIGESTS: digests, **{place: np.ascontiguousarray(fresh[place]) for place in self.places}}
         name = hashlib.sha256(digests.tobytes() + json.dumps(list(self.places)).encode()).hexdigest()[:16]
         checks = {key: zlib.crc32(values.data) for key, values in tensors.items()}
-        record = {"crc": checks, "statistics": statistics}
+        record = {"crc": checks, "statistics": statistics, "seconds_per_image": per_image or None}
         self.folder.mkdir(parents=True, exist_ok=True)
         with new_file(self.folder / f"{name}{_SUFFIX}") as file:
             file.write(as_safetensors(tensors, {_RECORD: json.dumps(record)}))
             file.publish(self.folder / f"{name}{_SUFFIX}")
 
-    def joined(self, missing: np.ndarray, fresh: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Kept and new codes in the order of the images."""
-        result = {}
-        for place in self.places:
-            parts = [*self._rows[place], *([(missing, fresh[place])] if len(missing) else [])]
-            width = parts[0][1].shape[1] if parts else 0
-            result[place] = np.empty((len(self.digests), width), np.float32)
-            for positions, values in parts:
-                result[place][positions] = values
-        return result
+
+class _Room:
+    """The room that the codes of one pass may take: half of all there is, so that other codes stay."""
+
+    def __init__(self, cache: Path, progress: Progress) -> None:
+        self.cache, self.progress = cache, progress
+        self._left: int | None = None  # not known yet
+        self._full = False
+
+    def keep(
+        self, kept: _Kept, at: np.ndarray, fresh: dict[str, np.ndarray], statistics: float | None, per_image: float
+    ) -> None:
+        """Write codes down, where there is room for them."""
+        if self._full:
+            return
+        try:
+            kept.folder.mkdir(parents=True, exist_ok=True)
+            limit = _limit(self.cache)
+            self._left = limit // 2 if self._left is None else self._left
+            self._left -= sum(values.nbytes for values in fresh.values())
+            if self._left < 0:
+                self._full = True
+                self.progress.say(f"from here codes are not kept: half the cache is {limit / 2**31:.1f} GiB")
+                return
+            kept.add(at, fresh, statistics, per_image)
+            _make_room(self.cache, limit)
+        except (OSError, CheckpointError) as error:
+            self._full = True
+            self.progress.warn(f"codes are not kept: {error}")
 
 
 def _key(saved: SavedModel, precision: str, on: torch.device) -> str:
@@ -279,9 +317,14 @@ def _key(saved: SavedModel, precision: str, on: torch.device) -> str:
 
 def _digests(split: Split, rows: np.ndarray) -> np.ndarray | None:
     """uint8 [n, 16] of the images' content; None where that is not known."""
-    if len(split.digests) == len(split):
-        return split.digests[rows]
-    return array_digests(split.images.pixels[rows]) if isinstance(split.images, TensorImages) else None
+    known = len(split.digests) == len(split)
+    if not isinstance(split.images, TensorImages):
+        return split.digests[rows] if known else None
+    pixels = split.images.pixels
+    found = split.digests[rows] if known else array_digests(pixels[rows])
+    # the same bytes in another shape are another image
+    shape = np.frombuffer(np.array(pixels.shape[1:], "<i8").tobytes(), np.uint8)
+    return array_digests(np.concatenate([found, np.tile(shape, (len(found), 1))], axis=1))
 
 
 def _checked(values: np.ndarray, crc: int) -> np.ndarray:

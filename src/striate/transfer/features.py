@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 At = str | Sequence[str] | None
 ALL = "all"  # places
+_MANY = 10_000  # images from which only the places that are asked for are computed
 
 
 def codes(
@@ -144,14 +145,20 @@ def codes_by_place(
 ) -> dict[str, np.ndarray]:
     """float32 [n, D] of the images of a split at each of `places`; those of files come from the cache where it can.
 
-    One pass gives the codes of all places, and the cache keeps them all: the next place is asked for soon.
+    One pass gives the codes of all places, and the cache keeps them all where they are not too many: the next place is
+    asked for soon.
     """
     from striate.data import PhotoImages
     from striate.transfer.codes import code_folder, codes_of
 
-    kept = code_folder() if cache and isinstance(split.images, PhotoImages) else None
+    progress, kept = progress or Silent(), None
+    if cache and isinstance(split.images, PhotoImages):
+        try:
+            kept = code_folder()
+        except RuntimeError as error:
+            progress.warn(f"codes are not kept: {error}")
     found = codes_of(
-        saved, split, places=places if kept is None else None, precision=precision, device=device, cache=kept,
-        progress=progress or Silent(),
+        saved, split, places=places if kept is None or len(split) > _MANY else None, precision=precision,
+        device=device, cache=kept, progress=progress,
     )  # fmt: skip
     return {place: found.by_place[place] for place in places}
