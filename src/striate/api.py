@@ -136,6 +136,7 @@ def evaluate(
     backend: str = "auto",
     calibration: str | Path | None = None,
     views: str = "single",
+    by: str | None = None,
     progress: bool | Progress = True,
     **settings: Any,
 ) -> Evaluation:
@@ -152,6 +153,7 @@ def evaluate(
         calibration: Images for int8; a run takes those it was trained on.
         views: `single`, or the averaged answers to several views of each image: `flip`, `flip+shift`, `ten-crop`,
             `multi-scale`, `144-crop`, `dense` (`docs/evaluation.md`).
+        by: Also score the images of each value of this column apart: `result.groups`.
         progress: Whether to show bars, or a `Progress` of your own.
         **settings: Options of the data that differ from the run's, such as ``data_root=``.
 
@@ -166,7 +168,7 @@ def evaluate(
 
     return evaluate_run(
         run, data, split=split, data_options=options, batch_size=batch_size, device=device, precision=precision,
-        backend=backend, calibration=calibration, views=views, progress=progress_of(progress),
+        backend=backend, calibration=calibration, views=views, by=by, progress=progress_of(progress),
     )  # fmt: skip
 
 

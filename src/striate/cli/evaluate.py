@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 _CLASSES_SHOWN = 30
 _FILES_SHOWN = 20
+_GROUPS_SHOWN = 30
+_REJECTIONS_SHOWN = 2
 # what the network is fed is in its file, and what only training does has no meaning here
 _NOT_HERE = (
     "data", "input_size", "channels", "resize", "crop_fraction", "interpolation", "mean", "std",
@@ -46,6 +48,7 @@ _NOT_HERE = (
 @click.option(
     "--predictions", type=click.Path(path_type=Path), metavar="FILE", help="Write a Parquet table, a row per image."
 )
+@click.option("--by", metavar="COLUMN", help="Also score each value of a column of the table apart, or each `group`.")
 @options_from(TrainOptions, sections=("data", "evaluate"), leave_out=_NOT_HERE, recipe=False)
 @options_from(InferenceOptions, into="inference")
 @click.option("--runs", default="runs", show_default=True, metavar="FOLDER", help="Folder that holds the run folders.")
@@ -56,6 +59,7 @@ def command(
     split: str | None,
     batch_size: int | None,
     predictions: Path | None,
+    by: str | None,
     options: TrainOptions,
     inference: InferenceOptions,
     runs: str,
@@ -67,12 +71,16 @@ def command(
     alone or as MODEL:FILE. The classes of DATA are matched with the network's by name. Images that cannot be read count
     as wrong and are listed.
 
+    Beside the scores stand their 95 % intervals, how far the probabilities can be taken at their word, and what must be
+    rejected for fewer errors; --json has the curves and thresholds, too.
+
     \b
     Examples:
       striate evaluate latest
       striate evaluate runs/photos new_photos/ --json
       striate evaluate cifar_resnet20:resnet20-12fca82f.th cifar10
       striate evaluate latest --backend openvino --precision int8
+      striate evaluate latest new_photos.csv --by camera
       striate evaluate model.safetensors mnist --split test --predictions answers.parquet
     """
     prepare_torch()
@@ -94,6 +102,7 @@ def command(
         calibration=inference.calibration,
         threads=threads,
         views=options.evaluate.views,
+        by=by,
         runs=runs,
         progress=progress,
     )
@@ -108,17 +117,58 @@ def command(
 def _show(result: Evaluation) -> None:
     scores = result.scores
     say(f"{result.model} on {result.data} {result.split}: {scores.n} images, {result.protocol}")
+    few = result.trust.get("top_k") or {"k": 5, "accuracy": None}
     figures = {
         "top-1": _percent(scores.top1),
-        "top-5": _percent(scores.top5),
+        f"top-{few['k']}": _percent(few["accuracy"]),
         "balanced": _percent(scores.balanced_accuracy),
         "loss": f"{scores.loss:.4f}",
         "calibration error": _percent(scores.ece),
     }
     say("   ".join(f"{name} {value}" for name, value in figures.items() if value is not None))
+    for line in _trust_lines(result):
+        say(line)
     say()
     _show_classes(scores.per_class)
+    _show_groups(result)
     _show_unreadable(result.unreadable)
+
+
+def _trust_lines(result: Evaluation) -> list[str]:
+    """The interval, what the temperature did, and the rejection that halves the error or better."""
+    lines, scores, trust = [], result.scores, result.trust
+    if scores.top1_interval is not None:
+        low, high = scores.top1_interval
+        lines.append(f"95 % interval of top-1: {low:.2%} to {high:.2%}")
+    calibration = trust.get("calibration") or {}
+    if calibration.get("temperature", 1.0) != 1 and calibration["ece_before"] is not None:
+        lines.append(
+            f"temperature {calibration['temperature']:.2f}: without it the calibration error is "
+            f"{calibration['ece_before']:.2%}"
+        )
+    rejection = trust.get("rejection") or {}
+    full = rejection["error"][-1] if rejection.get("error") else 0.0
+    wanted = [row for row in rejection.get("for_error", ()) if row["wanted"] < full and row["rejected"] is not None]
+    lines += [
+        f"for an error of {row['wanted']:.1%} reject {row['rejected']:.1%}, all below a probability of "
+        f"{row['threshold']:.2%}: {row['wrong']} of {row['answered']} answers are wrong"
+        for row in wanted[:_REJECTIONS_SHOWN]
+    ]
+    return lines
+
+
+def _show_groups(result: Evaluation) -> None:
+    if not result.groups:
+        return
+    say()
+    width = max(5, *(len(one.group) for one in result.groups))
+    say(f"{'group':<{width}}  top-1  95 % interval  balanced  images")
+    for one in result.groups[:_GROUPS_SHOWN]:
+        label = click.format_filename(one.group)
+        interval = f"{100 * one.low:.1f} - {one.high:.1%}"
+        say(f"{label:<{width}} {one.top1:6.1%} {interval:>14} {one.balanced_accuracy:9.1%} {one.n:7d}")
+    if len(result.groups) > _GROUPS_SHOWN:
+        say(f"and {len(result.groups) - _GROUPS_SHOWN} more (--json has all)")
 
 
 def _show_classes(classes: tuple[ClassScores, ...]) -> None:

@@ -14,6 +14,7 @@ import torch
 from striate.data import Dataset, Split, load_data, normalise
 from striate.data.sources.sides import ALL
 from striate.errors import UsageError
+from striate.evaluation.by_column import scores_by
 from striate.evaluation.labels import matched, numbers_of
 from striate.evaluation.protocols import check_views, passes_of, takes_any_size
 from striate.evaluation.single_crop import evaluate
@@ -44,6 +45,7 @@ def evaluate_run(
     calibration: str | Path | None = None,
     threads: int | None = None,
     views: str = "single",
+    by: str | None = None,
     runs: str | Path = "runs",
     progress: Progress | None = None,
 ) -> Evaluation:
@@ -66,6 +68,7 @@ def evaluate_run(
         calibration: images for int8; None takes those that the run was trained on.
         threads: processor threads of back ends other than torch; None for `thread_limit`.
         views: `single`, or several of each image, whose answers are averaged: one of `protocols.VIEWS`.
+        by: also score each value of this column apart (see `scores_by`).
         runs: the folder that holds the run folders.
         progress: shows bars, and says what the data lack.
 
@@ -117,6 +120,7 @@ def evaluate_run(
     names = [one.name for one in splits]
     return replace(
         result,
+        groups=scores_by(by, result.predictions, dataset, splits) if by is not None else None,
         model=saved.model.architecture.name,
         data=dataset.name,
         split=names[0] if len(names) == 1 else ALL,

@@ -16,6 +16,7 @@ from striate.checkpoint import write_atomically
 from striate.data.dataset import printable
 from striate.metrics import predicted, probabilities, ranked
 from striate.metrics.calibration import Temperature
+from striate.metrics.groups import GroupScores
 from striate.spec import Labels, Scores
 
 TOP = 5  # ranked classes kept per image
@@ -38,6 +39,7 @@ class Evaluation:
     split: str = ""
     engine: dict[str, Any] | None = None  # what computed, why, and how it compares with torch in float32
     trust: dict[str, Any] = field(default_factory=dict)  # top-k, calibration, rejection, ranking: see `trust_of`
+    groups: list[GroupScores] | None = None  # the scores of each value of a column, where they were asked for
     fitted: Temperature | None = None  # where the temperature was fitted on these images
 
     @property
@@ -58,6 +60,7 @@ class Evaluation:
             **self.trust,
             **what,
             **computed,
+            **({"groups": [one.to_dict() for one in self.groups]} if self.groups is not None else {}),
             "unreadable_files": self.unreadable,
         }
 

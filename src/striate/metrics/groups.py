@@ -29,7 +29,9 @@ class GroupScores:
         return asdict(self)
 
 
-def by_group(groups: Sequence[str | None], targets: np.ndarray, correct: np.ndarray) -> list[GroupScores]:
+def by_group(
+    groups: Sequence[str | None], targets: np.ndarray | Sequence[int], correct: np.ndarray | Sequence[bool]
+) -> list[GroupScores]:
     """The scores of each group, the worst first; of equals the larger.
 
     Args:

@@ -71,6 +71,22 @@ def find_table(path: Path, options: DataOptions, *, scoring: bool = False) -> Fo
     )
 
 
+def column_by_path(path: Path, column: str, options: DataOptions) -> dict[str, str | None]:
+    """What one more column of a table says of each image, by the image's path as `find_table` gives it.
+
+    Raises:
+        DataError: the table cannot be read, or lacks the paths.
+        UnknownNameError: it has no such column.
+    """
+    table = _read(path)
+    images = _texts(table, _column(table, options.image_column, _IMAGE_COLUMNS, "image paths", "--image-column", path))
+    values = _texts(table, _column(table, column, (), column, "--by", path))
+    found: dict[str, str | None] = {}
+    for image, value in zip(images, values, strict=True):
+        found.setdefault(str(image).replace("\\", "/"), value)  # of rows that repeat one, the first counts
+    return found
+
+
 def _read(path: Path) -> pyarrow.Table:
     import pyarrow
 

@@ -1,0 +1,56 @@
+"""Scores apart for each value of what is known about the images: the camera, the site, a group of the split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+
+from striate.data import Dataset, Split
+from striate.data.dataset import printable
+from striate.data.sources.table import TABLE_SUFFIXES, column_by_path
+from striate.errors import UsageError
+from striate.metrics.groups import GroupScores, by_group
+
+GROUP = "group"  # the groups by which the data are split
+
+
+def scores_by(column: str, predictions: pa.Table, dataset: Dataset, splits: Sequence[Split]) -> list[GroupScores]:
+    """The scores of each value of `column`, the worst first.
+
+    Args:
+        column: of the CSV, TSV or Parquet table that lists the images; or `group`, by which the data were split.
+        predictions: of an `Evaluation` of `splits`.
+        dataset: what the splits are of.
+        splits: what was scored.
+
+    Raises:
+        UsageError: the data have neither such a table nor groups.
+        UnknownNameError: the table has no such column.
+        DataError: the table cannot be read.
+    """
+    values = _values(column, dataset, splits)
+    labels = predictions["label"].to_pylist()
+    number = {label: place for place, label in enumerate(dict.fromkeys(labels))}
+    return by_group(
+        [values.get(path) for path in predictions["path"].to_pylist()],
+        [number[label] for label in labels],
+        predictions["correct"].to_pylist(),
+    )
+
+
+def _values(column: str, dataset: Dataset, splits: Sequence[Split]) -> dict[str, str | None]:
+    """What the column says of each image, by its path as predictions write it."""
+    options = dataset.options
+    if column == GROUP and any(split.groups is not None for split in splits):
+        rows = [pair for split in splits for pair in zip(split.paths, split.groups or (), strict=False)]
+        rows += [(one.path, one.group) for split in splits for one in split.unreadable]
+    elif options is not None and str(options.data).lower().endswith(TABLE_SUFFIXES):
+        rows = list(column_by_path(Path(str(options.data)), column, options).items())
+    else:
+        raise UsageError(
+            f"{dataset.name} has no column {column}: the images come from no table",
+            "list them in a CSV or Parquet table with that column, or split them by --group and ask for group",
+        )
+    return {printable(path): value for path, value in rows}
