@@ -137,6 +137,7 @@ def evaluate(
     calibration: str | Path | None = None,
     views: str = "single",
     by: str | None = None,
+    costs: str | Path | None = None,
     progress: bool | Progress = True,
     **settings: Any,
 ) -> Evaluation:
@@ -154,6 +155,7 @@ def evaluate(
         views: `single`, or the averaged answers to several views of each image: `flip`, `flip+shift`, `ten-crop`,
             `multi-scale`, `144-crop`, `dense` (`docs/evaluation.md`).
         by: Also score the images of each value of this column apart: `result.groups`.
+        costs: A table of what mistakes cost, to say what the cheapest decisions come to: `result.trust["costs"]`.
         progress: Whether to show bars, or a `Progress` of your own.
         **settings: Options of the data that differ from the run's, such as ``data_root=``.
 
@@ -168,7 +170,8 @@ def evaluate(
 
     return evaluate_run(
         run, data, split=split, data_options=options, batch_size=batch_size, device=device, precision=precision,
-        backend=backend, calibration=calibration, views=views, by=by, progress=progress_of(progress),
+        backend=backend, calibration=calibration, views=views, by=by, costs=costs,
+        progress=progress_of(progress),
     )  # fmt: skip
 
 

@@ -12,8 +12,9 @@ from click.testing import CliRunner
 import striate
 from striate.cli.main import striate as front_door
 from striate.data import Split
-from striate.errors import UnknownNameError, UsageError
+from striate.errors import DataError, UnknownNameError, UsageError
 from striate.evaluation import evaluate, evaluate_run
+from striate.evaluation.costs import read_costs
 from striate.evaluation.trust import trust_of
 from striate.spec import Labels
 
@@ -150,3 +151,32 @@ def test_scores_by_the_groups_of_a_split(world, tmp_path):
     rows = scores_by("group", result.predictions, data, [split])
     assert sorted(row.group for row in rows) == [f"patient {number}" for number in range(4)]
     assert sum(row.n * row.top1 for row in rows) == pytest.approx(30 * result.scores.top1)
+
+
+def test_costs_decide(table):
+    model, labels = table.parent / "model.safetensors", ("ant", "bee", "cat", "dog", "eel", "fox", "gnu")
+    order = labels[::-1]  # of rows and columns alike any order
+    lines = [",".join(["truth", *order, "reject"])]
+    lines += [",".join([truth, *("0" if one == truth else "10" for one in order), "4"]) for truth in order]
+    costs = table.parent / "costs.csv"
+    costs.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    matrix = read_costs(costs, Labels(labels))
+    assert (matrix == np.hstack([10 - 10 * np.eye(7), np.full((7, 1), 4)])).all()
+    result = striate.evaluate(model, table, costs=costs, device="cpu", progress=False)
+    rows, found = result.predictions.to_pylist(), result.trust["costs"]
+    assert found["rejected"] == found["changed"] == sum(row["probability"] < 0.6 for row in rows)
+    assert found["mean_likeliest"] == pytest.approx(np.mean([0 if row["correct"] else 10 for row in rows]))
+    cheapest = [4 if row["probability"] < 0.6 else 0 if row["correct"] else 10 for row in rows]
+    assert found["mean_cheapest"] == pytest.approx(np.mean(cheapest))
+    command = ["evaluate", str(model), str(table), "--costs", str(costs), "--device", "cpu"]
+    assert "for the cheapest decision" in CliRunner().invoke(front_door, command).output
+    for bad, words in (
+        ("truth,ant\nant,0\n", "lack bee"),
+        ("\n".join(lines).replace("reject", "whale"), "have whale"),
+        ("\n".join(lines).replace("4", "nan"), "not all finite"),
+        ("\n".join(lines).replace("4", "four"), "cannot read"),
+        ("", "cannot read"),
+    ):
+        costs.write_text(bad, encoding="utf-8")
+        with pytest.raises(DataError, match=words):
+            read_costs(costs, Labels(labels))

@@ -49,6 +49,10 @@ _NOT_HERE = (
     "--predictions", type=click.Path(path_type=Path), metavar="FILE", help="Write a Parquet table, a row per image."
 )
 @click.option("--by", metavar="COLUMN", help="Also score each value of a column of the table apart, or each `group`.")
+@click.option(
+    "--costs", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE",
+    help="A CSV table, truths down, decisions across: what the cheapest decisions by the probabilities come to.",
+)  # fmt: skip
 @options_from(TrainOptions, sections=("data", "evaluate"), leave_out=_NOT_HERE, recipe=False)
 @options_from(InferenceOptions, into="inference")
 @click.option("--runs", default="runs", show_default=True, metavar="FOLDER", help="Folder that holds the run folders.")
@@ -60,6 +64,7 @@ def command(
     batch_size: int | None,
     predictions: Path | None,
     by: str | None,
+    costs: Path | None,
     options: TrainOptions,
     inference: InferenceOptions,
     runs: str,
@@ -103,6 +108,7 @@ def command(
         threads=threads,
         views=options.evaluate.views,
         by=by,
+        costs=costs,
         runs=runs,
         progress=progress,
     )
@@ -154,6 +160,11 @@ def _trust_lines(result: Evaluation) -> list[str]:
         f"{row['threshold']:.2%}: {row['wrong']} of {row['answered']} answers are wrong"
         for row in wanted[:_REJECTIONS_SHOWN]
     ]
+    if (costs := trust.get("costs")) and costs["n"]:
+        lines.append(
+            f"mean cost {costs['mean_likeliest']:.4g} for the likeliest class, {costs['mean_cheapest']:.4g} for the "
+            f"cheapest decision, another one on {costs['changed']} of {costs['n']} images, none on {costs['rejected']}"
+        )
     return lines
 
 

@@ -15,6 +15,7 @@ from striate.data import Dataset, Split, load_data, normalise
 from striate.data.sources.sides import ALL
 from striate.errors import UsageError
 from striate.evaluation.by_column import scores_by
+from striate.evaluation.costs import read_costs
 from striate.evaluation.labels import matched, numbers_of
 from striate.evaluation.protocols import check_views, passes_of, takes_any_size
 from striate.evaluation.single_crop import evaluate
@@ -46,6 +47,7 @@ def evaluate_run(
     threads: int | None = None,
     views: str = "single",
     by: str | None = None,
+    costs: str | Path | None = None,
     runs: str | Path = "runs",
     progress: Progress | None = None,
 ) -> Evaluation:
@@ -69,6 +71,7 @@ def evaluate_run(
         threads: processor threads of back ends other than torch; None for `thread_limit`.
         views: `single`, or several of each image, whose answers are averaged: one of `protocols.VIEWS`.
         by: also score each value of this column apart (see `scores_by`).
+        costs: a table of what mistakes cost (see `read_costs`): also say what the cheapest decisions come to.
         runs: the folder that holds the run folders.
         progress: shows bars, and says what the data lack.
 
@@ -99,6 +102,7 @@ def evaluate_run(
             _refuse_splitting(options)
             for note in dataset.notes:
                 progress.say(note)
+    table = read_costs(costs, saved.labels) if costs is not None else None
     splits = _chosen(dataset, split, own)
     splits = [matched(one, dataset.labels, saved.labels) for one in splits]
     present = set(numbers_of(dataset.labels, saved.labels))
@@ -116,7 +120,7 @@ def evaluate_run(
         engine.why = f"the others have the network for its own input size only, {views} views for any"
     engine.compare_on(sum(map(len, splits)), partial(_images_at, splits, saved.spec, engine.device))
     batch_size = usual_batch(saved.spec) if batch_size is None else batch_size
-    result = evaluate(saved, splits, batch_size=batch_size, views=views, engine=engine, progress=progress)
+    result = evaluate(saved, splits, batch_size=batch_size, views=views, engine=engine, costs=table, progress=progress)
     names = [one.name for one in splits]
     return replace(
         result,

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
 import torch
 
 from striate.checkpoint import SavedModel
+from striate.evaluation.costs import cost_of
 from striate.evaluation.table import Evaluation, predictions_table, unreadable_table
 from striate.evaluation.trust import trust_of
-from striate.metrics import score
+from striate.metrics import probabilities, score
 from striate.metrics.calibration import fit_temperature
 from striate.metrics.intervals import with_intervals
 
@@ -28,6 +30,7 @@ def evaluation_of(
     *,
     device: torch.device | None = None,
     calibrate: bool = False,
+    costs: np.ndarray | None = None,
 ) -> Evaluation:
     """Everything that there is to say about the answers to n images.
 
@@ -39,6 +42,7 @@ def evaluation_of(
         unreadable: images that could not be read: wrong answers.
         device: where the network is, None for the processor.
         calibrate: fit `saved.temperature` on these images first; the result's `fitted` says what came of it.
+        costs: of each decision, [C, C] or [C, C + 1] (see `read_costs`): the result's `trust["costs"]`.
     """
     with torch.inference_mode():
         losses = saved.model.loss(logits.to(device), targets.to(device), reduction="none").cpu()
@@ -52,6 +56,11 @@ def evaluation_of(
         logits, targets, saved.labels, loss=float(losses.double().mean()), unreadable=missing,
         temperature=saved.temperature,
     )  # fmt: skip
+    trust = trust_of(logits, targets, saved.labels, temperature=saved.temperature, unreadable=len(missing))
+    if costs is not None:
+        usable = logits.isfinite().all(dim=1)
+        chances = probabilities(logits[usable], saved.temperature).numpy()
+        trust["costs"] = cost_of(chances, targets[usable].numpy(), costs)
     tables = [
         predictions_table(paths, logits, targets, losses, saved.labels, saved.temperature),
         unreadable_table([(one.path, one.label, one.reason) for one in unreadable]),
@@ -59,6 +68,6 @@ def evaluation_of(
     return Evaluation(
         scores=with_intervals(scores),
         predictions=pa.concat_tables(tables),
-        trust=trust_of(logits, targets, saved.labels, temperature=saved.temperature, unreadable=len(missing)),
+        trust=trust,
         fitted=fitted,
     )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from striate.checkpoint import SavedModel
@@ -33,6 +34,7 @@ def evaluate(
     views: str = "single",
     engine: Ready | None = None,
     calibrate: bool = False,
+    costs: np.ndarray | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Score a network on a split, every image once; unreadable ones are wrong answers.
@@ -47,6 +49,7 @@ def evaluate(
         views: `single`, or several of each image (see `protocols`); the result's `protocol` says which.
         engine: what computes, instead of torch on `device` in `precision` (see `network.engines`).
         calibrate: fit the temperature of `saved` on these images first.
+        costs: what decisions cost (see `read_costs`): the result then says what the cheapest come to.
         progress: shows a bar, and says where views are doubtful.
 
     Raises:
@@ -81,6 +84,6 @@ def evaluate(
             paths += [one.paths[index] for index in indices.tolist()]
     unreadable = [left_out for one in splits for left_out in one.unreadable]
     result = evaluation_of(
-        saved, torch.cat(logits), torch.cat(targets), paths, unreadable, device=on, calibrate=calibrate
+        saved, torch.cat(logits), torch.cat(targets), paths, unreadable, device=on, calibrate=calibrate, costs=costs
     )
     return replace(result, protocol=protocol, engine=engine.to_dict() if engine is not None else None)
