@@ -17,11 +17,12 @@ from striate.errors import UsageError
 from striate.models.cut import places
 from striate.network import open_network
 from striate.spec import Labels
+from striate.transfer import probing
 from striate.transfer.curve import fitted_power_law, forecasts, learning_curve
 from striate.transfer.linear import out_of_fold
 from striate.transfer.parts import part_of
-from striate.transfer.probing import probe
-from striate.transfer.result import Accuracy, PowerLaw, ProbeResult, wilson
+from striate.transfer.probing import _best_of, probe
+from striate.transfer.result import Accuracy, Answers, PowerLaw, ProbeResult, wilson
 from striate.transfer.similarity import rule_of_thumb, similarity_of
 from striate.transfer.solver import axes_of
 
@@ -89,6 +90,25 @@ def test_the_best_of_several_networks_is_found(source, other_digits):
     result = probe(other_digits, [random, str(source)], quick(), cache=None)
     assert result.best_source == str(source)
     assert [one.source for one in result.sources] == ["random weights", str(source)]
+
+
+def test_of_networks_as_good_within_chance_the_one_that_trusts_the_truth_is_best(found):
+    def known(wrong: int, trust: float, name: str):
+        targets, right = np.zeros(200, np.int64), np.roll(np.arange(200) >= wrong, wrong)  # others for each network
+        true = np.where(right, trust, 0.4)
+        probabilities = np.stack([true, 1 - true], axis=1)
+        answers = Answers(rows=np.arange(200), targets=targets, probabilities=probabilities)
+        return replace(found.best, source=name, expected=Accuracy.of(right), answers=answers)
+
+    first, second, worse = known(20, 0.6, "first"), known(22, 0.9, "second"), known(60, 0.99, "worse")
+    assert _best_of([first, second, worse]).source == "second"
+    assert _best_of([first, worse]).source == "first"
+
+
+def test_of_many_classes_more_images_are_looked_at(source, other_digits, monkeypatch):
+    monkeypatch.setattr(probing, "IMAGES", 10)
+    assert probe(other_digits, [str(source)], quick(), cache=None).images == 25
+    assert probe(other_digits, [str(source)], quick(), images=10, cache=None).images == 10
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 10])

@@ -59,7 +59,9 @@ class TransferOptions:
         choices=("random", "identity"),
         source="Simonyan & Zisserman 2014, arXiv:1409.1556, sec. 3.1",
     )
-    probe_images: int = option(2000, "probing looks at this many of the training images at most", at_least=1)
+    probe_images: int | None = option(
+        None, "probing looks at this many of the training images at most [2000, and 5 of each class]", at_least=1
+    )
 
     def __post_init__(self) -> None:
         check_options(self, "transfer")

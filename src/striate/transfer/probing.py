@@ -33,7 +33,7 @@ from striate.transfer.result import KINDS, Accuracy, Answers, DepthProbe, ProbeR
 from striate.transfer.similarity import rule_of_thumb, similarity_of
 from striate.transfer.solver import Axes, axes_of
 
-IMAGES = 2000  # looked at, at most, where nothing is said
+IMAGES, OF_EACH = 2000, 5  # looked at, at most, and of each class in any case, where nothing is said
 _FEW = 10  # images of a class, on average, below which figures are rough
 
 
@@ -42,7 +42,7 @@ def probe(
     sources: Sequence[str | SavedModel],
     options: TrainOptions | None = None,
     *,
-    images: int = IMAGES,
+    images: int | None = None,
     cache: Path | bool | None = True,
     progress: Progress | None = None,
 ) -> ProbeResult:
@@ -52,7 +52,8 @@ def probe(
         dataset: its training split alone is used.
         sources: networks, as they are spelt or opened.
         options: how the network is fed, device and precision; the rest does not matter.
-        images: how many of the training images at most, the same share of each class.
+        images: how many of the training images at most, the same share of each class; None: `IMAGES`, or `OF_EACH` of
+            each class where that is more.
         cache: a folder for codes; True for `code_folder()`; None or False keeps nothing.
         progress: shows bars, and hears what is left out.
 
@@ -67,7 +68,7 @@ def probe(
     seen = _seen(dataset, images)
     folder = _folder(cache, progress)
     found = tuple(_probed(source, dataset, seen, options, folder, progress) for source in sources)
-    best = max(found, key=lambda one: -1.0 if math.isnan(one.expected.top1) else one.expected.top1)
+    best = _best_of(found)
     available = len(dataset.splits["train"])
     return ProbeResult(
         data=dataset.name, images=len(seen.rows), available=available, classes=len(dataset.labels),
@@ -103,6 +104,22 @@ def opened(
     return replace(saved, spec=spec)
 
 
+def _best_of(found: Sequence[SourceProbe]) -> SourceProbe:
+    """The network with the most right answers; of those as good within chance, the one that trusts the truth most."""
+    first = max(found, key=lambda one: -1.0 if math.isnan(one.expected.top1) else one.expected.top1)
+    if first.answers is None or not len(first.answers.rows):
+        return first
+
+    def as_good(one: SourceProbe) -> bool:
+        # all networks answer the same images: only those count that one of two knows
+        assert one.answers is not None
+        assert first.answers is not None
+        differ = np.count_nonzero(one.answers.correct != first.answers.correct)
+        return (first.expected.top1 - one.expected.top1) * first.expected.n <= math.sqrt(differ)
+
+    return max((one for one in found if as_good(one)), key=lambda one: one.answers.trust if one.answers else 0.0)
+
+
 # one network ----------------------------------------------------------------------------------------------------------
 
 
@@ -120,8 +137,9 @@ class _Seen:
         return len(np.unique(self.numbers[self.numbers != NEVER]))
 
 
-def _seen(dataset: Dataset, most: int) -> _Seen:
+def _seen(dataset: Dataset, most: int | None) -> _Seen:
     split = dataset.splits["train"]
+    most = max(IMAGES, OF_EACH * len(dataset.labels)) if most is None else most
     rows = thinned(split, np.arange(len(split)), most)
     targets = np.asarray(split.targets, np.int64)[rows]
     groups = None if split.groups is None else [split.groups[row] for row in rows.tolist()]
@@ -178,7 +196,8 @@ def _probed(
         pixels=_depth(PIXELS, codes.pixels.shape[1], tried), best_place=place, best_kind=kind,
         expected=_expected(codes.places, tried, known), similarity=similarity, learning_curve=points, power_law=law,
         forecast=forecasts(law, len(dataset.splits["train"])), answers=_answers(seen, known),
-        seconds_forward=codes.seconds_forward, seconds_fitting=time.perf_counter() - started,
+        seconds_forward=codes.seconds_forward, seconds_per_image=codes.seconds_per_image,
+        seconds_fitting=time.perf_counter() - started,
         from_cache=codes.from_cache,
     )  # fmt: skip
 

@@ -173,6 +173,11 @@ class Answers:
         """bool [m]."""
         return self.predicted == self.targets
 
+    @property
+    def trust(self) -> float:
+        """The mean probability of the true class."""
+        return float(self.probabilities[np.arange(len(self.targets)), self.targets].mean())
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SourceProbe:
@@ -192,6 +197,7 @@ class SourceProbe:
     answers: Answers | None = field(default=None, compare=False)  # at the best place
     own_head: Accuracy | None = None  # of the head as it is, where it knows all the classes; on images new to it
     seconds_forward: float = 0.0
+    seconds_per_image: float = 0.0  # what the codes of one cost that is not in the cache
     seconds_fitting: float = 0.0
     from_cache: bool = False
 
@@ -219,6 +225,7 @@ class SourceProbe:
             "forecast": [one.to_dict() for one in self.forecast],
             "own_head": self.own_head.to_dict() if self.own_head else None,
             "seconds_forward": self.seconds_forward,
+            "seconds_per_image": self.seconds_per_image,
             "seconds_fitting": self.seconds_fitting,
             "from_cache": self.from_cache,
         }
