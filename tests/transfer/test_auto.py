@@ -14,6 +14,7 @@ from PIL import Image
 from tests.transfer.low_digits import quick
 
 from striate.data import load_data
+from striate.errors import OfflineError
 from striate.hub import download
 from striate.hub.download import cache_folder, reachable
 from striate.hub.published import find_weights
@@ -23,6 +24,7 @@ from striate.transfer import auto
 from striate.transfer.ancestry import run_of, seen_by
 from striate.transfer.auto import LIGHT, find_start
 from striate.transfer.by_plan import train_by_plan
+from striate.transfer.deciding import decide
 
 SQUEEZENET = Path(__file__).resolve().parents[3] / "shared" / "data" / "weights" / "squeezenet1_1_caffe_rgbnorm.pth"
 
@@ -132,6 +134,20 @@ def test_weights_in_the_cache_are_found_by_their_file(heard, no_weights, photo_f
     assert find_start(quick(), dataset, heard).sources == ("resnet34:imagenet1k_v1",)
     wanted = quick(model={"model": "vgg16"})
     assert find_start(wanted, dataset, heard).sources == ("vgg16:imagenet1k_v1",)
+
+
+def test_what_was_found_but_cannot_be_opened_is_left_out(heard, no_weights, photo_folder):
+    cache_folder().mkdir(parents=True)
+    (cache_folder() / find_weights("resnet34", "imagenet1k_v1")[1].file).touch()  # a download that broke off
+    dataset = load_data(DataOptions(data=str(photo_folder)))
+    options = quick(data={"data": str(photo_folder), "offline": True})
+    decision = decide(options, dataset, given=False, progress=heard)
+    assert decision.options.model.from_ == "scratch"
+    assert "cannot be opened" in decision.why
+    assert any(line.startswith("resnet34:imagenet1k_v1 is left out: ") for line in heard.warnings)
+    named = quick(data={"data": str(photo_folder), "offline": True}, model={"from": "resnet34:imagenet1k_v1"})
+    with pytest.raises(OfflineError):
+        decide(named, dataset, given=False, progress=heard)
 
 
 def test_the_hub_is_asked_last_and_never_offline(heard, no_weights, photo_folder, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,13 +13,15 @@ import torch
 from tests.transfer.low_digits import quick, some_digits
 
 from striate import api
-from striate.checkpoint import load_model
+from striate.checkpoint import load_model, save_model
 from striate.data import Dataset, load_data
 from striate.errors import CheckpointError, ModelError, UsageError
+from striate.models import create_model
 from striate.network import open_network
 from striate.options import DataOptions
 from striate.progress import Silent
 from striate.runfolder import RunFolder
+from striate.runtime import mark_command, seconds_of_start
 from striate.transfer import plan as planning
 from striate.transfer.by_plan import resume_by_plan, train_by_plan
 from striate.transfer.codes import codes_of
@@ -173,8 +176,8 @@ def test_the_plan_is_resolved_in_the_recipe_and_never_measured_again(source: Pat
         raise AssertionError("measured again")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("striate.transfer.by_plan.probe", never)
-        patch.setattr("striate.transfer.by_plan.plan_transfer", never)
+        patch.setattr("striate.transfer.deciding.probe", never)
+        patch.setattr("striate.transfer.deciding.plan_transfer", never)
         again = replace(recipe, training=replace(recipe.training, run_dir=str(tmp_path / "second"), report=False))
         train_by_plan(again)
     one, other = (load_model(tmp_path / name).model.state_dict() for name in ("first", "second"))
@@ -216,12 +219,28 @@ def test_few_images_are_planned_for_without_trials(source: Path, tmp_path: Path)
     assert any("too few" in line for line in plan["why"])
 
 
+def test_seconds_before_the_training_are_counted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    mark_command()
+    started = seconds_of_start()
+    if started is None:
+        pytest.skip("this system does not tell when a process started")
+
+    def slow(*arguments: object, **settings: object) -> Dataset:
+        time.sleep(0.5)
+        return some_digits((0, 1), per_class=10)
+
+    monkeypatch.setattr("striate.transfer.by_plan.load_data", slow)
+    options = quick(schedule={"epochs": 1}, model={"from": "scratch"}, training={"run_dir": str(tmp_path / "run")})
+    mark_command()
+    train_by_plan(options)
+    phases = RunFolder(tmp_path / "run").read_environment()["phases"]
+    assert phases["load"] >= 0.5
+    assert phases["import"] - started < 0.4
+
+
 def test_of_several_networks_the_one_that_knows_most_is_taken(
     source: Path, other_digits: Dataset, tmp_path: Path, heard
 ):
-    from striate.checkpoint import save_model
-    from striate.models import create_model
-
     saved = load_model(source)
     torch.manual_seed(0)
     blank = create_model("compact_s", classes=5, in_channels=saved.spec.channels, input_size=saved.spec.size)
@@ -260,7 +279,7 @@ def test_seeds_share_one_plan(source: Path, tmp_path: Path, monkeypatch: pytest.
         calls.append(1)
         return real(*arguments, **settings)
 
-    monkeypatch.setattr("striate.transfer.by_plan.plan_transfer", counted)
+    monkeypatch.setattr("striate.transfer.deciding.plan_transfer", counted)
     options = quick(
         data={"data": "digits", "limit": 60}, model={"from": str(source)}, transfer={"scenario": "plan"},
         schedule={"epochs": 1}, training={"seeds": 2, "run_dir": str(tmp_path / "runs")},
@@ -272,8 +291,6 @@ def test_seeds_share_one_plan(source: Path, tmp_path: Path, monkeypatch: pytest.
 
 
 def test_a_network_that_is_given_is_trained_as_it_is(tmp_path: Path):
-    from striate.models import create_model
-
     dataset = some_digits((0, 1), per_class=10)
     model = create_model("compact_s", classes=2, in_channels=1, input_size=(8, 8))
     result = train_by_plan(
@@ -283,8 +300,6 @@ def test_a_network_that_is_given_is_trained_as_it_is(tmp_path: Path):
 
 
 def test_a_linear_classifier_needs_a_network(tmp_path: Path):
-    from striate.models import create_model
-
     dataset = some_digits((0, 1), per_class=10)
     options = quick(transfer={"scenario": "svm"}, training={"run_dir": str(tmp_path / "run")})
     with pytest.raises(UsageError, match="needs weights to start from"):
@@ -302,6 +317,7 @@ def test_digits_by_name_start_from_scratch(tmp_path: Path, heard):
     assert options.model.from_ == "auto"
     train_by_plan(options, progress=heard)
     assert any("from scratch" in line for line in heard.lines)
+    assert any(", 1 epoch of " in line for line in heard.lines)
     recipe = RunFolder(tmp_path / "run").read_recipe()
     assert (recipe.model.from_, recipe.transfer.scenario) == ("scratch", "scratch")
     assert load_data(DataOptions(data="digits")).name == "digits"

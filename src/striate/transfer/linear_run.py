@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -47,8 +48,9 @@ def is_linear(options: TrainOptions) -> bool:
 
 @denormals_flushed()
 def train_linear(
-    options: TrainOptions, dataset: Dataset, *, start: SavedModel, run: RunFolder, progress: Progress
-) -> RunResult:
+    options: TrainOptions, dataset: Dataset, *, start: SavedModel, run: RunFolder,
+    phases: Mapping[str, float] | None = None, progress: Progress,
+) -> RunResult:  # fmt: skip
     """Fit the classifier that `options` ask for on all training images and leave a run folder.
 
     Args:
@@ -56,13 +58,14 @@ def train_linear(
         dataset: as loaded.
         start: the network, opened.
         run: the folder, which is there.
+        phases: seconds that this run took before, by phase.
         progress: is told what is done.
 
     Raises:
         ModelError: the network has no such place.
         DataError: images of fewer than two classes.
     """
-    watch = journal.Stopwatch.of_command()
+    watch = journal.Stopwatch.of_command(phases)
     with watch.phase("prepare"):
         options, spec, _ = resolved_for(_plain(options), dataset, start=start)
         options = resolve_runtime(options, progress)

@@ -1,0 +1,201 @@
+"""Where a training starts from and which scenario it follows: found and measured where the options leave it open."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from striate.checkpoint import SavedModel
+from striate.data import Dataset
+from striate.errors import ModelError, StriateError, UsageError
+from striate.network import read_spelling
+from striate.options import TrainOptions
+from striate.progress import Bars, Progress
+from striate.runtime import set_threads
+from striate.spec import Labels
+from striate.training.defaults import check_feasible, resolve_runtime
+from striate.training.start import AUTO, SCRATCH, grows, open_start
+from striate.training.transferring import scenario_of
+from striate.transfer.ancestry import seen_by, warn_of_known_images
+from striate.transfer.auto import find_start
+from striate.transfer.linear_run import is_linear
+from striate.transfer.own_head import own_head_of, with_own_head
+from striate.transfer.plan import LINEAR, TransferPlan, as_options, options_for, plan_transfer
+from striate.transfer.probing import probe
+from striate.transfer.result import ProbeResult, SourceProbe
+
+_SCORED = ("val", "test")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Decision:
+    """What is to be done, and what was measured to find out."""
+
+    options: TrainOptions  # one `--from`, no `plan`
+    why: str = ""  # of the start
+    start: SavedModel | None = None
+    probe: ProbeResult | None = None
+    plan: TransferPlan | None = None
+    seconds: Mapping[str, float] | None = None  # of probing and planning
+
+    def to_dict(self) -> dict[str, Any]:
+        """The form of transfer.json."""
+        return {
+            "start": {"from": self.options.model.from_, "why": self.why},
+            "probe": self.probe.to_dict() if self.probe is not None else None,
+            "plan": self.plan.to_dict() if self.plan is not None else None,
+            "seconds": dict(self.seconds or {}),
+            "next_steps": [],
+        }
+
+
+def decide(options: TrainOptions, dataset: Dataset, *, given: bool, progress: Progress) -> Decision:
+    """Where to start from and how, measured where the options leave it open.
+
+    Args:
+        options: as asked for.
+        dataset: of which training images are looked at.
+        given: whether there is a network already, which is trained as it is.
+        progress: is told what is found, measured and decided.
+
+    Raises:
+        UsageError, DataError, ModelError: what cannot be.
+        Also what `open_network` raises, for networks that were named.
+    """
+    check_feasible(dataset)
+    asked = options.model.from_
+    if given:
+        _refuse_linear(options)
+        return Decision(options if asked != AUTO else _from(options, SCRATCH))
+    why = "as asked for"
+    if asked == AUTO:
+        found = find_start(options, dataset, progress)
+        sources, why = found.sources, found.why
+    else:
+        sources = (asked,) if isinstance(asked, str) else asked
+        sources = () if sources == (SCRATCH,) else sources
+    opened = _opened(options, sources, progress)
+    if not opened:
+        why = f"{why}, but cannot be opened" if sources else why
+        _refuse_linear(options, why if asked == AUTO else "")
+        if asked == AUTO:
+            progress.say(f"starting from scratch: {why}")
+        return Decision(_from(options, SCRATCH), why)
+    first, start = next(iter(opened.items()))
+    chosen = _from(options, first)
+    scenario = _scenario(chosen, start, dataset)
+    if len(opened) > 1 or scenario == "plan" or (scenario in LINEAR and options.transfer.cut is None):
+        return _measured(options, dataset, opened, why, progress)
+    warn_of_known_images(first, dataset, progress, _SCORED)
+    return Decision(chosen, why, start)
+
+
+def _refuse_linear(options: TrainOptions, why: str = "") -> None:
+    if is_linear(options):
+        reason = f" ({why})" if why else ""
+        raise UsageError(
+            f"--scenario {options.transfer.scenario} needs weights to start from{reason}", "name a network with --from"
+        )
+
+
+def _opened(options: TrainOptions, sources: Sequence[str], progress: Progress) -> dict[str, SavedModel]:
+    """The networks by the spelling that means the same everywhere; of those that were found, the ones that open."""
+    opened: dict[str, SavedModel] = {}
+    for source in sources:
+        try:
+            name = read_spelling(source, Path(options.training.runs)).absolute
+            start = open_start(_from(options, name), Bars(progress))
+        except StriateError as error:
+            if options.model.from_ != AUTO:
+                raise
+            progress.warn(f"{source} is left out: {error.message}")
+            continue
+        assert start is not None
+        opened[name] = start
+    return opened
+
+
+def _scenario(options: TrainOptions, start: SavedModel, dataset: Dataset) -> str:
+    """As training has it, but that other images of the same classes are planned for, too."""
+    scenario = scenario_of(options, start, dataset.labels)
+    others = Labels(tuple(f"not {name}" for name in dataset.labels.names))
+    if scenario == "all" and scenario_of(options, start, others) == "plan":
+        seen, train = seen_by(str(options.model.from_)), dataset.splits["train"]
+        other = seen.is_run and seen.unread is None and seen.among(train).sum() < len(train) / 2
+        return "plan" if other else scenario
+    return scenario
+
+
+def _measured(
+    options: TrainOptions, dataset: Dataset, opened: Mapping[str, SavedModel], why: str, progress: Progress
+) -> Decision:
+    for source in opened:
+        warn_of_known_images(source, dataset, progress)
+    begun = time.perf_counter()
+    options = resolve_runtime(options, progress)
+    set_threads(options.runtime.threads)
+    named = [replace(saved, notes={**saved.notes, "source": source}) for source, saved in opened.items()]
+    found = probe(dataset, named, options, images=options.transfer.probe_images, progress=progress)
+    best, plan = found.best, None
+    start, chosen = opened[best.source], _from(options, best.source)
+    if len(opened) > 1:
+        scores = ", ".join(f"{one.source} {one.expected.top1:.1%}" for one in found.sources)
+        progress.say(f"of the networks to start from, {best.source} knows most about these images: {scores}")
+    scenario, place = _scenario(chosen, start, dataset), options.transfer.cut
+    probed = time.perf_counter()
+    if scenario == "plan":
+        best = replace(best, own_head=own_head_of(start, dataset, chosen, progress))
+        found = replace(found, sources=tuple(best if one.source == best.source else one for one in found.sources))
+        plan = plan_transfer(
+            found if place is None else cut_off(found, place), dataset, chosen, start=start, progress=progress
+        )
+        plan = with_own_head(plan, best)
+        chosen = as_options(plan, chosen)
+        found = found.with_plan(plan)
+        progress.say(plan.why[0])
+        progress.say(next(line for line in plan.why if line.startswith("Hence")))
+    elif scenario in LINEAR and place is None:
+        own = replace(chosen.transfer, cut=_best_place(best, scenario))
+        chosen = options_for(replace(chosen, transfer=own), scenario, best.source)
+    else:
+        chosen = options_for(chosen, scenario, best.source)
+    if is_linear(chosen) and grows(chosen, start):  # the codes are those of the network that is there
+        chosen = replace(chosen, model=replace(chosen.model, model=None))
+    seconds = {"probe": probed - begun, "plan": time.perf_counter() - probed}
+    return Decision(chosen, why, start if chosen.model.from_ != SCRATCH else None, found, plan, seconds)
+
+
+def _best_place(source: SourceProbe, kind: str) -> str:
+    """Where a classifier of one kind does best; of equal places the deeper one."""
+    if kind == source.best_kind:
+        return source.best_place
+    measured = [one for one in reversed(source.depths) if one.by_kind(kind).n]
+    return max(measured, key=lambda one: one.by_kind(kind).top1).place if measured else source.top.place
+
+
+def cut_off(found: ProbeResult, place: str) -> ProbeResult:
+    """The probe as it is for who may not look deeper than `place`, and whose linear classifiers read there.
+
+    Raises:
+        ModelError: the best network has no such place.
+    """
+    source = found.best
+    known = [one.place for one in source.depths]
+    if place not in known:
+        raise ModelError(f"{source.model} has no place {place!r}", f"it has: {', '.join(known)}")
+    depths = source.depths[: known.index(place) + 1]
+    here = depths[-1]
+    kind = source.best_kind if here.by_kind(source.best_kind).top1 >= here.best.top1 else _other(source.best_kind)
+    held = replace(source, depths=depths, best_place=place, best_kind=kind, expected=here.by_kind(kind))
+    return replace(found, sources=tuple(held if one.source == held.source else one for one in found.sources))
+
+
+def _other(kind: str) -> str:
+    return next(one for one in LINEAR if one != kind)
+
+
+def _from(options: TrainOptions, source: str) -> TrainOptions:
+    return replace(options, model=replace(options.model, from_=source))
