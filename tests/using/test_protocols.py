@@ -207,7 +207,7 @@ def test_each_file_is_decoded_once_for_all_its_crops(network, tmp_path, monkeypa
     assert len(read) == len(set(read))
 
 
-@pytest.mark.parametrize("resize", ["squash", "letterbox", "pad"])
+@pytest.mark.parametrize("resize", ["squash", "letterbox"])
 def test_other_resize_rules_make_larger_versions_of_their_own(network, resize):
     spec = InputSpec(size=(SIDE, SIDE), channels=3, resize=resize)
     canvas = striate.data.fit(photo((50, 70)), InputSpec(size=(32, 32), channels=3, resize=resize))
@@ -215,6 +215,16 @@ def test_other_resize_rules_make_larger_versions_of_their_own(network, resize):
     np.testing.assert_array_equal(crops[0], canvas[:, :SIDE, :SIDE])
     np.testing.assert_array_equal(crops[3], canvas[:, 4:, 4:])
     assert f"{resize} to 32" in check_views("ten-crop", network, spec)
+
+
+@pytest.mark.parametrize(("size", "side", "place"), [((50, 70), 70, (0, 10)), ((20, 16), SIDE, (6, 4))])
+def test_images_with_a_border_grow_with_it(size, side, place):
+    image = photo(size)
+    bordered = Image.new("RGB", (side, side))
+    bordered.paste(Image.fromarray(image), place)
+    larger = bordered.resize((48, 48), Image.Resampling.BILINEAR)
+    pixels = scaled(image, (48, 48), InputSpec(size=(SIDE, SIDE), channels=3, resize="pad"))
+    np.testing.assert_array_equal(np.moveaxis(pixels, 0, 2), np.asarray(larger))
 
 
 def test_grey_and_16_bits_are_cropped_as_they_are_stored():
@@ -296,6 +306,19 @@ def test_without_borders_dense_is_the_sliding_of_crops(name):
         given = Dense(network, (32, 32))(images)
         torch.testing.assert_close(given, torch.stack(crops).mean(0), rtol=1e-4, atol=1e-3)
         torch.testing.assert_close(Dense(network, (32, 32))(images[..., :32, :32]), network(images[..., :32, :32]))
+
+
+@pytest.mark.parametrize(
+    ("name", "side"),
+    [("squeezenet1_1", 64), ("cifar_resnet20", 32), ("nin_cifar", 32), ("lecun1989_net2", 16), ("vgg_a", 40)],
+)
+def test_at_its_own_size_dense_is_the_network(name, side):
+    torch.manual_seed(0)
+    small = {"widths": (8, 8, 16, 16, 16), "hidden": 32} if name == "vgg_a" else {}
+    network = create_model(name, input_size=side, **small).eval()
+    images = torch.randn(2, network.architecture.in_channels, side, side)
+    with torch.inference_mode():
+        torch.testing.assert_close(Dense(network, (side, side))(images), network(images))
 
 
 def test_of_long_strips_the_middle_is_shown():
