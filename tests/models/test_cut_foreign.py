@@ -4,11 +4,12 @@ import json
 
 import pytest
 import torch
+from torch import nn
 
 from striate.checkpoint import load_model, save_model
 from striate.layers.initialise import initialise
 from striate.models import ConvNet, create_model, rebuild
-from striate.models.cut import cut_at, depth_of, places, pooled_codes
+from striate.models.cut import cut_at, depth_of, new_classifier, places, pooled_codes
 from striate.spec import InputSpec, Labels
 
 
@@ -47,6 +48,30 @@ class Opaque(nn.Module):
         return self.head(self.stages(self.stem(x)))
 
 
+class Twins(nn.Module):
+    def __init__(self, classes=5, in_channels=3):
+        super().__init__()
+        self.stem = nn.Conv2d(in_channels, 8, 3)
+        self.stages = nn.Sequential()
+        self.head = nn.Sequential()
+        self.head.add_module("pool", nn.AdaptiveMaxPool2d(1))
+        self.head.add_module("flatten", nn.Flatten())
+        self.head.add_module("linear", self.hidden())
+        self.head.add_module("relu", nn.ReLU())
+        self.head.add_module("last", nn.Linear(6, classes))
+
+    def hidden(self):
+        return nn.Linear(8, 6)
+
+    def forward(self, x):
+        return self.head(self.stages(self.stem(x)))
+
+
+class Inside(Twins):
+    def hidden(self):
+        return nn.Sequential(nn.Linear(8, 7), nn.ReLU(), nn.Linear(7, 6))
+
+
 class Head(nn.Module):
     def __init__(self, classes):
         super().__init__()
@@ -81,6 +106,30 @@ def test_classes_of_one_s_own(tmp_path, name, deepest):
         assert (codes["head.classifier.0"] >= 0).all()  # after its normalisation and activation
     else:
         assert {depth for key, depth in depth_of(model).items() if key.startswith("head.")} == {len(places(model))}
+
+
+@pytest.mark.parametrize(
+    ("name", "hidden"), [("Twins", ("head.linear",)), ("Inside", ("head.linear.0", "head.linear.2"))]
+)
+def test_hidden_layers_keep_their_names_whatever_those_are(tmp_path, name, hidden):
+    (tmp_path / "net.py").write_text(OWN)
+    code = f"{tmp_path / 'net.py'}:{name}"
+    torch.manual_seed(0)
+    model = create_model(code, input_size=12, classes=4).eval()
+    known = places(model)
+    assert known == ("stem", "head.pool", *hidden)
+    images, before = images_for(model), model.state_dict()
+    for place in known:
+        cut = cut_at(model, place, 3)
+        assert places(cut) == known[: known.index(place) + 1]
+        kept = {key for key, depth in depth_of(model).items() if depth <= known.index(place)}
+        assert all(torch.equal(before[key], cut.state_dict()[key]) for key in kept)
+        for again in (rebuild(cut.architecture, start=False, code=code).eval(), cut_at(cut, place, 3)):
+            again.load_state_dict(cut.state_dict())
+            with torch.no_grad():
+                torch.testing.assert_close(again(images), new_classifier(cut)(pooled_codes(model, images)[place]))
+        assert rebuild(cut_at(cut, "stem", 2).architecture, start=False, code=code).architecture.cut == "stem"
+        assert isinstance(new_classifier(rebuild(cut.architecture, code=code)), nn.Linear)
 
 
 @pytest.mark.slow

@@ -98,7 +98,7 @@ def _cut(model: ConvNet, record: Architecture, start: bool) -> None:
             replace(model.architecture, cut=record.cut, cut_grid=record.cut_grid, cut_features=record.cut_features),
         )
     if start:
-        start_classifier(model.head)
+        start_classifier(model)
 
 
 def code_hint(name: str) -> str:

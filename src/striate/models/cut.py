@@ -97,7 +97,8 @@ def pooled_codes(model: ConvNet, images: Tensor, at: Sequence[str] | None = None
 def cut_at(model: ConvNet, place: str, classes: int) -> ConvNet:
     """A new network that ends at `place`: all up to there with its weights, then a linear layer for `classes`.
 
-    Its `head` has the kept layers of the old one, then `pool`, `flatten` and `linear`: the linear layer reads what
+    Its `head` has the kept layers of the old one, then `pool`, `flatten` and `linear`, under names that are free: the
+    linear layer, last of them (`new_classifier`), reads what
     `pooled_codes` gives there for images of the network's input size. It starts near zero. Nothing is shared with
     `model`, which stays as it was.
 
@@ -107,7 +108,7 @@ def cut_at(model: ConvNet, place: str, classes: int) -> ConvNet:
     record = _record_of_cut(model, _require(model, place), classes)
     with without_random_start():
         stages, head = _parts(model, record)
-    start_classifier(head)
+    _start(head[-1])
     # The copy finds the new parts where it would copy the old ones.
     instead = {id(model.stages): copy.deepcopy(stages), id(model.head): copy.deepcopy(head)}
     cut = copy.deepcopy(model, {**instead, id(model.auxiliary): nn.ModuleDict()})
@@ -130,13 +131,23 @@ def end_at(model: ConvNet, record: Architecture) -> None:
     model.architecture = record
 
 
-def start_classifier(head: nn.Module, generator: Generator | None = None) -> None:
-    """Weights of a cut network's linear layer from N(0, 0.01²), biases zero."""
-    linear = head.get_submodule("linear")
+def new_classifier(cut: ConvNet) -> nn.Linear:
+    """The linear layer that the head of a cut network ends with."""
+    linear = list(cut.head.children())[-1]
     assert isinstance(linear, nn.Linear)
-    with torch.no_grad():
-        linear.weight.normal_(0.0, _DEVIATION, generator=generator)
-        linear.bias.zero_()
+    return linear
+
+
+def start_classifier(cut: ConvNet, generator: Generator | None = None) -> None:
+    """Weights of a cut network's linear layer from N(0, 0.01²), biases zero."""
+    _start(new_classifier(cut), generator)
+
+
+@torch.no_grad()
+def _start(linear: nn.Module, generator: Generator | None = None) -> None:
+    assert isinstance(linear, nn.Linear)
+    linear.weight.normal_(0.0, _DEVIATION, generator=generator)
+    linear.bias.zero_()
 
 
 # places ---------------------------------------------------------------------------------------------------------------
@@ -292,12 +303,12 @@ def _parts(model: ConvNet, record: Architecture) -> tuple[nn.Sequential, nn.Sequ
         pool = GlobalPool() if record.cut_grid == 1 else nn.AdaptiveAvgPool2d(record.cut_grid)
         head.add_module(_free(head, "pool"), pool)
     head.add_module(_free(head, "flatten"), nn.Flatten())
-    head.add_module("linear", nn.Linear(record.cut_features, record.classes))
+    head.add_module(_free(head, "linear"), nn.Linear(record.cut_features, record.classes))
     return stages, head
 
 
 def _nested(layers: OrderedDict[str, nn.Module]) -> nn.Sequential:
-    """Sequences in sequences as the paths of `layers` say; none on the outside is called `linear`."""
+    """Sequences in sequences as the paths of `layers` say."""
     head = nn.Sequential()
     for path, layer in layers.items():
         *outer, name = path.split(".")
@@ -307,7 +318,7 @@ def _nested(layers: OrderedDict[str, nn.Module]) -> nn.Sequential:
                 where.add_module(one, nn.Sequential())
             where = where.get_submodule(one)
             assert isinstance(where, nn.Sequential)
-        where.add_module(f"{name}_" if where is head and name == "linear" else name, layer)
+        where.add_module(name, layer)
     return head
 
 

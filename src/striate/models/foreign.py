@@ -88,12 +88,12 @@ class Foreign(ConvNet):
         """Construct the network once more: its constructor is what says how it starts."""
         with _seeded_by(generator):
             parts = _arranged(self._construct(), self._plan)
-        if self.architecture.cut is not None:
-            start_classifier(self.head, generator)
         for mine, fresh in zip((self.stem, self.stages, self.head), parts, strict=True):
             wanted = {name: tensor.shape for name, tensor in mine.state_dict().items()}
             started = {name: tensor for name, tensor in fresh.state_dict().items() if wanted.get(name) == tensor.shape}
             mine.load_state_dict(started, strict=self.architecture.cut is None)
+        if self.architecture.cut is not None:
+            start_classifier(self, generator)
 
     def _construct(self) -> nn.Module:
         record = self.architecture
