@@ -8,22 +8,23 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from striate.checkpoint import SavedModel, load_model, save_model, write_atomically
 from striate.data import Dataset, load_data
-from striate.errors import CheckpointError, StriateError, UsageError
+from striate.errors import CheckpointError, ModelError, StriateError, UsageError
 from striate.evaluation import check_views
 from striate.metrics import score
 from striate.models import ConvNet
-from striate.models.cut import cut_at
-from striate.models.sources import is_own
+from striate.models.cut import cut_at, new_classifier
+from striate.models.sources import full_name, is_own, names_code
+from striate.network import read_spelling
 from striate.options import TrainOptions
 from striate.progress import Progress
 from striate.runfolder import RunFolder
@@ -48,7 +49,7 @@ def is_linear(options: TrainOptions) -> bool:
 
 @denormals_flushed()
 def train_linear(
-    options: TrainOptions, dataset: Dataset, *, start: SavedModel, run: RunFolder,
+    options: TrainOptions, dataset: Dataset, *, start: SavedModel, run: RunFolder, planned: bool = False,
     phases: Mapping[str, float] | None = None, progress: Progress,
 ) -> RunResult:  # fmt: skip
     """Fit the classifier that `options` ask for on all training images and leave a run folder.
@@ -58,6 +59,8 @@ def train_linear(
         dataset: as loaded.
         start: the network, opened.
         run: the folder, which is there.
+        planned: whether measurements chose the scenario, so that other options had their effect on them; where it was
+            asked for, options that do nothing are named.
         phases: seconds that this run took before, by phase.
         progress: is told what is done.
 
@@ -67,7 +70,13 @@ def train_linear(
     """
     watch = journal.Stopwatch.of_command(phases)
     with watch.phase("prepare"):
-        options, spec, _ = resolved_for(_plain(options), dataset, start=start)
+        asked = options
+        options, spec, _ = resolved_for(_plain(asked), dataset, start=start)
+        if not planned and (idle := _idle(asked, options)):
+            progress.warn(
+                f"without effect on a linear classifier of codes (--scenario {options.transfer.scenario}): "
+                f"{', '.join(idle)}"
+            )
         options = resolve_runtime(options, progress)
         facts = environment(pick_device(options.runtime.device))
         facts |= {"precision": options.runtime.precision, "phases": watch.handed_over()}
@@ -84,11 +93,15 @@ def train_linear(
 
 @denormals_flushed()
 def resume_linear(
-    run: RunFolder, *, epochs: int | None = None, dataset: Dataset | None = None, progress: Progress
-) -> RunResult:
+    run: RunFolder, *, epochs: int | None = None, dataset: Dataset | None = None,
+    model: ConvNet | str | None = None, progress: Progress,
+) -> RunResult:  # fmt: skip
     """Finish a run of `train_linear` that was stopped; one that is finished is scored again.
 
+    A run of a class of one's own needs `model` as `FILE.py:CLASS`: a run folder makes no code run.
+
     Raises:
+        ModelError: code that is not named.
         UsageError: `epochs`, which such a run does not have.
         CheckpointError: what it started from is no longer there.
         DataError: the data changed since the run began.
@@ -99,6 +112,7 @@ def resume_linear(
         )
     watch = journal.Stopwatch()
     options = run.read_recipe()
+    check_code(options, model)
     with watch.phase("load"):
         dataset = dataset if dataset is not None else load_data(options.data, progress=progress)
         journal.check_same_data(run, dataset)
@@ -115,6 +129,21 @@ def resume_linear(
     return _fit_and_finish(_Job(run, options, spec, dataset, network), watch, progress)
 
 
+def check_code(options: TrainOptions, model: ConvNet | str | None) -> None:
+    """Refuse to run code that a run folder's recipe names, unless the caller names the same.
+
+    Raises:
+        ModelError: the hint says how.
+    """
+    named = full_name(model) if isinstance(model, str) else None
+    for spelling in (options.model.model, options.model.from_):
+        if not isinstance(spelling, str) or not names_code(spelling):
+            continue
+        code = full_name(read_spelling(spelling).model)
+        if code != named:
+            raise ModelError(f"the recipe names code to be run, which a run folder cannot: {code}", f"--model {code}")
+
+
 @dataclass(frozen=True, slots=True)
 class _Job:
     run: RunFolder
@@ -124,14 +153,47 @@ class _Job:
     network: SavedModel
 
 
+_WITHOUT_EFFECT = {
+    "model": ("activation", "normalization", "pooling", "dropout", "stochastic_depth"),
+    "transfer": ("freeze_to", "pretrained_lr", "layer_decay", "unfreeze_every", "head_epochs"),
+    "augment": None,  # the whole section
+    "regularize": None,
+    "optimizer": None,
+    "schedule": None,
+    "training": (
+        "ema", "best_by", "early_stopping", "evaluate_every", "budget", "snapshots", "save_minutes", "log_every",
+        "tensorboard",
+    ),
+}  # fmt: skip
+
+
 def _plain(options: TrainOptions) -> TrainOptions:
     """What has no meaning without gradients is switched off, so that the recipe does not say otherwise."""
-    return replace(
-        options,
-        augment=replace(type(options.augment)(), preset="none"),
-        schedule=replace(options.schedule, epochs=1),
-        training=replace(options.training, best_by="last"),
-    )
+    sections = {}
+    for name, fields_ in _without_effect():
+        section = getattr(options, name)
+        usual = type(section)()
+        sections[name] = replace(section, **{one: getattr(usual, one) for one in fields_})
+    sections["augment"] = replace(sections["augment"], preset="none")
+    sections["schedule"] = replace(sections["schedule"], epochs=1)
+    sections["training"] = replace(sections["training"], best_by="last")
+    return replace(options, **sections)
+
+
+def _idle(asked: TrainOptions, resolved: TrainOptions) -> list[str]:
+    """The flags that ask for what has no effect; what the recipe of such a run says is what happens anyhow."""
+    return [
+        f"--{name.replace('_', '-')}"
+        for section, names in _without_effect()
+        for name in names
+        if getattr(getattr(asked, section), name)
+        not in (getattr(type(getattr(asked, section))(), name), getattr(getattr(resolved, section), name))
+    ]
+
+
+def _without_effect() -> Iterator[tuple[str, tuple[str, ...]]]:
+    for section, names in _WITHOUT_EFFECT.items():
+        yield section, names or tuple(one.name for one in fields(getattr(TrainOptions(), section)))
 
 
 def _fit_and_finish(job: _Job, watch: journal.Stopwatch, progress: Progress) -> RunResult:
@@ -172,13 +234,21 @@ def _fitted(job: _Job, device: torch.device, progress: Progress) -> tuple[Linear
     place = _place(job.options)
     found = codes_of(
         job.network, train, places=(place,), precision=job.options.runtime.precision, device=device,
-        cache=code_folder(), progress=progress,
+        cache=_folder(progress), progress=progress,
     )  # fmt: skip
     assert job.options.transfer.scenario is not None
     linear = FITS[job.options.transfer.scenario](found.by_place[place], found.targets, classes)
     logits = torch.from_numpy(np.ascontiguousarray(linear.logits(found.by_place[place]), dtype=np.float32))
     seen = score(logits, torch.from_numpy(found.targets), job.dataset.labels)
     return linear, {"train_top1": seen.top1, "train_loss": seen.loss}
+
+
+def _folder(progress: Progress) -> Path | None:
+    try:
+        return code_folder()
+    except RuntimeError as error:  # nobody's home
+        progress.warn(f"codes are not kept: {error}")
+        return None
 
 
 def _save(job: _Job, linear: Linear) -> None:
@@ -203,8 +273,7 @@ def with_classifier(model: ConvNet, place: str, linear: Linear) -> ConvNet:
         ModelError: no such place.
     """
     cut = cut_at(model, place, len(linear.bias))
-    head = cut.head.get_submodule("linear")
-    assert isinstance(head, nn.Linear)
+    head = new_classifier(cut)
     with torch.no_grad():
         head.weight.copy_(torch.from_numpy(linear.weight))
         head.bias.copy_(torch.from_numpy(linear.bias))
