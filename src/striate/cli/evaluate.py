@@ -50,7 +50,7 @@ _NOT_HERE = (
 )
 @click.option("--by", metavar="COLUMN", help="Also score each value of a column of the table apart, or each `group`.")
 @click.option(
-    "--costs", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE",
+    "--costs", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
     help="A CSV table, truths down, decisions across: what the cheapest decisions by the probabilities come to.",
 )  # fmt: skip
 @options_from(TrainOptions, sections=("data", "evaluate"), leave_out=_NOT_HERE, recipe=False)
