@@ -208,6 +208,18 @@ def test_a_disk_that_hangs_does_not_keep_a_process_from_ending(tmp_path, stuck):
     assert right(tmp_path, range(20)) == 0
 
 
+def test_whoever_interrupts_the_end_need_not_wait(tmp_path):
+    body = "behind.EXIT_SECONDS = 600.0\nos.pwrite = lambda *_: time.sleep(600)\n"
+    body += "import atexit\natexit.register(print, 'end', flush=True)\nfor seed in range(20): keep(seed)\n"
+    process = script(body, tmp_path, MIB, MIB)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "end\n"
+    time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert (process.returncode, err) == (0, "")
+
+
 def test_kills_and_other_runs_at_any_moment_leave_nothing_wrong(tmp_path):
     body = "print('ready', flush=True)\nfor seed in range(10**9):\n    keep((seed + 100 * int(sys.argv[4])) % 400)\n"
     body += "    if seed % 20 == 0: time.sleep(0.03)"

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -183,6 +184,29 @@ def test_a_system_that_refuses_more_is_said_once(tmp_path):
         count, said = done.stdout.split(" ", 1)
         assert int(count) == kept
         assert said.count("no more decoded photos") == said.count("file too large") == (kept == 0)
+
+
+def test_a_cache_that_is_closed_lets_the_last_write_end(tmp_path, monkeypatch):
+    cache, pwrite = CanvasCache(tmp_path, MIB), os.pwrite
+    writing, go = threading.Event(), threading.Event()
+
+    def slow(*arguments):
+        writing.set()
+        assert go.wait(20)
+        return pwrite(*arguments)
+
+    monkeypatch.setattr(os, "pwrite", slow)
+    writer = threading.Thread(target=cache.put, args=keyed(0))
+    writer.start()
+    assert writing.wait(20)
+    segment = cache._growing
+    assert segment is not None
+    cache.close()
+    go.set()
+    writer.join()
+    assert cache.failure is None
+    assert segment._descriptor == segment._index == -1
+    assert has(CanvasCache(tmp_path, MIB), 0)
 
 
 def test_what_another_computer_wrote_is_left_alone_for_a_week(tmp_path, monkeypatch):

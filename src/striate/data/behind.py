@@ -97,9 +97,11 @@ class WriteBehind:
         end = time.monotonic() + seconds
         self._hurry = True
         thread = self._thread
-        if thread is not None:
-            thread.join(seconds)
-        self._ended = True
+        try:
+            if thread is not None:
+                thread.join(seconds)
+        finally:
+            self._ended = True
         if thread is not None:  # in the middle of a canvas; where the disk hangs it is left behind
             thread.join(max(_LAST_SECONDS, end - time.monotonic()))
 

@@ -152,7 +152,7 @@ class GrowingSegment(Segment):
     def __init__(self, folder: Path, tag: str, capacity: int) -> None:
         super().__init__(folder / f"{tag}-{HOST}-{os.getpid()}-{secrets.token_hex(4)}{PIXELS}")
         self.capacity, self._end, self._written = capacity, 0, 0
-        self._pending, self._finished = 0, False
+        self._pending, self._finished, self._closed = 0, False, False
         self._rows = np.empty(_FIRST_ROWS, ENTRY)  # of which `entries` are the first
         self._sound = np.empty(_FIRST_ROWS, bool)
         self._index = -1
@@ -208,6 +208,9 @@ class GrowingSegment(Segment):
             with self._lock:
                 self._pending -= 1
                 self._close()
+                last = self._closed and not self._pending
+            if last:
+                super().close()
 
     def _append(self, entry: np.ndarray) -> int:
         number = len(self.entries)
@@ -236,9 +239,13 @@ class GrowingSegment(Segment):
             self._index = -1
 
     def close(self) -> None:
-        """Finish it, too."""
+        """Finish it, too; the file stays open for what is being written now, and no longer."""
         self.finish()
-        super().close()
+        with self._lock:
+            self._closed = True
+            busy = self._pending > 0
+        if not busy:
+            super().close()
 
     def refresh(self) -> range:
         """Nothing is new to the writer."""
