@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from striate.data import Dataset
+from striate.errors import TrainingError
 from striate.progress import Progress
+from striate.transfer import wording
 from striate.transfer.parts import folds_of, part_of, thinned, trial_data
-from striate.transfer.result import PowerLaw
+from striate.transfer.plan import _estimates
+from striate.transfer.result import Accuracy, DepthProbe, PowerLaw, Similarity, SourceProbe
 from striate.transfer.trials import Outcome, Race, folds_to_try, next_trial, run_trials
 from striate.transfer.verdict import Belief, LinearCurve, Tried, belief_of, choose, expected_regret, growth
 
@@ -121,6 +126,92 @@ def test_where_the_doubt_is_chance_more_folds_are_tried(other_digits):
     assert len({one.fold for one in race.tried}) > 1
 
 
+def test_a_budget_plans_the_epochs_and_takes_out_what_does_not_fit(other_digits):
+    train = other_digits.splits["train"]
+    rows = np.arange(len(train))
+    folds = folds_to_try(train, rows, rows % 5 > 0)
+    settings = {"part": 0.3, "least_seconds": 5.0, "progress": Progress()}
+    for limit, epochs in ((2.0, {"all": 9, "top": 9}), (50.0, {"all": 237, "top": 237}), (0.05, {})):
+        race = Race(epochs={"all": 20, "top": 20}, images=200, curve=LinearCurve(0.2, 200), limit=limit)
+        run_trials(race, train, folds, Known({"all": 0.8, "top": 0.8}), **settings)
+        assert race.epochs == epochs
+        assert race.budget <= 0.3 * limit or not epochs
+        assert bool(race.tried) == bool(epochs)
+
+
+def test_after_a_scenario_failed_the_others_are_not_tried_again(other_digits):
+    train = other_digits.splits["train"]
+    rows = np.arange(len(train))
+    folds = folds_to_try(train, rows, rows % 5 > 0)
+    known = Known({"all": 0.9, "top": 0.9, "scratch": 0.5})
+
+    def trial(scenario, learn, held_out, epochs):
+        if scenario == "scratch" and epochs > 1:
+            raise TrainingError("the loss is not finite")
+        return known(scenario, learn, held_out, epochs)
+
+    race = Race(epochs=dict.fromkeys(known.accuracy, 20), images=200, curve=LinearCurve(0.2, 200))
+    settings = {"part": 0.3, "least_seconds": 5.0, "progress": Progress()}
+    with pytest.raises(TrainingError):
+        run_trials(race, train, folds, trial, **settings)
+    del race.epochs["scratch"]
+    before = list(known.asked)
+    run_trials(race, train, folds, trial, **settings)
+    assert all(epochs > 1 for *_, epochs in known.asked[len(before) :]), "prices are known"
+    tries = [(one.scenario, one.fold, one.epochs) for one in race.tried]
+    assert len(tries) == len(set(tries))
+    assert race.seconds <= race.budget + 0.5
+
+
+# the estimates of a plan ----------------------------------------------------------------------------------------------
+
+
+def seen(**changes) -> SourceProbe:
+    """A network whose last two places are equally good."""
+    right = np.arange(100) < 90
+    depths = tuple(
+        DepthProbe(place=place, features=8, svm=Accuracy.of(right), softmax=Accuracy.of(right))
+        for place in ("stem", "middle", "last")
+    )
+    worse = DepthProbe(place="stem", features=8, svm=Accuracy.of(~right), softmax=Accuracy.of(~right))
+    nothing = Similarity(figure=0.5, low=0.4, high=0.6, climb=0.5, kept=1.0, best_depth=1.0, statistics=None)
+    usual = SourceProbe(
+        source="net", model="net", depths=(worse, *depths[1:]), pixels=worse, best_place="last", best_kind="svm",
+        expected=Accuracy.of(right), similarity=nothing, seconds_per_image=0.1, seconds_fitting=8.0, from_cache=True,
+    )  # fmt: skip
+    return replace(usual, **changes)
+
+
+def estimates_of(source: SourceProbe, images: int):
+    curve = LinearCurve(0.1, 80, source.power_law)
+    return {one.scenario: one for one in _estimates(source, 100, curve, images, Race({}, images, curve), {})}
+
+
+def test_linear_classifiers_are_priced_whatever_is_in_the_cache():
+    few, many = (estimates_of(seen(), images)["softmax"].seconds for images in (100, 1000))
+    assert few == pytest.approx(1.0)  # one of eight fits
+    assert many == pytest.approx(900 * 0.1 + 10.0)
+
+
+def test_of_places_that_are_equal_the_deeper_is_cut_at():
+    assert estimates_of(seen(), 100)["softmax"].cut == "last"
+
+
+def test_what_a_learning_curve_adds_is_in_doubt():
+    law = PowerLaw(floor=0.0, scale=1.0, exponent=0.5)
+    near, far = (estimates_of(seen(power_law=law), images)["svm"] for images in (80, 800))
+    assert far.high - far.low > near.high - near.low
+    assert near.high - near.low == pytest.approx(seen().expected.high - seen().expected.low, abs=0.02)
+
+
+def test_nothing_held_out_is_said_without_figures():
+    source = seen(expected=Accuracy.of(np.zeros(0, bool)))
+    rows = tuple(estimates_of(seen(), 100).values())
+    text = " ".join(wording.reasons(source, Race({}, 100, CURVE), rows[0], rows, ()))
+    assert "nan" not in text
+    assert "is not known" in text
+
+
 # parts ----------------------------------------------------------------------------------------------------------------
 
 
@@ -129,8 +220,6 @@ def test_folds_divide_the_images_and_never_a_group(other_digits):
     rows = np.arange(len(train))
     held = [held_out for _, held_out in folds_of(train, rows, 4)]
     assert sorted(np.concatenate(held).tolist()) == rows.tolist()
-    from dataclasses import replace
-
     grouped = replace(train, groups=[str(row // 10) for row in rows])
     for learn, held_out in folds_of(grouped, rows, 4):
         assert not {row // 10 for row in learn} & {row // 10 for row in held_out}

@@ -19,11 +19,12 @@ from striate.errors import StriateError, UsageError
 from striate.options import TrainOptions, TransferOptions
 from striate.progress import Progress, Silent
 from striate.training.defaults import kind_of
+from striate.training.planning import parse_duration
 from striate.training.prepare import resolved_for
 from striate.training.trial import try_out
 from striate.transfer import wording
 from striate.transfer.parts import Rows, trial_data
-from striate.transfer.result import ProbeResult, SourceProbe
+from striate.transfer.result import DepthProbe, ProbeResult, SourceProbe
 from striate.transfer.trials import Outcome, Race, folds_to_try, run_trials
 from striate.transfer.verdict import Belief, LinearCurve, choose
 
@@ -106,7 +107,8 @@ def plan_transfer(
     source = probe.best
     curve = _curve(source, probe.folds)
     n = len(dataset.splits["train"])
-    race = Race(epochs={}, images=n, curve=curve)
+    budget = options.training.budget
+    race = Race(epochs={}, images=n, curve=curve, limit=None if budget is None else parse_duration(budget))
     notes: list[str] = []
     contenders = _contenders(source, probe, dataset, options, notes)
     settled = {name: options_for(options, name, source.source) for name in contenders}
@@ -114,7 +116,7 @@ def plan_transfer(
         race.epochs = {name: _epochs(one, dataset, start) for name, one in settled.items()}
         settled |= _race(race, settled, source, dataset, start, notes, progress)
     beliefs = {name: race.belief(name) for name in race.epochs}
-    estimates = _estimates(source, curve, n, race, beliefs)
+    estimates = _estimates(source, probe.images, curve, n, race, beliefs)
     rows = {one.scenario: Belief(one.expected_top1, _difference_sd(one, beliefs)) for one in estimates}
     prices = {one.scenario: one.seconds if one.seconds is not None else math.inf for one in estimates}
     allowed = {
@@ -167,7 +169,13 @@ def _contenders(
     n, classes = len(train), len(dataset.labels)
     answers = source.answers
     if answers is None or len(answers.rows) < FEWEST_IMAGES or n < 2 * FEWEST_IMAGES:
-        notes.append(f"Nothing was tried: {n} training images are too few to hold some out and tell.")
+        if n < 2 * FEWEST_IMAGES or probe.images == n:
+            notes.append(f"Nothing was tried: {n} training images are too few to hold some out and tell.")
+        else:
+            notes.append(
+                f"Nothing was tried: the {probe.images} of {n} training images that were looked at are too few to hold "
+                "some out and tell; --probe-images looks at more."
+            )
         return []
     error = 1 - _linear(source)
     mistakes = round(error * len(answers.rows))
@@ -228,7 +236,14 @@ def _race(
 
     while race.epochs:
         try:
+            planned = tuple(race.epochs)
             run_trials(race, train, folds, trial, part=PART, least_seconds=LEAST_SECONDS, progress=progress)
+            notes += [
+                f"{name} was left out: an epoch of about {wording.seconds(race.prices[name] * race.images)} does not "
+                f"fit the budget of {wording.seconds(race.limit)}."
+                for name in planned
+                if name not in race.epochs
+            ]
             break
         except StriateError as error:  # a scenario that this network or these images do not allow, or that diverges
             notes.append(f"{trying} was left out: {error.message}.")
@@ -264,24 +279,38 @@ def _carried(curve: LinearCurve, top1: float, images: int) -> float:
 
 
 def _estimates(
-    source: SourceProbe, curve: LinearCurve, n: int, race: Race, beliefs: Mapping[str, Belief]
+    source: SourceProbe, looked_at: int, curve: LinearCurve, n: int, race: Race, beliefs: Mapping[str, Belief]
 ) -> tuple[ScenarioEstimate, ...]:
-    per_image = source.seconds_forward / max(1, source.expected.n)
-    doubt = (source.expected.high - source.expected.low) / 2 / 1.96
+    known = (source.expected.high - source.expected.low) / 2 / 1.96
+    doubt = math.hypot(known, (curve.error - curve.at(n)) / 2)  # half of what the learning curve adds
+    seconds = _linear_seconds(source, looked_at, n)
     rows = []
     for kind in LINEAR:
-        place = source.best if kind == source.best_kind else max(source.depths, key=lambda one: one.by_kind(kind).top1)
+        place = source.best if kind == source.best_kind else _best_place(source, kind)
         top1 = 1 - curve.at(n)
         if kind != source.best_kind and not math.isnan(top1):
             top1 = min(top1, _carried(curve, place.by_kind(kind).top1 - _flattery(source), n))
         how = f"cross-validation on {source.expected.n} images"
-        rows.append(_estimate(kind, Belief(top1, doubt), 0.0, n * per_image, how, place.place))
+        rows.append(_estimate(kind, Belief(top1, doubt), 0.0, seconds, how, place.place))
     last = _carried(curve, source.top.softmax.top1 - _flattery(source), n)
     rows.append(_estimate("head", Belief(last, doubt), doubt / 2, None, "as softmax on the last codes", None))
     for name in race.epochs:
         how = wording.how_tried(race, name)
-        rows.append(_estimate(name, beliefs[name], doubt, race.whole(name), how, None))
+        rows.append(_estimate(name, beliefs[name], known, race.whole(name), how, None))
     return tuple(rows)
+
+
+def _best_place(source: SourceProbe, kind: str) -> DepthProbe:
+    """Where one of both classifiers is best; of equals the deeper place."""
+    return max(
+        reversed(source.depths), key=lambda one: -1.0 if math.isnan(one.by_kind(kind).top1) else one.by_kind(kind).top1
+    )
+
+
+def _linear_seconds(source: SourceProbe, looked_at: int, n: int) -> float:
+    """What a linear classifier of all images takes: the codes that probing has not computed, and the fitting."""
+    fitted = len(LINEAR) * (len(source.depths) + 1)  # with that of the pixels
+    return max(0, n - looked_at) * source.seconds_per_image + source.seconds_fitting / fitted * n / max(1, looked_at)
 
 
 def _estimate(

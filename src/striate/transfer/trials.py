@@ -31,6 +31,7 @@ FOLDS = 4
 PRICED_IMAGES = 64  # of the tiny trial that tells what an image costs
 LEAST_EPOCHS = 2
 LONGER = 3  # a trial that is repeated has this many times the epochs
+USED = 0.95  # of a budget: the rest is kept in reserve, as by training
 ENOUGH = 0.004  # the regret on average below which nothing more is tried
 
 
@@ -68,6 +69,7 @@ class Race:
     tried: list[Tried] = field(default_factory=list)
     seconds: float = 0.0  # spent
     budget: float = 0.0
+    limit: float | None = None  # seconds that the whole training may take, where somebody said
 
     @property
     def left(self) -> float:
@@ -110,7 +112,9 @@ def run_trials(
     least_seconds: float,
     progress: Progress,
 ) -> None:
-    """Try the scenarios of `race` until the decision is clear or the budget is spent.
+    """Try the scenarios of `race` until the decision is clear or the budget is spent; what is known is not tried again.
+
+    Scenarios of which not one epoch fits `race.limit` are taken out.
 
     Args:
         race: is filled.
@@ -122,18 +126,31 @@ def run_trials(
         progress: is told each trial.
     """
     first = folds[0]
-    for name in race.epochs:
+    for name in [one for one in race.epochs if one not in race.prices]:
         outcome = try_out(name, thinned(train, first.learn, PRICED_IMAGES), first.held_out[:PRICED_IMAGES], 1)
         race.prices[name] = outcome.seconds_per_image
         race.seconds += outcome.seconds
+        if race.limit is not None:  # the budget plans the epochs, more or fewer
+            race.epochs = {**race.epochs, name: _epochs_within(race.limit, race.prices[name] * race.images)}
+    race.epochs = {name: epochs for name, epochs in race.epochs.items() if epochs >= 1}
+    if not race.epochs:
+        return
     race.budget = max(least_seconds, part * max(race.whole(name) for name in race.epochs))
-    share = race.left / 2 / len(race.epochs)
-    for name in race.epochs:
+    if race.limit is not None:
+        race.budget = min(race.budget, part * race.limit)
+    share = max(0.0, race.left) / 2 / len(race.epochs)
+    for name in [one for one in race.epochs if not longest(race.tried, one)]:
         per_epoch = max(race.prices[name] * len(first.learn), 1e-9)
         epochs = min(race.epochs[name], max(LEAST_EPOCHS, int(share / per_epoch)))
         _try(race, train, folds, try_out, (name, 0, epochs), share, progress)
     while (step := next_trial(race, len(folds), len(first.learn))) is not None:
         _try(race, train, folds, try_out, step, race.left, progress)
+
+
+def _epochs_within(limit: float, per_epoch: float) -> int:
+    """Epochs that fit a budget; 0 where most of one would be left out, by a price that so far is rough."""
+    fit = USED * limit / max(per_epoch, 1e-9)
+    return int(fit) if fit >= 1 else round(fit)
 
 
 def _try(

@@ -14,8 +14,9 @@ import numpy as np
 
 from striate.transfer.result import PowerLaw
 
-# The error of a training falls with what it is shown, images times epochs, about as a power. Exponents measured by
-# `benchmarks/transfer_plan.py --growth`; half of what is added so is taken as its uncertainty.
+# The error of a training falls with what it is shown, images times epochs, about as a power. The exponents are assumed
+# until a scenario's own trials tell (see `growth`; `benchmarks/transfer_plan.py --growth` measures those of whole
+# trainings); half of what is added so is taken as its uncertainty.
 GROWTH = {"scratch": 0.30, "all": 0.15, "top": 0.12, "head": 0.06}
 # Before anything is tried: no difference to the linear classifier, give or take this part of its error.
 USUAL_GAIN = 0.5

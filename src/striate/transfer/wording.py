@@ -63,6 +63,11 @@ def how_tried(race: Race, name: str) -> str:
 
 def _linear(source: SourceProbe) -> str:
     best, last = source.expected, source.top
+    if not best.n:
+        return (
+            f"How well linear classifiers on the codes of {short(source.source)} answer is not known: to hold images "
+            "out takes two different ones each of two classes."
+        )
     where = "the last place" if source.best_place == last.place else source.best_place
     line = (
         f"{_sentence(KINDS[source.best_kind])} on the codes of {where} of {short(source.source)} answers "
