@@ -76,16 +76,23 @@ def train_and_report(
     """Train by these options (several times for `seeds` and `folds`), then write the report unless switched off.
 
     Raises:
-        UsageError: `seeds` or `folds` together with a ready-made data set or network.
+        UsageError: `seeds` or `folds` together with a ready-made data set or network, or `seeds` of what is not random.
     """
     _before_torch()
     from striate.training import repeat
     from striate.transfer.by_plan import Trainer
+    from striate.transfer.linear_run import is_linear
 
     train_network = Trainer()
     if max(options.training.seeds, options.training.folds) > 1:
         if dataset is not None or model is not None:
             raise UsageError("seeds and folds need the data and the network by name", "loop over seed= yourself")
+        if options.training.seeds > 1 and is_linear(options):
+            raise UsageError(
+                f"nothing in --scenario {options.transfer.scenario} is random: --seeds {options.training.seeds} would "
+                "give the same run again and again",
+                f"--folds {options.training.seeds} varies the images",
+            )
         repeated = repeat(options, train=train_network, progress=progress)
         runs = tuple(_with_report(result) for result in repeated.runs) if options.training.report else repeated.runs
         return replace(repeated, runs=runs)

@@ -121,6 +121,14 @@ def test_training_a_class_of_one_s_own(call, tmp_path):
     assert (row["model"], row["split"]) == ("net.py:Net", "val")
     call("train", "--resume", "latest", "--epochs", "2", "--model", "net.py:Net")
     assert "starting from" in call("train", "digits", "--from", f"net.py:Net:{run}", *QUICK).stderr
+    # a linear classifier of its codes can be done again, too, and its code is no more run unasked
+    call("train", "digits", "--from", f"net.py:Net:{run}", "--scenario", "svm", *QUICK, "--run-dir", "linear")
+    (tmp_path / "linear" / "model.safetensors").unlink()
+    result = call("train", "--resume", "linear", fails=True)
+    assert "the recipe names code to be run" in result.stderr
+    assert not (tmp_path / "linear" / "model.safetensors").exists()
+    call("train", "--resume", "linear", "--model", "net.py:Net")
+    assert (tmp_path / "linear" / "model.safetensors").exists()
 
 
 def test_from_weights_takes_their_input_and_says_what_is_new(call, tmp_path):

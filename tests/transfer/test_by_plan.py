@@ -18,7 +18,7 @@ from striate.data import Dataset, load_data
 from striate.errors import CheckpointError, ModelError, UsageError
 from striate.models import create_model
 from striate.network import open_network
-from striate.options import DataOptions
+from striate.options import DataOptions, merged
 from striate.progress import Silent
 from striate.runfolder import RunFolder
 from striate.runtime import mark_command, seconds_of_start
@@ -144,6 +144,39 @@ def test_a_linear_run_whose_source_is_gone_says_so(source: Path, other_digits: D
     (moved / "recipe.toml").unlink()
     with pytest.raises(CheckpointError, match="cannot be finished"):
         resume_by_plan(RunFolder(tmp_path / "run"), epochs=None, dataset=other_digits, model=None, progress=Silent())
+
+
+def test_what_a_linear_classifier_has_no_use_for_is_named(
+    svm_run: RunFolder, source: Path, other_digits: Dataset, tmp_path: Path, heard
+):
+    options = merged(
+        linear(source, tmp_path / "run", cut="stem", freeze_to="stem", layer_decay=0.5),
+        {"schedule": {"epochs": 7}, "optimizer": {"lr": 0.5}, "regularize": {"class_weights": "balanced"},
+         "training": {"budget": "1h"}, "augment": {"preset": "digits"}},
+    )  # fmt: skip
+    train_by_plan(options, dataset=other_digits, progress=heard)
+    (warning,) = [line for line in heard.warnings if line.startswith("without effect")]
+    flags = ("freeze-to", "layer-decay", "preset", "class-weights", "lr", "epochs", "budget")
+    assert warning.partition("): ")[2].split(", ") == [f"--{one}" for one in flags]
+    recipe = RunFolder(tmp_path / "run").read_recipe()
+    assert (recipe.transfer.freeze_to, recipe.optimizer.lr, recipe.regularize.class_weights) == (None, None, "none")
+    # the recipe of such a run asks for nothing else than what happens
+    heard.warnings.clear()
+    again = svm_run.read_recipe()
+    again = replace(again, training=replace(again.training, run_dir=str(tmp_path / "again"), report=False))
+    train_by_plan(again, dataset=other_digits, progress=heard)
+    assert heard.warnings == []
+
+
+def test_a_linear_classifier_refuses_another_network_and_several_seeds(source: Path, other_digits: Dataset, tmp_path):
+    deeper = merged(linear(source, tmp_path / "run", cut="stem"), {"model": {"model": "compact_l"}})
+    with pytest.raises((UsageError, ModelError)):
+        train_by_plan(deeper, dataset=other_digits)
+    assert not (tmp_path / "run").exists()
+    seeds = merged(linear(source, tmp_path / "run"), {"training": {"seeds": 3}})
+    with pytest.raises(UsageError, match="nothing in --scenario svm is random") as refused:
+        api.train_and_report(seeds, progress=Silent())
+    assert "--folds 3" in refused.value.hint
 
 
 def test_a_place_that_is_not_there_leaves_no_folder(source: Path, other_digits: Dataset, tmp_path: Path):

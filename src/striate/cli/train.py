@@ -119,7 +119,7 @@ def _in_words(scores: Scores) -> str:
 
 def _how_to_go_on(resumed: str | None, options: TrainOptions, started: float) -> str | None:
     """The command that goes on with the run which was interrupted, if it had come to save a state."""
-    from striate.models.sources import full_name, names_code
+    from striate.models.sources import code_of, full_name, names_code
     from striate.runfolder import find_run, list_runs
 
     runs = Path(options.training.runs)
@@ -131,9 +131,10 @@ def _how_to_go_on(resumed: str | None, options: TrainOptions, started: float) ->
         candidates = list_runs(runs)
     for run in candidates:
         if _can_go_on(run) and (resumed is not None or run.recipe.stat().st_mtime >= started):
-            model = options.model.model
-            code = f" --model {full_name(model)}" if model is not None and names_code(model) else ""
-            return f"`striate train --resume {run.path}{code}` goes on where it stopped"
+            named = (options.model.model, options.model.from_)
+            code = next((one for one in named if isinstance(one, str) and names_code(one)), None)
+            beside = f" --model {full_name(code_of(code))}" if code is not None else ""
+            return f"`striate train --resume {run.path}{beside}` goes on where it stopped"
     return None
 
 

@@ -51,6 +51,12 @@ def names_code(spelling: str) -> bool:
     return re.match(r".+?\.py:[A-Za-z_]\w*(:|$)", spelling) is not None
 
 
+def code_of(spelling: str) -> str:
+    """The `FILE.py:CLASS` that a spelling begins with, where `names_code`."""
+    file, _, rest = spelling.partition(".py:")
+    return f"{file}.py:{rest.partition(':')[0]}"
+
+
 def short_name(source: str) -> str:
     """`FILE.py:CLASS` without folders, as it goes into model files; timm's names as they are."""
     match = _OWN.fullmatch(source)

@@ -97,7 +97,7 @@ def resume_by_plan(
     """Go on with a run of either kind; see `training.resume`."""
     options = run.read_recipe()
     if is_linear(options):
-        result = resume_linear(run, epochs=epochs, dataset=dataset, progress=progress)
+        result = resume_linear(run, epochs=epochs, dataset=dataset, model=model, progress=progress)
     else:
         result = resume_training(run, epochs=epochs, dataset=dataset, model=model, progress=progress)
     return replace(result, transfer=_short(run.read_transfer()))
@@ -116,15 +116,18 @@ def _train(
 ) -> RunResult:
     if decision.probe is None and not is_linear(decision.options):
         return train_by_gradients(decision.options, dataset=dataset, model=model, phases=phases, progress=progress)
-    options = decision.options
-    usual = DEFAULTS[kind_of(dataset)]["model"]
-    name = options.model.model or (decision.start.model.architecture.name if decision.start is not None else usual)
+    options, start = decision.options, decision.start
+    network = start.model.architecture.name if start is not None else DEFAULTS[kind_of(dataset)]["model"]
+    name = network if is_linear(options) else options.model.model or network
     run = journal.create_run(replace(options, model=replace(options.model, model=name)), dataset)
     with _removed_if_no_run_comes_of_it(run):
         _write(run, decision.to_dict())
         if is_linear(options):
-            assert decision.start is not None
-            return train_linear(options, dataset, start=decision.start, run=run, phases=phases, progress=progress)
+            assert start is not None
+            planned = decision.plan is not None
+            return train_linear(
+                options, dataset, start=start, run=run, planned=planned, phases=phases, progress=progress
+            )
         training = replace(options.training, run_dir=str(run.path))
         return train_by_gradients(
             replace(options, training=training), dataset=dataset, phases=phases, progress=progress

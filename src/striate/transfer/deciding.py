@@ -114,6 +114,11 @@ def _opened(options: TrainOptions, sources: Sequence[str], progress: Progress) -
             progress.warn(f"{source} is left out: {error.message}")
             continue
         assert start is not None
+        if is_linear(options) and grows(options, start):
+            raise UsageError(
+                f"--scenario {options.transfer.scenario} reads the codes of {source} as it is, not of another network",
+                "leave --model out, or train by gradients: --scenario all",
+            )
         opened[name] = start
     return opened
 

@@ -23,8 +23,7 @@ from striate.evaluation import check_views
 from striate.metrics import score
 from striate.models import ConvNet
 from striate.models.cut import cut_at, new_classifier
-from striate.models.sources import full_name, is_own, names_code
-from striate.network import read_spelling
+from striate.models.sources import code_of, full_name, is_own, names_code
 from striate.options import TrainOptions
 from striate.progress import Progress
 from striate.runfolder import RunFolder
@@ -34,7 +33,7 @@ from striate.training import journal
 from striate.training.defaults import resolve_runtime
 from striate.training.finishing import finish_run, training_batches
 from striate.training.prepare import resolved_for
-from striate.training.start import open_start
+from striate.training.start import locate_start, open_start
 from striate.transfer.codes import code_folder, codes_of
 from striate.transfer.linear import Linear, fit_softmax, fit_svm
 from striate.transfer.probing import opened
@@ -70,7 +69,7 @@ def train_linear(
     """
     watch = journal.Stopwatch.of_command(phases)
     with watch.phase("prepare"):
-        asked = options
+        asked = locate_start(options)
         options, spec, _ = resolved_for(_plain(asked), dataset, start=start)
         if not planned and (idle := _idle(asked, options)):
             progress.warn(
@@ -139,7 +138,7 @@ def check_code(options: TrainOptions, model: ConvNet | str | None) -> None:
     for spelling in (options.model.model, options.model.from_):
         if not isinstance(spelling, str) or not names_code(spelling):
             continue
-        code = full_name(read_spelling(spelling).model)
+        code = full_name(code_of(spelling))
         if code != named:
             raise ModelError(f"the recipe names code to be run, which a run folder cannot: {code}", f"--model {code}")
 
