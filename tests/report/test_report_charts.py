@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from striate.metrics.confusions import top_confusions
 from striate.report.charts import Series, line_chart, nice_ticks, stacked_bar, thinned
-from striate.report.confusion import confusion_chart, favourite_mistakes, top_confusions
+from striate.report.confusion import confusion_chart, favourite_mistakes
 from striate.report.figures import percent, seconds
 from striate.report.pictures import filter_sprite, make_sprite
 

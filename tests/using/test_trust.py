@@ -69,6 +69,11 @@ def test_the_record_is_json_and_holds_no_infinity(result):
     row = json.loads(json.dumps(result.to_dict(), allow_nan=False))
     assert {"top_k", "calibration", "rejection", "ranking", "top1_interval"} <= set(row)
     assert {"protocol", "top1", "top5", "loss", "n", "per_class"} <= set(row)
+    matrix, names = np.array(result.scores.confusion), [one.label for one in result.scores.per_class]
+    for one in row["confusions"]:
+        assert matrix[names.index(one["truth"]), names.index(one["predicted"])] == one["count"]
+    wrong = sorted(matrix[~np.eye(7, dtype=bool)].tolist(), reverse=True)
+    assert [one["count"] for one in row["confusions"]] == [count for count in wrong if count][:30]
     low, high = row["per_class"][0]["recall_interval"]
     assert low <= row["per_class"][0]["recall"] <= high
 

@@ -27,6 +27,7 @@ _CLASSES_SHOWN = 30
 _FILES_SHOWN = 20
 _GROUPS_SHOWN = 30
 _REJECTIONS_SHOWN = 2
+_CONFUSIONS_SHOWN = 10
 # what the network is fed is in its file, and what only training does has no meaning here
 _NOT_HERE = (
     "data", "input_size", "channels", "resize", "crop_fraction", "interpolation", "mean", "std",
@@ -136,6 +137,8 @@ def _show(result: Evaluation) -> None:
         say(line)
     say()
     _show_classes(scores.per_class)
+    if len(scores.per_class) > _CLASSES_SHOWN:
+        _show_confusions(result)
     _show_groups(result)
     _show_unreadable(result.unreadable)
 
@@ -166,6 +169,17 @@ def _trust_lines(result: Evaluation) -> list[str]:
             f"cheapest decision, another one on {costs['changed']} of {costs['n']} images, none on {costs['rejected']}"
         )
     return lines
+
+
+def _show_confusions(result: Evaluation) -> None:
+    """What is most often taken for what, where there are too many classes to see it from the table."""
+    found = result.confusions()[:_CONFUSIONS_SHOWN]
+    if found:
+        say()
+        say("most often taken for another class:")
+    for one in found:
+        names = (click.format_filename(one.truth), click.format_filename(one.predicted))
+        say(f"  {names[0]} for {names[1]}: {one.count}, {one.share:.0%} of its images")
 
 
 def _show_groups(result: Evaluation) -> None:

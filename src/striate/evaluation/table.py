@@ -16,10 +16,12 @@ from striate.checkpoint import write_atomically
 from striate.data.dataset import printable
 from striate.metrics import predicted, probabilities, ranked
 from striate.metrics.calibration import Temperature
+from striate.metrics.confusions import Confusion, top_confusions
 from striate.metrics.groups import GroupScores
 from striate.spec import Labels, Scores
 
 TOP = 5  # ranked classes kept per image
+CONFUSIONS = 30  # listed
 
 
 @dataclass
@@ -48,8 +50,14 @@ class Evaluation:
         chosen = self.predictions.filter(self.predictions["error"].is_valid())
         return chosen.select(["path", "error"]).to_pylist()
 
+    def confusions(self, most: int = CONFUSIONS) -> list[Confusion]:
+        """The most frequent mistakes, by count."""
+        matrix = np.array(self.scores.confusion, dtype=np.int64)
+        names = [one.label for one in self.scores.per_class]
+        return top_confusions(matrix, names, most) if len(matrix) else []
+
     def to_dict(self) -> dict[str, Any]:
-        """The form that `striate evaluate --json` prints; the table and the confusion matrix are left out."""
+        """The form that `striate evaluate --json` prints; of the confusion matrix the largest entries."""
         scores = self.scores.to_dict()
         del scores["confusion"]
         what = {"model": self.model, "data": self.data, "split": self.split}
@@ -57,6 +65,7 @@ class Evaluation:
         return {
             "protocol": self.protocol,
             **scores,
+            "confusions": [one.to_dict() for one in self.confusions()],
             **self.trust,
             **what,
             **computed,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from markupsafe import Markup
@@ -18,31 +17,6 @@ WITH_CELLS = 60  # up to this many, cells are drawn one by one; above, the matri
 MOST_BLOCKS = 250  # cells of the picture per side: more classes are put together in blocks
 MOST_TITLES = 1200  # hover targets over the picture
 RIGHT_COLOUR, WRONG_COLOUR = (59, 110, 168), (196, 84, 48)  # read on white and on black
-
-
-@dataclass(frozen=True, slots=True)
-class Confusion:
-    """One kind of mistake."""
-
-    truth: str
-    predicted: str
-    count: int
-    share: float  # of the images of `truth`
-
-
-def top_confusions(matrix: np.ndarray, names: Sequence[str], most: int = 15) -> list[Confusion]:
-    """The most frequent mistakes, by count; `matrix` int [classes, classes], rows are truths."""
-    wrong = matrix.copy()
-    np.fill_diagonal(wrong, 0)
-    totals = matrix.sum(1)
-    flat = np.flatnonzero(wrong)
-    order = flat[np.argsort(-wrong.reshape(-1)[flat], kind="stable")][:most]
-    found = []
-    for place in order.tolist():
-        truth, predicted = divmod(int(place), len(wrong))
-        count = int(wrong[truth, predicted])
-        found.append(Confusion(names[truth], names[predicted], count, count / max(int(totals[truth]), 1)))
-    return found
 
 
 def favourite_mistakes(matrix: np.ndarray, names: Sequence[str]) -> list[tuple[str, int] | None]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from striate.metrics.confusions import top_confusions
 from striate.report import confusion as confusion_room
 from striate.report.charts import Series, line_chart, silhouette
 from striate.report.figures import (
@@ -250,8 +251,7 @@ def mistakes(record: Record) -> dict[str, Any] | None:
     return {
         "chart": confusion_room.confusion_chart(matrix, names),
         "top": [
-            (one.truth, one.predicted, one.count, percent(one.share, 0))
-            for one in confusion_room.top_confusions(matrix, names, most)
+            (one.truth, one.predicted, one.count, percent(one.share, 0)) for one in top_confusions(matrix, names, most)
         ],
     }
 

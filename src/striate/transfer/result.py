@@ -12,8 +12,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from striate.metrics.intervals import wilson_interval as wilson
+
 KINDS = ("svm", "softmax")
-CONFIDENCE = 1.959964  # standard deviations either side that hold 95 % of a normal distribution
 
 
 class Plan(Protocol):
@@ -271,16 +272,6 @@ class ProbeResult:
             "plan": self.plan.to_dict() if self.plan is not None else None,
             "notes": list(self.notes),
         }
-
-
-def wilson(right: float, n: int) -> tuple[float, float]:
-    """The 95 % interval of a share of which `right` of `n` were seen (Wilson 1927); all of 0 to 1 where n is 0."""
-    if n <= 0:
-        return 0.0, 1.0
-    share, square = right / n, CONFIDENCE**2 / n
-    middle = (share + square / 2) / (1 + square)
-    reach = CONFIDENCE * math.sqrt(share * (1 - share) / n + square / (4 * n)) / (1 + square)
-    return max(0.0, middle - reach), min(1.0, middle + reach)
 
 
 def _held(value: float) -> float:
