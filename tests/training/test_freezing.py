@@ -14,7 +14,7 @@ from tests.training.small_data import bars, small, smallest_of_each_family
 from torch import nn
 
 from striate.errors import ModelError, UsageError
-from striate.models import ConvNet, entries
+from striate.models import ConvNet, create_model, entries
 from striate.models.cut import modules_up_to, places
 from striate.options import TrainOptions, TransferOptions, merged
 from striate.progress import Progress, Task
@@ -92,6 +92,42 @@ def test_frozen_parts_stay_as_they_are_to_the_bit_and_the_rest_learns(name):
     held = {id(parameter) for part in frozen for parameter in part.parameters()}
     for group in session.optimizer.param_groups:
         assert not held & {id(parameter) for parameter in group["params"]}
+
+
+OWN = """
+from torch import nn
+
+
+class Own(nn.Module):
+    def __init__(self, classes=3, in_channels=3):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(in_channels, 8, 3), nn.BatchNorm2d(8), nn.ReLU())
+        self.stages = nn.Sequential()
+        self.stages.add_module("deep", nn.Sequential(nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8), nn.Dropout(0.5)))
+        self.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 6), nn.ReLU())
+        self.head.append(nn.Linear(6, classes))
+
+    def forward(self, x):
+        return self.head(self.stages(self.stem(x)))
+"""
+
+
+@pytest.mark.parametrize("name", ["own.py:Own", pytest.param("timm:resnet10t", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("place", ["first", "middle", "last"])
+def test_frozen_parts_of_networks_from_elsewhere_stay_too(tmp_path, monkeypatch, name, place):
+    (tmp_path / "own.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    if name.startswith("timm:"):
+        pytest.importorskip("timm", reason="timm builds them")
+    model = create_model(name, classes=3, input_size=32, in_channels=3)
+    known = places(model)
+    to = {"first": known[0], "middle": middle_of(model), "last": known[-1]}[place]
+    session = session_of(model, transfer={"freeze_to": to}, **EVERYTHING_THAT_MOVES)
+    before, head = state_of(modules_up_to(model, to)), state_of([model.head])
+    epoch(session)
+    assert same(before, state_of(modules_up_to(model, to)))
+    assert not same(head, state_of([model.head])), "nothing learnt at all"
 
 
 @pytest.mark.parametrize(

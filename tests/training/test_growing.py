@@ -11,7 +11,8 @@ from striate.errors import ModelError, UsageError
 from striate.options import DataOptions, merged
 from striate.runfolder import RunFolder
 from striate.spec import Labels
-from striate.training import train
+from striate.training import resume, train
+from striate.training import run as story
 
 SMALL = {"data": {"limit": 64}, "schedule": {"epochs": 1}, "model": {"model": "cifar_resnet20"}}
 
@@ -82,3 +83,22 @@ def test_layers_that_start_randomly_learn_from_the_start(quick, shallow, heard, 
     changes = {"transfer": {"head_epochs": 1}, "training": {"run_dir": str(tmp_path / "asked")}, "schedule": short}
     train(merged(options, changes), dataset=dataset, progress=heard)
     assert heard.warnings[0].startswith("layers that start randomly are frozen at first: maps32: 3, 4; maps16: 3, 4; ")
+
+
+def test_a_run_that_grew_goes_on_with_the_same_bits(quick, shallow, heard, tmp_path, monkeypatch):
+    longer = {"schedule": {"epochs": 2, "steps_per_epoch": 1}}
+    grow(quick, shallow, heard, "whole", **longer)
+    original = story.save_state
+
+    def save_and_stop(folder, state):
+        original(folder, state)
+        if state["epoch"] == 1:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(story, "save_state", save_and_stop)
+        with pytest.raises(KeyboardInterrupt):
+            grow(quick, shallow, heard, "stopped", **longer)
+    resume(tmp_path / "stopped")
+    whole, resumed = (load_model(tmp_path / name).model.state_dict() for name in ("whole", "stopped"))
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)

@@ -413,6 +413,76 @@ def test_patience_counts_from_when_all_that_may_learn_does(begun):
     assert len(frozen) == result.epochs < 30
 
 
+def test_resuming_while_a_plateau_waits_for_more_to_learn_changes_no_bit(begun, monkeypatch):
+    from striate.training import run as story
+
+    dataset = other_bars([16] * 3, [4] * 3)
+    changes = {
+        "transfer": {"unfreeze_every": 2, "head_epochs": 3, "pretrained_lr": 1.0},
+        "schedule": {"epochs": 9, "schedule": "plateau", "patience": 0, "gamma": 0.1, "steps_per_epoch": 1},
+        "optimizer": {"lr": 1e-6, "momentum": 0.0},
+        "training": {"early_stopping": 2, "ema": 0.0, "best_by": "top1"},
+    }
+    whole = train(begun("whole", **changes), dataset=dataset)
+    folder, original, saves = whole.run.parent / "stopped", story.save_state, []
+    for stop_at in (3, 4, 6, 8):  # before and after more begins to learn; the first save is that of the start
+
+        def save_and_stop(*arguments, stop_at=stop_at):
+            original(*arguments)
+            saves.append(1)
+            if len(saves) == stop_at:
+                raise PowerCut
+
+        go_on = partial(resume, folder) if saves else partial(train, begun("stopped", **changes))
+        with monkeypatch.context() as patch:
+            patch.setattr(story, "save_state", save_and_stop)
+            with pytest.raises(PowerCut):
+                go_on(dataset=dataset)
+    resumed = resume(folder, dataset=dataset)
+    assert (resumed.epochs, resumed.best_epoch) == (whole.epochs, whole.best_epoch)
+    assert len({row["lr"] for row in RunFolder(whole.run).read_metrics()}) > 1, "the plateau was never reached"
+    rates = [[row["lr"] for row in RunFolder(one.run).read_metrics()] for one in (whole, resumed)]
+    assert rates[0] == rates[1]
+    assert same(weights(resumed.run), weights(whole.run))
+
+
+OWN = """
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self, classes=4, in_channels=1):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(in_channels, 8, 3), nn.BatchNorm2d(8), nn.ReLU())
+        self.stages = nn.Sequential()
+        self.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.head.add_module("linear", nn.Linear(8, 6))
+        self.head.add_module("relu", nn.ReLU())
+        self.head.add_module("last", nn.Linear(6, classes))
+
+    def forward(self, x):
+        return self.head(self.stages(self.stem(x)))
+"""
+
+
+def test_a_network_of_one_s_own_is_cut_frozen_resumed_and_opened_again(quick, tmp_path):
+    (tmp_path / "net.py").write_text(OWN)
+    code, plain = f"{tmp_path / 'net.py'}:Net", {"data": {"limit": None}, "schedule": {"epochs": 1}}
+    source = train(quick("own", model={"model": code}, **plain), dataset=bars([8] * 4, [4] * 4)).run
+    given = {"from": f"{code}:{source}", "model": None}
+    transfer = {"cut": "head.linear", "freeze_to": "stem", "scenario": "top"}
+    dataset = other_bars([8] * 3, [4] * 3)
+    options = quick("cut", model=given, transfer=transfer, **plain)
+    begun = load_model(source, code=code).model.stem.state_dict()
+    run = train(options, dataset=dataset).run
+    resume(run, epochs=2, dataset=dataset, model=code)
+    kept = load_model(run, code=code).model
+    assert places(kept) == ("stem", "head.linear")
+    assert all(torch.equal(begun[name], value) for name, value in kept.stem.state_dict().items())
+    again = train(quick("again", model={"from": f"{code}:{run}", "model": None}, **plain), dataset=dataset)
+    assert load_model(again.run, code=code).model.architecture.cut == "head.linear"
+
+
 # awkward data ---------------------------------------------------------------------------------------------------------
 
 

@@ -85,10 +85,8 @@ def resolve_transfer(
     if given and asked.cut is not None:
         raise UsageError("a network that is given is trained as it is", "cut it by striate.models.cut.cut_at")
     known = places(model)
-    for name in ("cut", "freeze_to"):
-        place = getattr(asked, name)
-        if place is not None and place not in known:
-            raise ModelError(f"{model.architecture.name} has no place {place!r}", f"it has: {', '.join(known)}")
+    if asked.freeze_to is not None and asked.freeze_to not in known:
+        raise ModelError(f"{model.architecture.name} has no place {asked.freeze_to!r}", f"it has: {', '.join(known)}")
     if scenario == "head":
         _refuse_beside_head(asked, known)
     if asked.head_epochs and not classifier_learns(model):
