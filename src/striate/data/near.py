@@ -2,7 +2,8 @@
 
 Each image becomes 64 bits: the signs, against their median, of the 8 by 8 lowest frequencies of its cosine transform.
 Images whose bits differ in at most `MAX_DISTANCE` places are candidates; they count as near duplicates where their
-pixels, too, correlate by at least `MIN_CORRELATION`. Mirrored copies (left for right) are searched for in the same way.
+pixels, too, correlate by at least `MIN_CORRELATION`; of images that have it, the finest detail, which compression and
+resizing change, is averaged away before. Mirrored copies (left for right) are searched for in the same way.
 
 Source: Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions", 2010, section 3.2.1 (the hash);
 the search uses the pigeonhole principle over bit blocks, as in Manku, Jain & Das Sarma, "Detecting Near-Duplicates for
@@ -17,6 +18,7 @@ import numpy as np
 
 MAX_DISTANCE = 3
 MIN_CORRELATION = 0.99
+_DETAILED = 32  # pixels of a side from which only the means of 2 by 2 are compared
 _BLOCKS = MAX_DISTANCE + 1  # hashes that differ in 3 places agree in one of 4 blocks
 _CHUNK = 2048
 
@@ -133,9 +135,17 @@ def _confirmed(images: np.ndarray, others: np.ndarray, candidates: np.ndarray) -
 
 def _correlation(images: np.ndarray, others: np.ndarray, pairs: np.ndarray) -> np.ndarray:
     """float [k]: the correlation of the pixels of each pair."""
-    first = images[pairs[:, 0]].reshape(len(pairs), -1).astype(np.float32)
-    second = others[pairs[:, 1]].reshape(len(pairs), -1).astype(np.float32)
+    first, second = _coarse(images[pairs[:, 0]]), _coarse(others[pairs[:, 1]])
     first -= first.mean(axis=1, keepdims=True)
     second -= second.mean(axis=1, keepdims=True)
     products = np.einsum("ij,ij->i", first, second)
     return products / np.sqrt(np.einsum("ij,ij->i", first, first) * np.einsum("ij,ij->i", second, second))
+
+
+def _coarse(images: np.ndarray) -> np.ndarray:
+    """float32 [n, pixels]: uint8 [n, h, w] without the finest detail."""
+    n, height, width = images.shape
+    if min(height, width) >= _DETAILED:
+        even = images[:, : height // 2 * 2, : width // 2 * 2]
+        images = even.reshape(n, height // 2, 2, width // 2, 2).mean(axis=(2, 4), dtype=np.float32)
+    return images.reshape(n, images.shape[1] * images.shape[2]).astype(np.float32)

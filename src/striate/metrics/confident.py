@@ -1,0 +1,62 @@
+"""Confident learning: which labels are probably wrong, from probabilities of classifiers that had not seen the image.
+
+A class's threshold is the mean probability that images labelled so are given for it. An image counts for the most
+probable of the classes whose threshold it reaches; where that is not its label, the label is suspect. Thresholds of the
+classes' own make up for classifiers that are surer of some classes than of others.
+
+Source: Northcutt, Jiang & Chuang, "Confident Learning: Estimating Uncertainty in Dataset Labels", JAIR 70, 2021,
+arXiv:1911.00068: the thresholds and the confident joint of section 3.1, equations 1 and 2; suspects are what it counts
+off the diagonal (method 2 of section 3.2); shares of wrong labels by the calibrated joint, equation 3.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+_ROUNDING = 1e-9  # of a mean of equal probabilities
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ConfidentLabels:
+    """What n images count for."""
+
+    counted: np.ndarray  # int64 [n]: the class that each image counts for; -1: it reaches no threshold
+    suspects: np.ndarray  # int64: rows that count for another class than their label, the surest first
+    joint: np.ndarray  # float64 [classes, classes]: estimated share of images with this label (row) and true class
+    thresholds: np.ndarray  # float64 [classes]; NaN for a class without images
+
+    @property
+    def wrong_share(self) -> float:
+        """The estimated share of wrong labels, 0 to 1."""
+        return float(self.joint.sum() - np.trace(self.joint))
+
+
+def confident_labels(probabilities: np.ndarray, labels: np.ndarray) -> ConfidentLabels:
+    """Confident learning.
+
+    Args:
+        probabilities: [n, classes], each row of a classifier that has not seen the image.
+        labels: int [n], as given, right or wrong.
+    """
+    n, classes = probabilities.shape
+    counts = np.bincount(labels, minlength=classes)
+    rows = np.arange(n)
+    own = probabilities[rows, labels].astype(np.float64)
+    with np.errstate(invalid="ignore"):  # 0 / 0 for a class without images
+        thresholds = np.bincount(labels, own, minlength=classes) / np.where(counts, counts, np.nan)
+    reached = probabilities >= thresholds - _ROUNDING  # NaN is never reached
+    counted = np.where(reached.any(axis=1), np.where(reached, probabilities, -1).argmax(axis=1), -1)
+    confident = np.zeros((classes, classes))
+    np.add.at(confident, (labels[counted >= 0], counted[counted >= 0]), 1)
+    found = np.flatnonzero((counted >= 0) & (counted != labels))
+    margins = probabilities[found, counted[found]] - own[found]
+    return ConfidentLabels(counted, found[np.argsort(-margins, kind="stable")], _joint(confident, counts), thresholds)
+
+
+def _joint(confident: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Each row scaled to the images that bear its label, all to a sum of 1."""
+    sums = confident.sum(axis=1, keepdims=True)
+    rows = np.where(sums > 0, confident / np.maximum(sums, 1), np.eye(len(counts)))
+    return rows * counts[:, None] / max(1, counts.sum())
