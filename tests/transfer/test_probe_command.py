@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
@@ -10,7 +12,8 @@ from click.testing import CliRunner
 from PIL import Image
 from tests.transfer.low_digits import some_digits
 
-from striate.cli.probe import command, lines_of
+from striate.cli.probe import command, command_of, lines_of
+from striate.cli.train import command as train_command
 from striate.errors import UsageError
 from striate.transfer.advice import probe
 from striate.transfer.picture import draw_probe
@@ -53,7 +56,20 @@ def test_the_plan_is_printed_with_its_reasons(source, other_digits):
         source=str(source), scenario="top", expected_top1=0.953, low=0.93, high=0.97, gain=0.021, seconds=12.0,
         why=("First reason.", "Second."), scenarios=(), freeze_to="stage2", epochs=9,
     )  # fmt: skip
-    text = "\n".join(lines_of(found.with_plan(plan)))
+    *_, last = lines = lines_of(found.with_plan(plan), "my photos")
+    text = "\n".join(lines)
+    assert last.split(maxsplit=1)[1] == (
+        f"striate train 'my photos' --from {shlex.quote(str(source))} --scenario top --freeze-to stage2"
+    )
+    assert command_of(replace(plan, source="scratch", scenario="scratch"), "photos") == (
+        "striate train photos --from scratch"
+    )
+    every = replace(plan, cut="stem", pretrained_lr=0.1, layer_decay=0.8, head_epochs=1)
+    given = train_command.make_context("train", shlex.split(command_of(every, "photos"))[2:]).params
+    known = [given[f"transfer__{name}"] for name in ("scenario", "freeze_to", "cut", "pretrained_lr", "layer_decay")]
+    assert known == ["top", "stage2", "stem", 0.1, 0.8]
+    assert (given["data"], given["model__from"], given["transfer__head_epochs"]) == ("photos", (str(source),), 1)
+    assert lines_of(found.with_plan(plan), "photos", ("--limit",))[-1].endswith(", with --limit as here")
     for word in ("top from", "freeze to stage2, epochs 9", "95.3%", "+2.1 points", "12 s", "First reason.", "Second."):
         assert word in text
     assert found.with_plan(plan).to_dict()["plan"]["freeze_to"] == "stage2"

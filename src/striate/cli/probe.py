@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import math
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from striate.cli.common import json_flag, options_from, prepare_torch, print_json, progress_of, say, striate_command
+from striate.cli.common import (
+    given_options,
+    json_flag,
+    options_from,
+    prepare_torch,
+    print_json,
+    progress_of,
+    say,
+    striate_command,
+)
 from striate.cli.errors import Interrupted
 from striate.cli.tables import Column, as_text
 from striate.errors import UsageError
@@ -72,14 +82,15 @@ def command(
     if as_json:
         print_json(result.to_dict() | ({"picture": picture} if picture else {}))
     else:
-        for line in lines_of(result):
+        given = tuple(f"--{name.replace('_', '-')}" for name in given_options().get("data", {}))
+        for line in lines_of(result, data, given):
             say(line)
     if picture is not None and not as_json:
         click.echo(f"wrote {picture}", err=True)
 
 
-def lines_of(result: ProbeResult) -> list[str]:
-    """The result as a person reads it."""
+def lines_of(result: ProbeResult, data: str = "DATA", given: tuple[str, ...] = ()) -> list[str]:
+    """The result as a person reads it; `data` as it was named, and the flags that were `given` beside it."""
     folds = f"{result.folds} folds" if result.folds else "none can be held out"
     lines = [
         f"{'data':<11} {result.data}: {result.images:,} training images, {result.classes} classes, {folds}; the "
@@ -92,8 +103,22 @@ def lines_of(result: ProbeResult) -> list[str]:
         lines += ["", f"{'best':<11} {result.best_source}"]
     lines += ["", f"{'rule':<11} {result.rule} (the rule of thumb by size and similarity)"]
     if result.plan is not None:
+        also = f", with {' '.join(given)} as here" if given else ""
         lines += _of_plan(result.plan)  # type: ignore[arg-type]
+        lines += ["", f"{'next':<11} {command_of(result.plan, data)}{also}"]  # type: ignore[arg-type]
     return lines
+
+
+def command_of(plan: TransferPlan, data: str) -> str:
+    """What does what a plan recommends, without measuring anything again."""
+    words = ["striate", "train", data, "--from", plan.source]
+    if plan.scenario != "scratch":
+        chosen = {
+            "scenario": plan.scenario, "cut": plan.cut, "freeze-to": plan.freeze_to,
+            "pretrained-lr": plan.pretrained_lr, "layer-decay": plan.layer_decay, "head-epochs": plan.head_epochs,
+        }  # fmt: skip
+        words += [part for name, value in chosen.items() if value is not None for part in (f"--{name}", str(value))]
+    return shlex.join(words)
 
 
 def _of_source(source: SourceProbe) -> list[str]:
@@ -150,8 +175,7 @@ def _of_plan(plan: TransferPlan) -> list[str]:
             f"{'expected':<11} {plan.expected_top1:.1%} ({plan.low:.1%}-{plan.high:.1%}), {100 * plan.gain:+.1f} "
             f"points over a linear classifier on the last codes{time}"
         )
-    lines += [f"{'why' if not number else '':<11} {text}" for number, text in enumerate(plan.why)]
-    return [*lines, "", f"{'next':<11} `striate train` with the same DATA and --from does this"]
+    return lines + [f"{'why' if not number else '':<11} {text}" for number, text in enumerate(plan.why)]
 
 
 def _with_interval(one: Accuracy) -> str:
