@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,8 @@ LIKELY = 0.75  # calibrated probability of another class from which a label is d
 SURE = 0.9  # likewise by the trained network, whose probabilities are not calibrated
 CLEARLY = 5.0  # as much more probable another class must be
 MOST_LABELS = 20
+GOOD_ENOUGH = 2 / 3  # top-1 from which whoever contradicts a label is listened to
+MOST_DOUBTED = 0.1  # of the labels: who doubts more of them has not learned what they mean
 LEAST_GAIN = 0.002  # smaller ones are not worth a line
 FEWEST = 5  # validation images of a class before it can be the weakest
 
@@ -73,7 +75,7 @@ def next_steps(
     found: list[NextStep] = []
     if probe is not None:
         found += _weakest_class(scores, probe.best, dataset, per_image)
-        found += _more_images(probe.best, dataset, per_image)
+        found += _more_images(scores, probe.best, dataset, per_image)
     found += _dearer(plan)
     found.sort(key=lambda one: -(one.gain or 0.0))
     return (*found, *_labels(run, dataset, probe))
@@ -87,16 +89,17 @@ def _weakest_class(
 ) -> list[NextStep]:
     """What more images of the class that is recognised worst would bring."""
     rows = [row for row in scores.get("per_class") or [] if row["support"] >= FEWEST]
-    weakest = min(rows, key=lambda row: row["recall"], default=None)
-    if weakest is None or weakest["recall"] >= 1:
+    recalls = shrunk_recalls([row["recall"] for row in rows], [row["support"] for row in rows])
+    if recalls is None:
         return []
+    weakest, recall = rows[int(recalls.argmin())], float(recalls.min())
     number = dataset.labels.index(weakest["label"])
     train = dataset.splits["train"]
     there = int((train.targets == number).sum())
     exponent = _exponent(source, number, len(train))
     if exponent is None or not there:
         return []
-    missed = 1 - weakest["recall"]
+    missed = 1 - recall
     after = missed * (there / (there + MORE)) ** exponent
     gain = (missed - after) * weakest["support"] / sum(row["support"] for row in scores["per_class"])
     if gain < LEAST_GAIN:
@@ -104,10 +107,28 @@ def _weakest_class(
     cost = MORE * per_image
     text = (
         f"{MORE} more images of {weakest['label']}, the weakest class ({counted(there, 'training image')}): recall "
-        f"from {percent(1 - missed)} to about {percent(1 - after)}, {points(gain)} of top-1, for {duration(cost)} more "
+        f"from about {percent(recall)} to {percent(1 - after)}, {points(gain)} of top-1, for {duration(cost)} more "
         "of training"
     )
     return [NextStep(kind="class", text=text, gain=gain, seconds=cost)]
+
+
+def shrunk_recalls(recalls: Sequence[float], supports: Sequence[int]) -> np.ndarray | None:
+    """The recalls of classes, drawn towards that of all by as much as chance could have parted them.
+
+    The lowest of several counted shares is low by bad luck, too: a beta prior, whose variance is what the recalls
+    differ by over what so few images make them differ by (Efron & Morris 1975). None where that explains all.
+    """
+    shares, counts = np.asarray(recalls, float), np.asarray(supports, float)
+    if len(shares) < 2:
+        return None
+    mean = float((shares * counts).sum() / counts.sum())
+    by_chance = float((mean * (1 - mean) / counts).mean())
+    between = float(((shares - mean) ** 2).mean()) - by_chance
+    if between <= 0:
+        return None
+    strength = max(mean * (1 - mean) / between - 1, 0.0)  # images that the prior counts for
+    return (shares * counts + strength * mean) / (counts + strength)
 
 
 def _exponent(source: SourceProbe, number: int, images: int) -> float | None:
@@ -130,17 +151,22 @@ def _slope(points_: Sequence[tuple[int, float]]) -> float | None:
     return -float(np.polyfit(logs[:, 0], logs[:, 1], 1)[0])
 
 
-def _more_images(source: SourceProbe, dataset: Dataset, per_image: float) -> list[NextStep]:
-    """Twice as many images of everything."""
-    n = len(dataset.splits["train"])
-    law = source.power_law
-    if law is None:
+def _more_images(scores: Mapping[str, Any], source: SourceProbe, dataset: Dataset, per_image: float) -> list[NextStep]:
+    """Twice as many images of everything: the error of what was trained falls as the linear classifier's does."""
+    n, law = len(dataset.splits["train"]), source.power_law
+    if law is None or not law.top1(n) < 1:
         return []
-    gain = law.top1(2 * n) - law.top1(n)
+    error = 1 - scores["top1"] if "top1" in scores else 1 - law.top1(n)
+    after = error * (1 - law.top1(2 * n)) / (1 - law.top1(n))
+    gain = error - after
     if not gain >= LEAST_GAIN:
         return []
-    low, high = law.interval(2 * n)
-    doubt = f" ({percent(low)} to {percent(high)} by the learning curve)" if math.isfinite(low) else ""
+    each = [replace(law, floor=one[0], scale=one[1], exponent=one[2]) for one in law.draws]
+    parts = [(1 - one.top1(2 * n)) / (1 - one.top1(n)) for one in each if one.top1(n) < 1]
+    doubt = ""
+    if parts:
+        least, most = (error * (1 - float(part)) for part in np.quantile(parts, (0.975, 0.025)))
+        doubt = f" ({100 * least:.1f} to {points(most)} by the learning curve)"
     text = (
         f"twice as many images of all classes ({n} more): about {points(gain)} of top-1{doubt}, for "
         f"{duration(n * per_image)} more of training"
@@ -193,7 +219,7 @@ def _labels(run: RunFolder, dataset: Dataset, probe: ProbeResult | None) -> list
 
 def _of_training(dataset: Dataset, probe: ProbeResult | None) -> list[Doubt]:
     answers = probe.best.answers if probe is not None else None
-    if answers is None:
+    if answers is None or answers.correct.mean() < GOOD_ENOUGH:
         return []
     train, names = dataset.splits["train"], dataset.labels.names
     sure = answers.probabilities.max(axis=1)
@@ -203,6 +229,8 @@ def _of_training(dataset: Dataset, probe: ProbeResult | None) -> list[Doubt]:
     usual = np.array([one.mean() if len(one) else 1.0 for one in of_label])
     doubted = (sure >= np.minimum(usual[answers.predicted], LIKELY)) & (sure >= CLEARLY * own)
     found = np.flatnonzero((answers.predicted != answers.targets) & doubted)
+    if len(found) > MOST_DOUBTED * len(answers.targets):
+        return []
     return [
         Doubt(
             path=train.paths[int(answers.rows[one])], split="train", label=names[int(answers.targets[one])],
@@ -219,12 +247,16 @@ def _of_validation(run: RunFolder) -> list[Doubt]:
     if not run.predictions.is_file():
         return []
     columns = ["path", "label", "predicted", "probability", "correct", "split"]
-    table = pq.read_table(run.predictions, columns=columns)
+    rows = [row for row in pq.read_table(run.predictions, columns=columns).to_pylist() if row["split"] == "val"]
+    if sum(bool(row["correct"]) for row in rows) < GOOD_ENOUGH * len(rows):
+        return []
+    found = [row for row in rows if not row["correct"] and (row["probability"] or 0.0) >= SURE]
+    if len(found) > MOST_DOUBTED * len(rows):
+        return []
     return [
         Doubt(
             path=row["path"], split="val", label=row["label"], predicted=row["predicted"],
             probability=float(row["probability"]),
         )
-        for row in table.to_pylist()
-        if row["split"] == "val" and not row["correct"] and (row["probability"] or 0.0) >= SURE
+        for row in found
     ]  # fmt: skip
