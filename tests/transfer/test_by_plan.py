@@ -128,6 +128,31 @@ def test_a_linear_run_that_was_killed_is_finished_to_the_bit(
     assert len(copy.read_metrics()) == 1
 
 
+def test_a_planned_run_that_was_stopped_ends_as_one_that_was_not(source: Path, tmp_path: Path):
+    options = quick(
+        data={"data": "digits", "limit": 60}, model={"from": str(source)}, transfer={"scenario": "plan"},
+        schedule={"epochs": 1}, training={"run_dir": str(tmp_path / "run"), "report": True},
+    )  # fmt: skip
+    train_by_plan(options)
+    run = RunFolder(tmp_path / "run")
+    whole = run.read_transfer()
+    assert whole["copied"]
+    begun = {name: value for name, value in whole.items() if name != "copied"} | {"next_steps": []}
+    run.transfer.write_text(json.dumps(begun))
+    run.transfer_picture.unlink()
+    if run.read_recipe().transfer.scenario in ("svm", "softmax"):
+        run.model.unlink()
+    result = resume_by_plan(run, epochs=None, dataset=None, model=None, progress=Silent())
+    again = run.read_transfer()
+    assert [one["kind"] for one in again["next_steps"]] == [one["kind"] for one in whole["next_steps"]]
+    assert [one["gain"] for one in again["next_steps"]] == [one["gain"] for one in whole["next_steps"]]
+    assert again["copied"] == whole["copied"]
+    assert again["plan"] == whole["plan"]
+    assert result.transfer is not None
+    assert [one["text"] for one in result.transfer["next_steps"]] == [one["text"] for one in again["next_steps"]]
+    assert run.transfer_picture.is_file()
+
+
 def test_a_linear_run_has_no_epochs_to_go_on_to(svm_run: RunFolder, other_digits: Dataset):
     with pytest.raises(UsageError, match="no epochs"):
         resume_by_plan(svm_run, epochs=5, dataset=other_digits, model=None, progress=Silent())

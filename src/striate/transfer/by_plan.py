@@ -18,10 +18,11 @@ from safetensors import safe_open
 
 from striate.checkpoint import SavedModel, write_atomically
 from striate.data import Dataset, load_data
+from striate.errors import StriateError
 from striate.models import ConvNet
 from striate.models.cut import depth_of, places
 from striate.options import TrainOptions
-from striate.progress import Progress, Silent
+from striate.progress import Bars, Progress, Silent
 from striate.runfolder import RunFolder, is_run
 from striate.runtime import seconds_of_start
 from striate.spec import RunResult
@@ -29,11 +30,16 @@ from striate.training import journal
 from striate.training import resume as resume_training
 from striate.training import train as train_by_gradients
 from striate.training.defaults import DEFAULTS, kind_of
+from striate.training.start import SCRATCH, open_start
 from striate.transfer.deciding import Decision, decide
-from striate.transfer.linear_run import is_linear, resume_linear, train_linear
+from striate.transfer.linear_run import check_code, is_linear, resume_linear, train_linear
 from striate.transfer.next_steps import next_steps
 from striate.transfer.picture import draw_probe
+from striate.transfer.plan import ScenarioEstimate, TransferPlan
+from striate.transfer.probing import probe
+from striate.transfer.result import ProbeResult
 
+_FIGURES = ("expected_top1", "low", "high")
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
@@ -100,7 +106,33 @@ def resume_by_plan(
         result = resume_linear(run, epochs=epochs, dataset=dataset, model=model, progress=progress)
     else:
         result = resume_training(run, epochs=epochs, dataset=dataset, model=model, progress=progress)
-    return replace(result, transfer=_short(run.read_transfer()))
+    record = run.read_transfer()
+    if record and "copied" not in record:  # it was stopped before its end
+        record = _completed(run, record, dataset, model, progress)
+    return replace(result, transfer=_short(record))
+
+
+def _completed(
+    run: RunFolder, record: Mapping[str, Any], dataset: Dataset | None, model: ConvNet | str | None, progress: Progress
+) -> dict[str, Any]:
+    """The record of a planned run with what belongs to its end.
+
+    What was probed is fitted again, from the codes in the cache: the record has its figures, but not its answers.
+    """
+    options, plan = run.read_recipe(), _plan_of(record.get("plan"))
+    dataset = dataset if dataset is not None else load_data(options.data, progress=progress)
+    start = found = None
+    try:
+        check_code(options, model)
+        source = record["probe"]["best"] if record.get("probe") else options.model.from_
+        named = replace(options, model=replace(options.model, from_=source))
+        start = open_start(named, Bars(progress))
+        if start is not None and record.get("probe"):
+            known = replace(start, notes={**start.notes, "source": source})
+            found = probe(dataset, [known], named, images=options.transfer.probe_images, progress=progress)
+    except StriateError as error:
+        progress.say(f"what would help next is told without the probe: {error.message}")
+    return _recorded(run, record, dataset, start if options.model.from_ != SCRATCH else None, found, plan)
 
 
 def _of_seed(decided: TrainOptions, asked: TrainOptions) -> TrainOptions:
@@ -149,13 +181,28 @@ def _removed_if_no_run_comes_of_it(run: RunFolder) -> Iterator[None]:
 def _finished(result: RunResult, decision: Decision, dataset: Dataset) -> RunResult:
     """The result with what to do next, which is written down."""
     run = RunFolder(result.run)
-    steps = next_steps(run, dataset, decision.probe, decision.plan)
-    record = decision.to_dict() | {"next_steps": [one.to_dict() for one in steps]}
-    record["copied"] = _copied(decision.start, run) if decision.start is not None else []
-    _write(run, record)
-    if decision.probe is not None and decision.options.training.report:
-        draw_probe(decision.probe, run.transfer_picture)
+    record = _recorded(run, decision.to_dict(), dataset, decision.start, decision.probe, decision.plan)
     return replace(result, transfer=_short(record))
+
+
+def _recorded(
+    run: RunFolder,
+    record: Mapping[str, Any],
+    dataset: Dataset,
+    start: SavedModel | None,
+    found: ProbeResult | None,
+    plan: TransferPlan | None,
+) -> dict[str, Any]:
+    """What is known at the end of a run beside what was decided before it; written, and drawn."""
+    steps = next_steps(run, dataset, found, plan)
+    whole = dict(record) | {
+        "next_steps": [one.to_dict() for one in steps],
+        "copied": _copied(start, run) if start is not None else [],
+    }
+    _write(run, whole)
+    if found is not None and run.read_recipe().training.report:
+        draw_probe(found, run.transfer_picture)
+    return whole
 
 
 def _copied(start: SavedModel, run: RunFolder) -> list[dict[str, str]]:
@@ -182,6 +229,18 @@ def _copied(start: SavedModel, run: RunFolder) -> list[dict[str, str]]:
     rank = {"stem": 0, "stages": 1, "head": 2}
     order = sorted(parts, key=lambda part: rank.get(part.split(".")[0], 3))
     return [{"part": part, "words": f"{parts[part][0]:,} of {parts[part][1]:,} parameters"} for part in order]
+
+
+def _plan_of(record: Mapping[str, Any] | None) -> TransferPlan | None:
+    """A plan as transfer.json has it, without scenarios of which nothing is known."""
+    if record is None:
+        return None
+    known = [one for one in record["scenarios"] if one["expected_top1"] is not None]
+    whole: dict[str, Any] = {
+        name: math.nan if value is None and name in _FIGURES else value for name, value in record.items()
+    }
+    whole |= {"why": tuple(record["why"]), "scenarios": tuple(ScenarioEstimate(**one) for one in known)}
+    return TransferPlan(**whole)
 
 
 def _short(record: Mapping[str, Any]) -> dict[str, Any] | None:
