@@ -54,7 +54,7 @@ def probe(
     from striate.network import read_spelling
     from striate.training.defaults import check_feasible, resolve_runtime
     from striate.transfer.ancestry import warn_of_known_images
-    from striate.transfer.plan import plan_transfer
+    from striate.transfer.deciding import planned
     from striate.transfer.probing import opened
     from striate.transfer.probing import probe as look
 
@@ -71,8 +71,9 @@ def probe(
     if not plan:
         return result
     start = opened(result.best_source, dataset, base, Silent())
-    chosen = replace(base, model=replace(base.model, from_=result.best_source))
-    return result.with_plan(plan_transfer(result, dataset, chosen, start=start, progress=shown))
+    full = read_spelling(result.best_source, base.training.runs).absolute
+    chosen = replace(base, model=replace(base.model, from_=full))
+    return planned(result, dataset, chosen, start=start, progress=shown)[0]
 
 
 def _found(options: TrainOptions, dataset: Dataset, progress: Progress) -> tuple[str, ...]:

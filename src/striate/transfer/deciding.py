@@ -149,20 +149,14 @@ def _measured(
     if len(opened) > 1:
         scores = ", ".join(f"{one.source} {one.expected.top1:.1%}" for one in found.sources)
         progress.say(f"of the networks to start from, {best.source} knows most about these images: {scores}")
-    scenario, place = _scenario(chosen, start, dataset), options.transfer.cut
+    scenario = _scenario(chosen, start, dataset)
     probed = time.perf_counter()
     if scenario == "plan":
-        best = replace(best, own_head=own_head_of(start, dataset, chosen, progress))
-        found = replace(found, sources=tuple(best if one.source == best.source else one for one in found.sources))
-        plan = plan_transfer(
-            found if place is None else cut_off(found, place), dataset, chosen, start=start, progress=progress
-        )
-        plan = with_own_head(plan, best)
+        found, plan = planned(found, dataset, chosen, start=start, progress=progress)
         chosen = as_options(plan, chosen)
-        found = found.with_plan(plan)
         progress.say(plan.why[0])
         progress.say(next(line for line in plan.why if line.startswith("Hence")))
-    elif scenario in LINEAR and place is None:
+    elif scenario in LINEAR and options.transfer.cut is None:
         own = replace(chosen.transfer, cut=_best_place(best, scenario))
         chosen = options_for(replace(chosen, transfer=own), scenario, best.source)
     else:
@@ -171,6 +165,26 @@ def _measured(
         chosen = replace(chosen, model=replace(chosen.model, model=None))
     seconds = {"probe": probed - begun, "plan": time.perf_counter() - probed}
     return Decision(chosen, why, start if chosen.model.from_ != SCRATCH else None, found, plan, seconds)
+
+
+def planned(
+    found: ProbeResult, dataset: Dataset, options: TrainOptions, *, start: SavedModel, progress: Progress
+) -> tuple[ProbeResult, TransferPlan]:
+    """The plan that follows from a probe, and the probe with it and with how the best network's own head does.
+
+    Args:
+        found: the probe.
+        dataset: as it was probed.
+        options: with `--from` the best of the networks, spelt in full; what else is given in them stays.
+        start: that network, opened.
+        progress: is told each trial.
+    """
+    best = replace(found.best, own_head=own_head_of(start, dataset, options, progress))
+    found = replace(found, sources=tuple(best if one.source == best.source else one for one in found.sources))
+    place = options.transfer.cut
+    held = found if place is None else cut_off(found, place)
+    plan = with_own_head(plan_transfer(held, dataset, options, start=start, progress=progress), best)
+    return found.with_plan(plan), plan
 
 
 def _best_place(source: SourceProbe, kind: str) -> str:
