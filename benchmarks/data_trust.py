@@ -22,7 +22,7 @@ from harness import RESULTS, markdown_table, provenance, run_process, say, sprea
 from PIL import Image, ImageOps
 
 COPIES = ("exact", "JPEG quality 75", "JPEG quality 50", "twice the size", "half the size and back", "mirrored")
-FIGURES = ("precision", "recall", "precision_at_planted", "found", "planted")
+FIGURES = ("precision", "recall", "found", "planted")
 
 
 def main() -> None:
@@ -126,7 +126,6 @@ def checked(folder: Path, network: str, planted: dict[str, Any], args: argparse.
     wrong = planted["labels"]
     right = [path for path in suspects if path in wrong]
     named = sum(one["suggested"] == wrong.get(one["path"]) for one in found["suspects"]["labels"])
-    first = sum(path in wrong for path in suspects[: len(wrong)])
     return {
         **done.costs(),
         "accuracy": found["suspects"]["accuracy"],
@@ -134,7 +133,6 @@ def checked(folder: Path, network: str, planted: dict[str, Any], args: argparse.
         "labels": {
             "planted": len(wrong), "found": len(suspects), "right": len(right), "true_class_named": named,
             "precision": len(right) / max(1, len(suspects)), "recall": len(right) / max(1, len(wrong)),
-            "precision_at_planted": first / max(1, len(wrong)), "estimated_share": found["suspects"]["wrong_share"],
         },
         "leaks": leaks(found, planted),
         "uniform": uniform(found, planted),
@@ -190,19 +188,18 @@ def told(run: dict[str, Any]) -> str:
     kinds = ", ".join(f"{kind} {found}/{count}" for kind, (found, count) in two["by_kind"].items())
     return (
         f"labels: precision {one['precision']:.1%}, recall {one['recall']:.1%} ({one['right']} of {one['planted']}, "
-        f"{one['found']} reported; of the first {one['planted']} {one['precision_at_planted']:.1%} planted); leaks: "
-        f"{kinds}, {len(two['others'])} others; uniform {run['uniform']['right']}/{run['uniform']['planted']}; leaks "
-        f"after --fix-split {run['leaks_after_fix_split']}"
+        f"{one['found']} reported); leaks: {kinds}, {len(two['others'])} others; uniform "
+        f"{run['uniform']['right']}/{run['uniform']['planted']}; leaks after --fix-split {run['leaks_after_fix_split']}"
     )
 
 
 def tables(result: dict[str, Any]) -> str:
     rows = [
-        [name, *(f"{one['labels'][figure]['mean']:.1%}" for figure in FIGURES[:3]),
+        [name, *(f"{one['labels'][figure]['mean']:.1%}" for figure in FIGURES[:2]),
          *(f"{one['leaks'][figure]['mean']:.1%}" for figure in ("precision", "recall"))]
         for name, one in result["summary"].items() if "labels" in one
     ]  # fmt: skip
-    head = ("network", "labels: precision", "recall", "precision of the first", "leaks: precision", "recall")
+    head = ("network", "labels: precision", "recall", "leaks: precision", "recall")
     return markdown_table(head, rows)
 
 

@@ -35,13 +35,12 @@ def test_planted_wrong_labels_are_found_and_few_others(source):
     dataset, truth = spoilt(some_digits((5, 6, 7, 8, 9)), 0.03)
     found = find_suspects(dataset, examine(dataset), str(source), quick(), cache=None)
     right = [one for one in found.labels if one.path in truth]
-    assert len(right) >= 0.8 * len(truth)
-    assert len(right) >= 0.7 * len(found.labels)
+    assert len(right) >= 0.5 * len(truth)
+    assert len(right) >= 0.9 * len(found.labels)
     assert sum(one.suggested == truth[one.path] for one in right) >= 0.9 * len(right)
     surest = [one.path in truth for one in found.labels[: len(truth) // 2]]
     assert sum(surest) >= 0.9 * len(surest), "the surest come first"
     assert found.images == sum(map(len, dataset.splits.values()))
-    assert 0.02 < found.wrong_share < 0.06
     assert found.accuracy > 0.9
 
 
@@ -79,21 +78,14 @@ def test_confident_learning_agrees_with_a_plain_loop(seed):
     labels = draw.integers(0, classes - (seed % 2), n)  # every other time a class has no image
     found = confident_labels(chances, labels)
     thresholds = {c: chances[labels == c, c].mean() for c in range(classes) if (labels == c).any()}
-    counts = np.zeros((classes, classes))
     suspects = []
     for row in range(n):
         passed = [c for c, threshold in thresholds.items() if chances[row, c] >= threshold]
         best = max(passed, key=lambda c: chances[row, c]) if passed else -1
         assert found.counted[row] == best
-        if passed:
-            counts[labels[row], best] += 1
-            if best != labels[row]:
-                suspects.append((chances[row, labels[row]] - chances[row, best], row))
+        if passed and best != labels[row]:
+            suspects.append((chances[row, labels[row]], row))
     assert found.suspects.tolist() == [row for _, row in sorted(suspects)]
-    for label in range(classes):
-        row = counts[label] / counts[label].sum() if counts[label].sum() else np.eye(classes)[label]
-        np.testing.assert_allclose(found.joint[label], row * (labels == label).sum() / n)
-    np.testing.assert_allclose(found.joint.sum(), 1)
 
 
 def test_right_labels_that_are_surely_known_leave_no_suspects():
@@ -101,7 +93,6 @@ def test_right_labels_that_are_surely_known_leave_no_suspects():
     chances = np.where(np.eye(3)[labels] > 0, 0.98, 0.01)
     found = confident_labels(chances, labels)
     assert len(found.suspects) == 0
-    assert found.wrong_share == 0
     labels[7] = (labels[7] + 1) % 3
     found = confident_labels(chances, labels)
     assert found.suspects.tolist() == [7]

@@ -150,9 +150,9 @@ def _show(report: CheckReport, suspects: Suspects | None = None) -> None:
 def _show_suspects(suspects: Suspects) -> None:
     agreed = f"{suspects.accuracy:.1%} of {suspects.images:,} labels"
     _line("asked", f"{suspects.source}, {suspects.kind} on {suspects.place}: it agrees with {agreed}")
-    _line("labels", f"{len(suspects.labels):,} doubtful; about {suspects.wrong_share:.1%} are wrong")
+    _line("labels", f"{len(suspects.labels):,} doubtful")
     _lines([
-        f"{one.path} ({one.split}): {one.label} {one.probability:.0%}, rather {one.suggested} "
+        f"{one.path} ({one.split}): {one.label} {one.probability:.1%}, rather {one.suggested} "
         f"{one.suggested_probability:.0%}"
         for one in suspects.labels
     ])  # fmt: skip

@@ -5,8 +5,8 @@ probable of the classes whose threshold it reaches; where that is not its label,
 classes' own make up for classifiers that are surer of some classes than of others.
 
 Source: Northcutt, Jiang & Chuang, "Confident Learning: Estimating Uncertainty in Dataset Labels", JAIR 70, 2021,
-arXiv:1911.00068: the thresholds and the confident joint of section 3.1, equations 1 and 2; suspects are what it counts
-off the diagonal (method 2 of section 3.2); shares of wrong labels by the calibrated joint, equation 3.
+arXiv:1911.00068: the thresholds and the confident joint of section 3.1; suspects are what it counts
+off the diagonal (section 3.2), ranked by the probability of the label.
 """
 
 from __future__ import annotations
@@ -23,14 +23,8 @@ class ConfidentLabels:
     """What n images count for."""
 
     counted: np.ndarray  # int64 [n]: the class that each image counts for; -1: it reaches no threshold
-    suspects: np.ndarray  # int64: rows that count for another class than their label, the surest first
-    joint: np.ndarray  # float64 [classes, classes]: estimated share of images with this label (row) and true class
+    suspects: np.ndarray  # int64: rows that count for another class than their label, the least probable labels first
     thresholds: np.ndarray  # float64 [classes]; NaN for a class without images
-
-    @property
-    def wrong_share(self) -> float:
-        """The estimated share of wrong labels, 0 to 1."""
-        return float(self.joint.sum() - np.trace(self.joint))
 
 
 def confident_labels(probabilities: np.ndarray, labels: np.ndarray) -> ConfidentLabels:
@@ -48,15 +42,5 @@ def confident_labels(probabilities: np.ndarray, labels: np.ndarray) -> Confident
         thresholds = np.bincount(labels, own, minlength=classes) / np.where(counts, counts, np.nan)
     reached = probabilities >= thresholds - _ROUNDING  # NaN is never reached
     counted = np.where(reached.any(axis=1), np.where(reached, probabilities, -1).argmax(axis=1), -1)
-    confident = np.zeros((classes, classes))
-    np.add.at(confident, (labels[counted >= 0], counted[counted >= 0]), 1)
     found = np.flatnonzero((counted >= 0) & (counted != labels))
-    margins = probabilities[found, counted[found]] - own[found]
-    return ConfidentLabels(counted, found[np.argsort(-margins, kind="stable")], _joint(confident, counts), thresholds)
-
-
-def _joint(confident: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Each row scaled to the images that bear its label, all to a sum of 1."""
-    sums = confident.sum(axis=1, keepdims=True)
-    rows = np.where(sums > 0, confident / np.maximum(sums, 1), np.eye(len(counts)))
-    return rows * counts[:, None] / max(1, counts.sum())
+    return ConfidentLabels(counted, found[np.argsort(own[found], kind="stable")], thresholds)

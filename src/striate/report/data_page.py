@@ -113,7 +113,7 @@ def _findings(report: CheckReport, suspects: Suspects | None) -> Iterator[Findin
         yield Finding(
             "attention", "Doubtful labels",
             f"{found} contradicted by a classifier that had not seen the image. Look at them: hard images are among "
-            "them.", {"of": thousands(suspects.images), "estimated wrong": percent(suspects.wrong_share, 1)},
+            "them.", {"of": thousands(suspects.images)},
         )  # fmt: skip
     if report.unreadable:
         files = counted(report.unreadable, "file", "files")
@@ -183,7 +183,6 @@ def _suspects(suspects: Suspects | None, pictures: Thumbnails) -> dict[str, Any]
         "kind": suspects.kind,
         "place": suspects.place,
         "accuracy": percent(suspects.accuracy, 1),
-        "wrong": percent(suspects.wrong_share, 1),
         "count": thousands(len(suspects.labels)),
         "images": thousands(suspects.images),
         "rest": max(0, len(suspects.labels) - len(shown)),

@@ -2,7 +2,8 @@
 images farthest from all others.
 
 Labels: every image of every split is answered by a linear classifier of the codes that has seen neither it nor a copy
-of it nor one of its group; confident learning (`metrics.confident`) then says which labels these answers contradict.
+of it nor one of its group; confident learning (`metrics.confident`) then says which labels these answers contradict. Of
+those, the ones with some probability left are dropped: a weak classifier contradicts many labels, but few firmly.
 
 Far images: a ranking by the distance to the k-th nearest other image, codes scaled to length 1, copies counted once.
 Where "too far" begins nothing says: every set has its farthest. Source: Sun et al., "Out-of-Distribution Detection with
@@ -32,6 +33,10 @@ from striate.transfer.parts import digests_of
 from striate.transfer.probing import opened, probe
 from striate.transfer.solver import axes_of
 
+DOUBT = (
+    0.02  # probability of its label below which an image is listed: of 0.005 to 0.05 the balance between few and wrong
+)
+KIND = "softmax"  # its probabilities find more than an SVM's, which have only one temperature to be right by
 NEIGHBOURS = 5  # k
 FARTHEST = 24  # images that are listed, at most; of small sets one in fifty
 _REFERENCE = 20_000  # images, at most, among which neighbours are looked for
@@ -69,7 +74,6 @@ class Suspects:
     kind: str  # of classifier
     images: int  # that were answered
     accuracy: float  # share of labels that the answers agree with
-    wrong_share: float  # of labels that are wrong, as confident learning estimates it
     labels: tuple[LabelSuspect, ...]
     far: tuple[FarImage, ...]
 
@@ -89,7 +93,7 @@ def find_suspects(
 ) -> Suspects:
     """Doubtful labels and the farthest images, in all splits.
 
-    Place and kind of classifier are those that `probe` finds best on training images.
+    The place of the codes is what `probe` finds best on training images.
 
     Args:
         dataset: loaded for training.
@@ -109,12 +113,12 @@ def find_suspects(
     name = source if isinstance(source, str) else str(source.notes.get("source", source.model.architecture.name))
     saved = opened(source, dataset, options, progress)
     found = probe(dataset, [saved], options, images=options.transfer.probe_images, cache=cache, progress=progress)
-    place, kind = found.sources[0].best_place, found.sources[0].best_kind
+    place = found.sources[0].best_place
     images = _Everything(dataset, report)
     codes = _codes(saved, dataset, place, options, cache, progress)
     folds = fold_numbers(images.targets, digests=images.digests, groups=images.units)
     with progress.task("doubtful labels", 1) as task:
-        answers = out_of_fold(axes_of(codes), images.targets, len(dataset.labels), kind=kind, folds=folds)
+        answers = out_of_fold(axes_of(codes), images.targets, len(dataset.labels), kind=KIND, folds=folds)
         task.advance()
     held = np.flatnonzero(answers.held_out)
     if not len(held):
@@ -128,10 +132,11 @@ def find_suspects(
             float(chances[row, targets[row]]), float(chances[row, confident.counted[row]]),
         )
         for row in confident.suspects.tolist()
+        if chances[row, targets[row]] < DOUBT
     )  # fmt: skip
     return Suspects(
-        source=name, place=place, kind=kind, images=len(held), accuracy=float(answers.correct.mean()),
-        wrong_share=confident.wrong_share, labels=labels, far=tuple(_far(codes, images, progress)),
+        source=name, place=place, kind=KIND, images=len(held), accuracy=float(answers.correct.mean()),
+        labels=labels, far=tuple(_far(codes, images, progress)),
     )  # fmt: skip
 
 
