@@ -30,6 +30,7 @@ from striate.runtime import pick_device
 from striate.transfer.features import At, codes_by_place, network_of, places_of
 from striate.transfer.handed import as_stack, split_of, training_data, value_range_of
 from striate.transfer.parts import digests_of
+from striate.transfer.result import KINDS
 from striate.transfer.unseen import Warnings, own_code, save, trained, with_opened_network, with_packed_network
 
 OPTIONS = frozenset(one.name.rstrip("_") for one in options_of(TrainOptions))
@@ -299,7 +300,9 @@ class StriateClassifier(_ReadsImages, ClassifierMixin, BaseEstimator):
             if name in NOT_HERE or name in given:
                 raise RefusedError(f"{name} is no option of a StriateClassifier", "striate.train has it")
         stops_early = bool(self._options.get("early_stopping") or self._options.get("val_fraction"))
-        ours = {"compile": "off", "threads": torch.get_num_threads(), "evaluate_every": 1 if stops_early else _NEVER}
+        ours = {"compile": "off", "threads": torch.get_num_threads()}
+        if self.scenario not in KINDS:  # a linear classifier has no epochs
+            ours["evaluate_every"] = 1 if stops_early else _NEVER
         values = {name: _plain(value) for name, value in {**ours, **self._options, **given}.items()}
         try:
             return merged(TrainOptions(), sections_of(values))
