@@ -149,7 +149,7 @@ def _groups(name: str, title: str, groups: Sequence[ImageGroup], pictures: Thumb
         return None
     shown = [list(zip(one.paths, one.splits, one.labels, strict=True))[:MOST_OF_GROUP] for one in groups[:MOST_GROUPS]]
     flat = [image for one in shown for image in one]
-    words = [{"title": path, "caption": label, "detail": f"{split} · {path}"} for path, split, label in flat]
+    words = [{"title": path, "caption": label, "detail": f"{split} · {_file(path)}"} for path, split, label in flat]
     sprite = make_sprite(name, pictures.of([path for path, _, _ in flat]), words)
     assert sprite is not None
     rows, start = [], 0
@@ -172,7 +172,7 @@ def _suspects(suspects: Suspects | None, pictures: Thumbnails) -> dict[str, Any]
             "title": f"{one.path}: labelled {one.label} ({percent(one.probability, 1)}), "
             f"rather {one.suggested} ({percent(one.suggested_probability, 1)})",
             "caption": f"{one.label} → {one.suggested}?",
-            "detail": f"{one.split} · {one.path}",
+            "detail": f"{one.split} · {_file(one.path)}",
             "right": False,
         }
         for one in shown
@@ -197,7 +197,7 @@ def _far(suspects: Suspects | None, pictures: Thumbnails) -> dict[str, Any] | No
         {
             "title": f"{one.path}: {one.distance:.2f} times the usual distance to its neighbours",
             "caption": f"{one.distance:.2f} × the usual",
-            "detail": f"{one.label} · {one.split} · {one.path}",
+            "detail": f"{one.label} · {one.split} · {_file(one.path)}",
         }
         for one in shown
     ]
@@ -213,12 +213,17 @@ def _odd(report: CheckReport, pictures: Thumbnails) -> dict[str, Any] | None:
         {
             "title": f"{one.path}: {one.detail}",
             "caption": f"{one.kind}: {one.detail}",
-            "detail": f"{one.label} · {one.path}",
+            "detail": f"{one.label} · {_file(one.path)}",
         }
         for one in shown
     ]
     sprite = _sprite("odd", [one.path for one in shown], words, pictures)
     return {"sprite": sprite, "rest": max(0, len(report.odd_images) - len(shown))}
+
+
+def _file(path: str) -> str:
+    """What fits below a picture; its title has the whole path."""
+    return path.rpartition("/")[2]
 
 
 def _sprite(name: str, paths: list[str], words: list[dict[str, Any]], pictures: Thumbnails) -> Sprite | None:
