@@ -57,6 +57,15 @@ def test_the_exponent_of_growth_is_measured_where_a_fold_was_tried_twice():
     assert growth(fast[:1], "all") == growth([], "all")
 
 
+def test_an_exponent_that_few_images_show_counts_little():
+    def steep(n: int) -> float:
+        shares = ((0.4, 0.1, 6), (0.75, 0.3, 19))
+        return growth([tried(round(r * n), n // 2, n, shown=s, epochs=e) for r, s, e in shares], "all")
+
+    assert growth([], "all") < steep(20) < steep(2000)
+    assert steep(20) - growth([], "all") < (steep(2000) - growth([], "all")) / 2
+
+
 def test_the_linear_classifier_is_carried_along_its_learning_curve():
     curve = LinearCurve(error=0.1, images=800, law=PowerLaw(floor=0.0, scale=1.0, exponent=0.5))
     assert curve.at(800) == pytest.approx(0.1)
@@ -69,6 +78,7 @@ def test_of_equals_the_cheaper_is_chosen_and_a_clear_winner_whatever_it_costs():
     assert choose({"linear": Belief(0.95, 1e-3), "all": Belief(0.953, 0.01)}, prices) == "linear"
     assert choose({"linear": Belief(0.95, 1e-3), "all": Belief(0.97, 0.01)}, prices) == "all"
     assert choose({"linear": Belief(0.95, 1e-3), "all": Belief(0.954, 1e-3)}, prices) == "all"  # little, but certain
+    assert choose({"linear": Belief(0.90, 1e-3), "all": Belief(0.908, 0.06)}, prices) == "linear"  # hardly tried
 
 
 def test_regret_falls_with_the_lead_and_grows_with_the_doubt():

@@ -30,7 +30,7 @@ from striate.transfer.verdict import Belief, LinearCurve, choose
 
 LINEAR = ("svm", "softmax")
 PART = 0.35  # of the dearest whole training: what all trials together may cost
-LEAST_SECONDS = 15.0  # what they may cost in any case
+LEAST_SECONDS = 40.0  # what they may cost in any case: few images need many of them to tell anything
 FEWEST_MISTAKES = 5  # of the linear classifier on all images that can be held out: fewer leave nothing to be shown
 FEWEST_IMAGES = 16  # to learn from and to answer, in trials
 SCRATCH_PER_CLASS = {"digits": 5, "small": 20, "photos": 200}  # images from which learning from nothing is tried

@@ -18,12 +18,13 @@ from striate.transfer.result import PowerLaw
 # until a scenario's own trials tell (see `growth`; `benchmarks/transfer_plan.py --growth` measures those of whole
 # trainings); half of what is added so is taken as its uncertainty.
 GROWTH = {"scratch": 0.30, "all": 0.15, "top": 0.12, "head": 0.06}
+EXPONENTS = 0.15  # how much exponents differ from the usual ones (standard deviation), assumed as well
 # Before anything is tried: no difference to the linear classifier, give or take this part of its error.
 USUAL_GAIN = 0.5
 UNSETTLED = 50  # steps until which half of the error is still in doubt, whatever the epochs
 FURTHEST = 3.0  # no learning curve is trusted to change an error by more than this factor
 LEAST_DOUBT = 0.005  # nothing is known better than to half a point
-WORTH = (0.0025, 0.0075)  # a dearer scenario must promise at least the first; a doubtful one at most the second, more
+WORTH = (0.0025, 0.01)  # a dearer scenario must promise at least the first; a doubtful one at most the second, more
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,15 +108,22 @@ def belief_of(trials: Sequence[Tried], scenario: str, curve: LinearCurve, images
 def growth(trials: Sequence[Tried], scenario: str) -> float:
     """The exponent by which the error of a scenario falls with what is shown: measured where one fold was tried twice.
 
-    Half the weight stays with what is usual: over longer trainings errors fall more slowly than over short ones.
+    It counts by how much surer it is than what is usual (the mean of a normal prior and a normal measurement), and for
+    half at most: over longer trainings errors fall more slowly than over short ones.
     """
-    usual, found = GROWTH[scenario], []
+    usual, found, doubts = GROWTH[scenario], [], []
     for last in longest(trials, scenario):
         for one in trials:
             if (one.scenario, one.fold) == (scenario, last.fold) and one.shown < 0.8 * last.shown:
                 before, after = ((1 - float(tried.correct.mean())) + 0.5 / len(tried.correct) for tried in (one, last))
-                found.append(float(np.log(before / after) / np.log(last.shown / one.shown)))
-    return usual if not found else (usual + min(max(float(np.mean(found)), 0.0), 1.0)) / 2
+                longer = math.log(last.shown / one.shown)
+                found.append(math.log(before / after) / longer)
+                by_chance = sum(max(0.0, 1 - error) / (error * len(one.correct)) for error in (before, after))
+                doubts.append(by_chance / longer**2)
+    if not found:
+        return usual
+    weight = min(0.5, EXPONENTS**2 / (EXPONENTS**2 + float(np.mean(doubts)) / len(doubts)))
+    return usual + weight * (min(max(float(np.mean(found)), 0.0), 1.0) - usual)
 
 
 def longest(trials: Sequence[Tried], scenario: str) -> list[Tried]:
