@@ -6,6 +6,7 @@ import http.server
 import os
 import shutil
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,11 @@ from PIL import Image
 from tests.transfer.low_digits import quick
 
 from striate.data import load_data
-from striate.errors import OfflineError
+from striate.errors import OfflineError, UsageError
 from striate.hub import download
 from striate.hub.download import cache_folder, reachable
 from striate.hub.published import find_weights
-from striate.options import DataOptions
+from striate.options import DataOptions, ModelOptions, TransferOptions
 from striate.runfolder import RunFolder
 from striate.transfer import auto
 from striate.transfer.ancestry import run_of, seen_by
@@ -148,6 +149,23 @@ def test_what_was_found_but_cannot_be_opened_is_left_out(heard, no_weights, phot
     named = quick(data={"data": str(photo_folder), "offline": True}, model={"from": "resnet34:imagenet1k_v1"})
     with pytest.raises(OfflineError):
         decide(named, dataset, given=False, progress=heard)
+
+
+def test_who_says_how_weights_start_starts_from_scratch(heard, no_weights, photo_folder):
+    others = other_photos(no_weights / "others")
+    train_by_plan(photos_options(others, from_="scratch", training={"run_dir": "runs/others"}))
+    dataset = load_data(DataOptions(data=str(photo_folder)))
+    assert find_start(quick(), dataset, heard).sources  # there is something to start from
+    started = replace(photos_options(photo_folder), model=ModelOptions(model="compact_s", init="he"))
+    decision = decide(started, dataset, given=False, progress=heard)
+    assert decision.options == replace(started, model=replace(started.model, from_="scratch"))
+    assert decision.why == "--init he is how a network starts from scratch"
+    assert heard.warnings == []
+    linear = replace(started, transfer=TransferOptions(scenario="svm"))
+    with pytest.raises(UsageError, match=r"needs weights to start from \(--init he"):
+        decide(linear, dataset, given=False, progress=heard)
+    shape = replace(started, transfer=TransferOptions(scenario="scratch"))  # of a network that is found
+    assert decide(shape, dataset, given=False, progress=heard).start is not None
 
 
 def test_the_hub_is_asked_last_and_never_offline(heard, no_weights, photo_folder, monkeypatch):

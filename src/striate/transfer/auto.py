@@ -30,6 +30,7 @@ from striate.progress import Progress
 from striate.runfolder import list_runs
 from striate.spec import ModelEntry
 from striate.training.defaults import kind_of
+from striate.training.start import SCRATCH
 from striate.transfer.ancestry import seen_by
 
 LIGHT = "resnet18:imagenet1k_v1"  # fetched where nothing better is here: 45 MB
@@ -53,6 +54,8 @@ def find_start(options: TrainOptions, dataset: Dataset, progress: Progress) -> S
     """The networks that a training on `dataset` may start from; none means from scratch."""
     if kind_of(dataset) != "photos":
         return Start((), "images this small are learned from scratch")
+    if options.model.init != "paper" and options.transfer.scenario != SCRATCH:
+        return Start((), f"--init {options.model.init} is how a network starts from scratch")
     wanted = find_entry(options.model.model) if options.model.model is not None else None
     own = list(_first(_runs(options, dataset, wanted)))
     files = list(_first(_files(Path(), dataset, wanted)))
