@@ -27,7 +27,7 @@ SIZES = (1_000, 10_000, 100_000)
 TRAIN_PHOTO_SIZES = (1_000, 10_000)
 FEW = 500  # photos predicted with more and more cores
 SIDE = 28
-ONE_EPOCH = ("--epochs", "1", "--batch-size", "128", "--model", "compact_s", "--no-report")
+ONE_EPOCH = ("--epochs", "1", "--batch-size", "128", "--model", "compact_s", "--from", "scratch", "--no-report")
 
 
 def main() -> None:

@@ -54,5 +54,10 @@ def test_shipped_recipes_load_and_say_what_to_expect(name):
     assert re.search(rf"striate train .*--recipe {re.escape(name)}\b", text)
 
 
+@pytest.mark.parametrize("name", recipe_names())
+def test_shipped_recipes_start_from_scratch_whatever_weights_are_about(name):
+    assert load_recipe(name).model.from_ == "scratch"
+
+
 def test_defaults_written_as_differences_are_empty():
     assert to_mapping(TrainOptions(), only_differences=True) == {}
