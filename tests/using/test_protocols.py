@@ -10,7 +10,7 @@ from PIL import Image
 import striate.data.images
 from striate.checkpoint import SavedModel
 from striate.data import Split, load_data
-from striate.data.decoded import DecodedImages
+from striate.data.images import DecodedImages
 from striate.data.scaled import scaled
 from striate.errors import ModelError, UnknownNameError, UsageError
 from striate.evaluation import evaluate, evaluate_run

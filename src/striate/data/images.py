@@ -1,7 +1,8 @@
 """The images of a split behind one interface: uint8 batches for a network's input, whatever they come from.
 
-`TensorImages` holds small images of one size in one tensor. `PhotoImages` decodes files in threads and keeps what it
-decoded. Torch is imported by the first batch, not before: looking at data does not need it.
+`TensorImages` holds small images of one size in one tensor, `DecodedImages` images of any sizes that Python code hands
+over. `PhotoImages` decodes files in threads and keeps what it decoded. Torch is imported by the first batch, not
+before: looking at data does not need it.
 """
 
 from __future__ import annotations
@@ -117,6 +118,37 @@ class TensorImages(Images):
         if max(height, width) <= 64:
             return _grey8(np.moveaxis(self.pixels, 1, -1))
         return np.stack([_thumbnail(np.moveaxis(image, 0, 2)) for image in self.pixels])
+
+
+class DecodedImages(Images):
+    """Images in memory, each of its own size.
+
+    Args:
+        pixels: [H, W, C] uint8 or uint16, as `decode` gives them; at least one. Where channels or bits differ, the
+            set has the most that any has, as a folder has.
+    """
+
+    def __init__(self, pixels: Sequence[np.ndarray]) -> None:
+        self.pixels = pixels
+        self.channels = max(image.shape[2] for image in pixels)
+        self.bits = 8 * max(image.dtype.itemsize for image in pixels)
+        self.sizes = np.array([image.shape[:2] for image in pixels], np.int32)
+
+    def take(self, indices: np.ndarray, spec: InputSpec, boxes: np.ndarray | None = None) -> torch.Tensor:
+        """See `Images.take`."""
+        out = _empty_batch(len(indices), spec)
+        for slot, index in enumerate(indices.tolist()):
+            image = self.pixels[index]
+            out[slot] = fit(image, spec) if boxes is None else cut(image, tuple(boxes[slot].tolist()), spec)
+        return _to_torch(out)
+
+    def raw(self, index: int) -> np.ndarray:
+        """See `Images.raw`."""
+        return self.pixels[index]
+
+    def thumbnails(self) -> np.ndarray:
+        """See `Images.thumbnails`; 32 by 32 pixels."""
+        return np.stack([_thumbnail(image) for image in self.pixels])
 
 
 class PhotoImages(Images):

@@ -27,7 +27,7 @@ import numpy as np
 from striate.data import Dataset, Images, PhotoImages, Split, TensorImages, decode
 from striate.data.arrays import NotPixelsError, to_unsigned
 from striate.data.canvases import open_canvases
-from striate.data.decoded import DecodedImages
+from striate.data.images import DecodedImages
 from striate.data.scan import PhotoStore, array_digests, canvas_side, scan
 from striate.data.sources.found import numbered_paths
 from striate.errors import DataError, UnreadableImageError, UsageError
