@@ -39,27 +39,41 @@ def finish(process: subprocess.Popen) -> None:
     assert process.returncode == 0, errors.decode()
 
 
-@pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX")
-def test_a_killed_run_ends_with_the_same_bits(tmp_path: Path):
-    whole, killed = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "killed")
-    finish(start(*TRAIN, "--run-dir", str(whole.path)))
-    chance = random.Random(0)
-    process = start(*TRAIN, "--run-dir", str(killed.path))
-    for _ in range(2):
-        deadline = time.monotonic() + 60
-        seen = _newest(killed)
-        while _newest(killed) == seen and process.poll() is None:
-            assert time.monotonic() < deadline, "no state was written in a minute"
-            time.sleep(0.005)
-        time.sleep(chance.uniform(0, 0.3))
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-        process = start("train", "--resume", str(killed.path))
-    finish(process)
+def kill(process: subprocess.Popen, run: RunFolder, seconds: float) -> None:
+    """SIGKILL to a training that lives, `seconds` after it wrote its next state."""
+    deadline, seen = time.monotonic() + 60, _newest(run)
+    while _newest(run) == seen:
+        assert time.monotonic() < deadline, "no state was written in a minute"
+        assert_alive(process)
+        time.sleep(0.005)
+    time.sleep(seconds)
+    assert_alive(process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+
+
+def assert_alive(process: subprocess.Popen) -> None:
+    assert process.poll() is None, f"it ended before it was killed: {process.communicate()[1].decode()}"
+
+
+def assert_same_end(whole: RunFolder, killed: RunFolder) -> None:
     expected, got = load_file(whole.model), load_file(killed.model)
     assert expected.keys() == got.keys()
     assert all(torch.equal(expected[name], got[name]) for name in expected)
     assert killed.read_evaluation()["splits"] == whole.read_evaluation()["splits"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX")
+def test_a_killed_run_ends_with_the_same_bits(tmp_path: Path):
+    whole, killed = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "killed")
+    finish(start(*TRAIN, "--run-dir", str(whole.path)))
+    process, chance = start(*TRAIN, "--run-dir", str(killed.path)), random.Random(0)
+    for _ in range(2):
+        kill(process, killed, chance.uniform(0, 0.3))
+        process = start("train", "--resume", str(killed.path))
+    finish(process)
+    assert_same_end(whole, killed)
 
 
 @pytest.mark.slow
@@ -76,26 +90,15 @@ def test_a_killed_transfer_ends_with_the_same_bits(tmp_path: Path):
     ]  # fmt: skip
     whole, killed = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "killed")
     finish(start(*transfer, "--run-dir", str(whole.path)))
-    chance = random.Random(1)
-    process = start(*transfer, "--run-dir", str(killed.path))
+    process, chance = start(*transfer, "--run-dir", str(killed.path)), random.Random(1)
     for _ in range(4):
-        deadline, seen = time.monotonic() + 60, _newest(killed)
-        while _newest(killed) == seen:
-            assert time.monotonic() < deadline, "no state was written in a minute"
-            assert process.poll() is None, f"it ended before it was killed: {process.communicate()[1].decode()}"
-            time.sleep(0.005)
-        time.sleep(chance.uniform(0, 0.1))
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+        kill(process, killed, chance.uniform(0, 0.1))
         process = start("train", "--resume", str(killed.path))
     finish(process)
-    expected, got = load_file(whole.model), load_file(killed.model)
-    assert expected.keys() == got.keys()
-    assert all(torch.equal(expected[name], got[name]) for name in expected)
-    assert killed.read_evaluation()["splits"] == whole.read_evaluation()["splits"]
+    assert_same_end(whole, killed)
     rows = [[row.get("rates") for row in run.read_metrics()] for run in (whole, killed)]
     assert rows[0] == rows[1]
-    started = load_file(RunFolder(source).model)
+    started, got = load_file(RunFolder(source).model), load_file(killed.model)
     frozen = [name for name in got if name.startswith("stem.")]
     assert frozen
     assert all(torch.equal(got[name], started[name]) for name in frozen)
@@ -113,18 +116,9 @@ def test_a_killed_run_on_photos_ends_with_the_same_bits_whatever_the_cache_holds
             small = random_pixels.integers(0, 256, (8, 9, 3), np.uint8)
             Image.fromarray(small).resize((200, 150)).save(data / label / f"{number}.jpg")
     settings = [
-        "train",
-        str(data),
-        "--model",
-        "compact_s",
-        "--input-size",
-        "32",
-        "--epochs",
-        "12",
-        "--batch-size",
-        "16",
-    ]
-    settings += ["--threads", "1", "--save-minutes", "0.002", "--no-report", "--schedule", "cosine"]
+        "train", str(data), "--model", "compact_s", "--from", "scratch", "--input-size", "32", "--epochs", "12",
+        "--batch-size", "16", "--threads", "1", "--save-minutes", "0.002", "--no-report", "--schedule", "cosine",
+    ]  # fmt: skip
     whole, killed = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "killed")
     monkeypatch.setenv("STRIATE_CACHE", str(tmp_path / "none"))
     finish(start(*settings, "--run-dir", str(whole.path), "--cache-limit", "0", "--cache-memory", "0"))
@@ -132,18 +126,11 @@ def test_a_killed_run_on_photos_ends_with_the_same_bits_whatever_the_cache_holds
     cache, chance = tmp_path / "cache", random.Random(0)
     monkeypatch.setenv("STRIATE_CACHE", str(cache))
     process = start(*settings, "--run-dir", str(killed.path), "--cache-limit", "1", "--cache-memory", "0")
-    for kill in range(2):
-        deadline, seen = time.monotonic() + 60, _newest(killed)
-        while _newest(killed) == seen and process.poll() is None:
-            assert time.monotonic() < deadline, "no state was written in a minute"
-            time.sleep(0.005)
-        time.sleep(chance.uniform(0, 0.2))
-        assert process.poll() is None, "it ended before it was killed"
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+    for turn in range(2):
+        kill(process, killed, chance.uniform(0, 0.2))
         kept = list(cache.rglob("*.pixels"))
         assert kept
-        if kill == 0:
+        if turn == 0:
             shutil.rmtree(cache)
         else:
             content = bytearray(kept[0].read_bytes())
@@ -151,10 +138,7 @@ def test_a_killed_run_on_photos_ends_with_the_same_bits_whatever_the_cache_holds
             kept[0].write_bytes(content)
         process = start("train", "--resume", str(killed.path))
     finish(process)
-    expected, got = load_file(whole.model), load_file(killed.model)
-    assert expected.keys() == got.keys()
-    assert all(torch.equal(expected[name], got[name]) for name in expected)
-    assert killed.read_evaluation()["splits"] == whole.read_evaluation()["splits"]
+    assert_same_end(whole, killed)
 
 
 def _newest(run: RunFolder) -> float:
