@@ -9,7 +9,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from striate import metrics
@@ -43,6 +43,12 @@ def both_kinds(positive: np.ndarray) -> bool:
 
 @examples
 @given(st.integers(0, 3000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))), st.sampled_from([0.9, 0.95]))
+@example((0, 0), 0.95)
+@example((0, 1), 0.95)
+@example((1, 1), 0.95)
+@example((0, 3000), 0.95)
+@example((3000, 3000), 0.95)
+@example((2999, 3000), 0.95)
 def test_exact_and_wilson_intervals_equal_scipy(pair, level):
     from scipy.stats import binomtest, norm
 
@@ -55,6 +61,18 @@ def test_exact_and_wilson_intervals_equal_scipy(pair, level):
     np.testing.assert_allclose(ours, (theirs.low, theirs.high), atol=1e-9)
     theirs = binomtest(right, n).proportion_ci(level, "wilson")
     np.testing.assert_allclose(wilson_interval(right, n, norm.ppf((1 + level) / 2)), theirs, atol=1e-9)
+
+
+def test_exact_intervals_of_many_shares_and_of_many_images():
+    from scipy.stats import beta
+
+    n = np.array([[0], [1], [200], [1_000_000]])
+    right = np.round(n * np.array([0, 1e-5, 0.1, 0.5, 0.999, 1])).astype(int)
+    low, high = exact_interval(right, n)
+    assert low.shape == high.shape == (4, 6)
+    with np.errstate(invalid="ignore"):  # no distribution at the ends
+        np.testing.assert_allclose(low, np.where(right > 0, beta.ppf(0.025, right, n - right + 1), 0), rtol=1e-9)
+        np.testing.assert_allclose(high, np.where(right < n, beta.ppf(0.975, right + 1, n - right), 1), rtol=1e-9)
 
 
 def test_the_bootstrap_equals_scipys_within_its_own_noise():

@@ -1,4 +1,4 @@
-"""Scores apart for each value of a column: the camera, the site, the year. NumPy only, until called."""
+"""Scores apart for each value of a column: the camera, the site, the year. NumPy only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far a score can be trusted: intervals of shares, and of anything else by resampling. NumPy only, until called."""
+"""How far a score can be trusted: intervals of shares, and of anything else by resampling. NumPy only."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from striate.spec import Scores
 LEVEL = 0.95
 Z95 = 1.959963984540054  # the 97.5 % point of the standard normal distribution
 DRAWS = 1000  # resampled sets: the ends of an interval of 95 % rest on 25 of them each
-INTERVAL_WORDS = "95 %: exact (Clopper-Pearson) for shares, percentile bootstrap of 1,000 draws otherwise"
 
 
 def wilson_interval(correct: float, n: int, z: float = Z95) -> tuple[float, float]:
@@ -53,8 +52,8 @@ def exact_interval(
 def _smallest_share(seen: int, of: int, tail: float) -> float:
     """The share p with which `seen` or more of `of` come with probability `tail`.
 
-    SciPy's quantile of the beta distribution is the same number, but its import takes longer than scoring a thousand
-    images; every training ends with this interval.
+    SciPy's quantile of the beta distribution is the same number, but every training ends with this interval and would
+    wait for its import.
     """
     if seen <= 0:
         return 0.0

@@ -69,7 +69,7 @@ def operating_points(scores: np.ndarray, positive: np.ndarray) -> OperatingPoint
     Equal scores cannot be told apart by a threshold and share a point.
     """
     scores, positive = np.asarray(scores), np.asarray(positive, dtype=bool)
-    order = np.argsort(-scores, kind="stable")
+    order = np.argsort(-scores)  # equal ones in any order: the last of them counts
     sorted_scores, sorted_positive = scores[order], positive[order]
     last = np.flatnonzero(np.append(np.diff(sorted_scores) != 0, True)) if len(scores) else np.zeros(0, np.int64)
     hits = np.cumsum(sorted_positive)[last]
