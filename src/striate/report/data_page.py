@@ -14,6 +14,7 @@ from striate.report.figures import percent, thousands
 from striate.report.page import write_page
 from striate.report.pictures import Sprite, make_sprite
 from striate.report.thumbnails import Thumbnails
+from striate.report.transferring import short
 
 if TYPE_CHECKING:
     from striate.transfer.suspects import Suspects
@@ -79,16 +80,10 @@ def _facts(report: CheckReport, suspects: Suspects | None) -> list[tuple[str, st
     facts.append(("pixels", sizes[0] if sizes[0] == sizes[1] else f"{sizes[0]} to {sizes[1]}"))
     if suspects is not None:
         facts += [
-            ("asked", _without_folders(suspects.source)),
+            ("asked", short(suspects.source)),
             ("its answers agree with", percent(suspects.accuracy, 1)),
         ]
     return facts
-
-
-def _without_folders(source: str) -> str:
-    """A network as it is spelt, but for the folders of its file."""
-    model, colon, weights = source.rpartition(":")
-    return f"{model}{colon}{Path(weights).name}"
 
 
 # findings -------------------------------------------------------------------------------------------------------------
@@ -179,7 +174,7 @@ def _suspects(suspects: Suspects | None, pictures: Thumbnails) -> dict[str, Any]
     ]
     return {
         "sprite": _sprite("suspects", [one.path for one in shown], words, pictures),
-        "source": _without_folders(suspects.source),
+        "source": short(suspects.source),
         "kind": suspects.kind,
         "place": suspects.place,
         "accuracy": percent(suspects.accuracy, 1),
