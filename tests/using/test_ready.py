@@ -406,7 +406,8 @@ def test_the_comparison_is_spread_over_the_images(saved):
 
 
 @needs_export
-def test_a_kept_comparison_is_not_passed_off_as_new(run):
+def test_a_kept_comparison_is_not_passed_off_as_new(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("STRIATE_CACHE", str(tmp_path))  # where no other test left a comparison
     measured = [evaluate_run(run, backend="openvino").to_dict()["engine"]["measured"] for _ in range(2)]
     assert measured == ["now", "earlier"]
 
