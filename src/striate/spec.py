@@ -85,9 +85,10 @@ class InputSpec:
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """The class names in the order of the network's outputs."""
+    """The class names in the order of the network's outputs; with `multi_label` an image has any number of them."""
 
     names: tuple[str, ...]
+    multi_label: bool = False
 
     def __post_init__(self) -> None:
         if len(set(self.names)) != len(self.names):
@@ -152,6 +153,7 @@ class RankedLabel:
 
     label: str
     probability: float
+    chosen: bool | None = None  # whether the image is said to have it; None where an image has one class
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,9 +169,18 @@ class Prediction:
         """The best class, or None where the image could not be read."""
         return self.labels[0].label if self.labels else None
 
+    @property
+    def chosen(self) -> tuple[str, ...] | None:
+        """The labels that the image is said to have, possibly none; None of networks that give an image one class."""
+        if not self.labels or self.labels[0].chosen is None:
+            return None
+        return tuple(one.label for one in self.labels if one.chosen)
+
     def to_dict(self) -> dict[str, Any]:
         """The form that `striate predict --json` prints."""
-        row: dict[str, Any] = {"path": self.path, "labels": [asdict(label) for label in self.labels]}
+        row: dict[str, Any] = {"path": self.path, "labels": [_without_none(asdict(one)) for one in self.labels]}
+        if self.chosen is not None:
+            row["chosen"] = list(self.chosen)
         return row | ({"error": self.error} if self.error else {})
 
 
@@ -185,6 +196,8 @@ class ClassScores:
     precision_interval: tuple[float, float] | None = None  # 95 %, as the other intervals; see `metrics.intervals`
     recall_interval: tuple[float, float] | None = None
     f1_interval: tuple[float, float] | None = None
+    average_precision: float | None = None  # of several labels an image; None where no image has the label
+    threshold: float | None = None  # of several labels an image: the probability from which the label is chosen
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -205,14 +218,28 @@ class Scores:
     confusion: tuple[tuple[int, ...], ...] = ()  # rows: truth, columns: prediction
     top1_interval: tuple[float, float] | None = None
     balanced_accuracy_interval: tuple[float, float] | None = None
+    # Of several labels an image, else None. There `top1` is the share of images whose likeliest label is one of theirs,
+    # `top5` of those that have one of the five likeliest; an image without labels never counts as right in these.
+    map: float | None = None  # mean of the labels' average precision
+    map_interval: tuple[float, float] | None = None
+    exact_match: float | None = None  # share of images whose chosen labels are exactly theirs
+    micro_f1: float | None = None  # F1 over all pairs of image and label, at the thresholds
+    macro_f1: float | None = None  # mean of the labels' F1, at the thresholds
 
     def summary(self) -> dict[str, Any]:
-        """The four fields that every command reports."""
-        return {"top1": self.top1, "top5": self.top5, "loss": self.loss, "n": self.n}
+        """The four fields that every command reports; first the mean average precision where there is one."""
+        first = {"map": self.map} if self.map is not None else {}
+        return {**first, "top1": self.top1, "top5": self.top5, "loss": self.loss, "n": self.n}
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, as plain values for JSON."""
-        return asdict(self)
+        """Everything, as plain values for JSON; what only several labels an image have stands only there."""
+        row = asdict(self)
+        if self.map is None:
+            for name in ("map", "map_interval", "exact_match", "micro_f1", "macro_f1"):
+                del row[name]
+            for one in row["per_class"]:
+                del one["average_precision"], one["threshold"]
+        return row
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -248,3 +275,7 @@ class RunResult:
         if self.transfer is not None:
             row["transfer"] = dict(self.transfer)
         return row
+
+
+def _without_none(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if value is not None}

@@ -2,10 +2,11 @@
 
 The parameters are ordinary safetensors tensors. The header's metadata hold, under ``striate``, one JSON text::
 
-    {"format_version": 2, "architecture": {...}, "input": {...}, "labels": [...],
+    {"format_version": 3, "architecture": {...}, "input": {...}, "labels": [...],
      "scores": {...}, "notes": {...}, "versions": {...}, "sha256": ...}
 
-and a "temperature" where the logits are to be divided by one before they become probabilities.
+and a "temperature" where the logits are to be divided by one before they become probabilities. Where an image may have
+several labels, "multi_label" is true and "thresholds" has for each label the probability from which it is chosen.
 
 The checksum is over all the rest of that text and every parameter, so that a flipped bit is noticed. There is no date
 in it, and one metadata key only (safetensors writes several in random order): the same network gives the same bytes.
@@ -17,7 +18,7 @@ import hashlib
 import json
 import math
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,7 +36,7 @@ from striate.version import __version__
 if TYPE_CHECKING:
     from striate.models import ConvNet
 
-FORMAT_VERSION = 2  # 2: networks that are cut; 1 is still read
+FORMAT_VERSION = 3  # 2: networks that are cut; 3: several labels an image; earlier ones are still read
 FILE_NAME = "model.safetensors"  # inside a run folder
 _RECORD = "striate"
 
@@ -51,6 +52,7 @@ class SavedModel:
     notes: dict[str, Any] = field(default_factory=dict)  # anything plain: epoch, recipe, which weights
     path: Path = Path()
     temperature: float = 1.0  # by which logits are divided before softmax; the order of the classes stays
+    thresholds: tuple[float, ...] | None = None  # of several labels an image: from which probability each is chosen
 
 
 def save_model(
@@ -62,6 +64,7 @@ def save_model(
     scores: Mapping[str, Any] | None = None,
     notes: Mapping[str, Any] | None = None,
     temperature: float = 1.0,
+    thresholds: Sequence[float] | None = None,
 ) -> None:
     """Write a network and all that belongs to it as one file, whole or not at all.
 
@@ -73,6 +76,7 @@ def save_model(
         scores: figures measured with these weights, plain values.
         notes: anything else worth keeping, plain values.
         temperature: by which logits are divided before they become probabilities (see `metrics.calibration`).
+        thresholds: of several labels an image, the probability from which each is chosen.
 
     Raises:
         CheckpointError: the file cannot be written (disk full, folder missing); what was there stays.
@@ -90,6 +94,10 @@ def save_model(
     }
     if temperature != 1:
         record["temperature"] = _checked(temperature)
+    if labels.multi_label:
+        record["multi_label"] = True
+    if thresholds is not None:
+        record["thresholds"] = list(_all_checked(thresholds, labels))
     record = json.loads(_text(record))  # paths, tuples and NumPy scalars become what reading will give
     tensors = _separate(model.state_dict())
     record["sha256"] = _checksum(record, tensors)
@@ -117,10 +125,11 @@ def load_model(path: str | Path, *, device: str | torch.device = "cpu", code: st
     if record.pop("sha256", None) != _checksum(record, tensors):
         raise _damaged(file, "its checksum does not match what it holds")
     try:
-        spec, labels = InputSpec.from_dict(record["input"]), Labels(tuple(record["labels"]))
+        spec, labels = InputSpec.from_dict(record["input"]), labels_of(record)
         model = _build(record["architecture"], code)
         model.load_state_dict(tensors)
         temperature = _checked(record.get("temperature", 1.0))
+        thresholds = _all_checked(record["thresholds"], labels) if "thresholds" in record else None
     except (StriateError, AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:300]
         hint = getattr(error, "hint", None) or f"it was written by {_writer(record)}, this is Striate {__version__}"
@@ -136,7 +145,13 @@ def load_model(path: str | Path, *, device: str | torch.device = "cpu", code: st
         notes=notes,
         path=file,
         temperature=temperature,
+        thresholds=thresholds,
     )
+
+
+def labels_of(record: Mapping[str, Any]) -> Labels:
+    """The class names that a record has, and whether an image may have several."""
+    return Labels(tuple(record["labels"]), multi_label=record.get("multi_label", False) is True)
 
 
 def _build(architecture: Mapping[str, Any], code: str | None) -> ConvNet:
@@ -150,6 +165,15 @@ def _checked(temperature: float) -> float:
     if not (isinstance(temperature, (int, float)) and 0 < temperature < math.inf):
         raise ValueError(f"a temperature of {temperature!r}: it must be a number above 0")
     return float(temperature)
+
+
+def _all_checked(thresholds: Sequence[float], labels: Labels) -> tuple[float, ...]:
+    found = tuple(map(float, thresholds))
+    if not labels.multi_label:
+        raise ValueError("thresholds belong to networks that give an image any number of labels")
+    if len(found) != len(labels) or not all(0 <= one <= 1 for one in found):
+        raise ValueError(f"{len(found)} thresholds for {len(labels)} labels: each needs one from 0 to 1")
+    return found
 
 
 def _find(path: Path) -> Path:

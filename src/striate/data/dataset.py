@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,14 @@ if TYPE_CHECKING:
     import pyarrow
 
 
+SEPARATOR = "|"  # between the labels of an image that has several; no label contains it
+
+
+def joined(names: Iterable[str]) -> str:
+    """Several labels as one text."""
+    return SEPARATOR.join(names)
+
+
 @dataclass(frozen=True, slots=True)
 class LeftOut:
     """One image that is not among those of its split, and why."""
@@ -23,10 +31,11 @@ class LeftOut:
     path: str
     reason: str
     split: str
-    label: str | None = None
+    label: str | None = None  # several labels are joined by SEPARATOR; "" where the image has none
     digest: bytes | None = None  # None where the content could not even be read
     group: str | None = None
-    target: int | None = None  # the position of `label` among the data's own labels
+    target: int | None = None  # the position of `label` among the data's own labels; None where there may be several
+    targets: tuple[int, ...] | None = None  # the positions of all labels where there may be several
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,7 +46,7 @@ class Split:
     """
 
     name: str
-    targets: np.ndarray  # int64 [n]
+    targets: np.ndarray  # int64 [n]; of several labels an image uint8 [n, classes] of 0 and 1
     paths: Sequence[str]  # relative to the data's root; "train[123]" for sets without files
     images: Images
     unreadable: tuple[LeftOut, ...] = ()
@@ -48,13 +57,35 @@ class Split:
         return len(self.targets)
 
     @property
+    def multi_label(self) -> bool:
+        """Whether an image has any number of labels."""
+        return self.targets.ndim == 2
+
+    @property
     def unreadable_targets(self) -> list[int]:
-        """The class of each unreadable image."""
+        """The class of each unreadable image; empty where an image has any number of labels."""
         return [one.target for one in self.unreadable if one.target is not None]
 
+    @property
+    def unreadable_labels(self) -> np.ndarray:
+        """uint8 [unreadable images, classes]: the labels of each, where an image has any number of them."""
+        rows = [one.targets for one in self.unreadable if one.targets is not None]
+        found = np.zeros((len(rows), self.targets.shape[1]), np.uint8)
+        for row, positions in zip(found, rows, strict=True):
+            row[list(positions)] = 1
+        return found
+
     def class_counts(self, classes: int) -> np.ndarray:
-        """int64 [classes]: readable images of each class."""
+        """int64 [classes]: readable images of each class; of several labels an image, an image counts for each."""
+        if self.multi_label:
+            return self.targets.sum(axis=0, dtype=np.int64)
         return np.bincount(self.targets, minlength=classes)
+
+    def label_texts(self, labels: Labels) -> list[str]:
+        """The label of each image as text, several joined by SEPARATOR; "" where it has none."""
+        if not self.multi_label:
+            return [labels.names[target] for target in self.targets.tolist()]
+        return [joined(labels.names[place] for place in np.flatnonzero(row)) for row in self.targets]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -82,7 +113,7 @@ class Dataset:
         for split in self.splits.values():
             columns["path"] += split.paths
             columns["hash"] += _hex(split.digests, len(split))
-            columns["label"] += [self.labels.names[target] for target in split.targets.tolist()]
+            columns["label"] += split.label_texts(self.labels)
             columns["group"] += split.groups if split.groups is not None else [None] * len(split)
             columns["split"] += [split.name] * len(split)
             columns["reason"] += [None] * len(split)
