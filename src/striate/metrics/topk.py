@@ -14,9 +14,14 @@ def usual_k(classes: int) -> int | None:
     return 5 if classes >= TOP5_FROM_CLASSES else 2 if classes >= TOP2_FROM_CLASSES else None
 
 
-def probabilities(logits: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
-    """Softmax of logits [n, C] / `temperature`, float32: what every prediction and calibration figure is made of."""
+def probabilities(logits: torch.Tensor, temperature: float = 1.0, *, multi_label: bool = False) -> torch.Tensor:
+    """Softmax of logits [n, C] / `temperature`, float32: what every prediction and calibration figure is made of.
+
+    With `multi_label` the sigmoid of each logit, since an image has any number of labels; there is no temperature then.
+    """
     logits = logits.float()
+    if multi_label:
+        return logits.sigmoid()
     return functional.softmax(logits if temperature == 1 else logits / temperature, dim=1)
 
 
