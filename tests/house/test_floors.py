@@ -17,7 +17,7 @@ FLOORS = (
     ("options",),
     ("layers", "runtime", "progress"),
     ("models", "data"),
-    ("inference", "anatomy", "checkpoint", "runfolder", "hub", "metrics"),
+    ("inference", "anatomy", "checkpoint", "runfolder", "hub", "metrics", "linear"),
     ("network",),
     ("prediction", "evaluation", "explanation"),
     ("training", "exporting"),

@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 
 from striate.data import Dataset, load_data
+from striate.data.parts import part_of
 from striate.options import DataOptions, TrainOptions, merged
 from striate.progress import Progress
 from striate.spec import Labels
-from striate.transfer.parts import part_of
 
 QUICK = {
     "augment": {"preset": "none"},

@@ -16,6 +16,7 @@ from striate import api
 from striate.checkpoint import load_model, save_model
 from striate.data import Dataset, load_data
 from striate.errors import CheckpointError, ModelError, UsageError
+from striate.linear.classifiers import fit_softmax, fit_svm
 from striate.models import create_model
 from striate.network import open_network
 from striate.options import DataOptions, merged
@@ -25,7 +26,6 @@ from striate.runtime import mark_command, seconds_of_start
 from striate.transfer import plan as planning
 from striate.transfer.by_plan import resume_by_plan, train_by_plan
 from striate.transfer.codes import codes_of
-from striate.transfer.linear import fit_softmax, fit_svm
 from striate.transfer.linear_run import with_classifier
 from striate.transfer.probing import opened
 

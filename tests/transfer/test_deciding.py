@@ -12,6 +12,7 @@ from tests.transfer.low_digits import quick, some_digits
 
 from striate.checkpoint import load_model, save_model
 from striate.data import Dataset
+from striate.data.parts import part_of
 from striate.errors import ModelError
 from striate.models import create_model
 from striate.models.cut import places
@@ -21,7 +22,6 @@ from striate.runfolder import RunFolder
 from striate.transfer.by_plan import train_by_plan
 from striate.transfer.deciding import decide
 from striate.transfer.own_head import own_head_of
-from striate.transfer.parts import part_of
 
 
 def _with_train(dataset: Dataset, rows: np.ndarray) -> Dataset:

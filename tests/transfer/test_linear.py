@@ -12,10 +12,18 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.svm import LinearSVC
 
 from striate.errors import DataError, UsageError
-from striate.transfer import linear, solver
-from striate.transfer.linear import NEVER, fit_softmax, fit_svm, fitted_temperature, fold_numbers, out_of_fold, softmax
+from striate.linear import classifiers, solver
+from striate.linear.classifiers import (
+    NEVER,
+    fit_softmax,
+    fit_svm,
+    fitted_temperature,
+    fold_numbers,
+    out_of_fold,
+    softmax,
+)
+from striate.linear.solver import INTERCEPT, axes_of, outputs, solve
 from striate.transfer.result import KINDS
-from striate.transfer.solver import INTERCEPT, axes_of, outputs, solve
 
 
 def clouds(
@@ -201,14 +209,14 @@ def test_of_many_images_part_choose_and_all_are_learned_from(kind, monkeypatch):
     codes, targets = clouds(400, 12, 4)
     fit = {"svm": fit_svm, "softmax": fit_softmax}[kind]
     chosen = fit(codes, targets, 4)
-    asked, plain = [], linear.out_of_fold
+    asked, plain = [], classifiers.out_of_fold
 
     def heard(axes, some, *rest, **named):
         asked.append(some)
         return plain(axes, some, *rest, **named)
 
-    monkeypatch.setattr(linear, "out_of_fold", heard)
-    monkeypatch.setattr(linear, "_MANY_ANSWERS", 400)
+    monkeypatch.setattr(classifiers, "out_of_fold", heard)
+    monkeypatch.setattr(classifiers, "_MANY_ANSWERS", 400)
     found = fit(codes, targets, 4)
     assert np.bincount(asked[0]).tolist() == [25] * 4
     assert (found.predict(codes) == chosen.predict(codes)).mean() > 0.97

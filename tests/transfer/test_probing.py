@@ -13,18 +13,18 @@ from hypothesis import strategies as st
 from tests.transfer.low_digits import quick, some_digits
 
 from striate.data import Dataset
+from striate.data.parts import part_of
 from striate.errors import UsageError
+from striate.linear.classifiers import out_of_fold
+from striate.linear.solver import axes_of
 from striate.models.cut import places
 from striate.network import open_network
 from striate.spec import Labels
 from striate.transfer import probing
 from striate.transfer.curve import fitted_power_law, forecasts, learning_curve
-from striate.transfer.linear import out_of_fold
-from striate.transfer.parts import part_of
 from striate.transfer.probing import _best_of, probe
 from striate.transfer.result import Accuracy, Answers, PowerLaw, ProbeResult, wilson
 from striate.transfer.similarity import rule_of_thumb, similarity_of
-from striate.transfer.solver import axes_of
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from striate.data import Dataset
+from striate.data.parts import folds_of, part_of, thinned, trial_data
 from striate.errors import TrainingError
 from striate.progress import Progress
 from striate.transfer import wording
-from striate.transfer.parts import folds_of, part_of, thinned, trial_data
 from striate.transfer.plan import _estimates
 from striate.transfer.result import Accuracy, DepthProbe, PowerLaw, Similarity, SourceProbe
 from striate.transfer.trials import Outcome, Race, folds_to_try, next_trial, run_trials

@@ -30,6 +30,7 @@ from striate.checkpoint import SavedModel
 from striate.checkpoint.atomic import new_file
 from striate.data import EvaluationBatches, Split, TensorImages
 from striate.data.canvases import CACHE_VARIABLE, decoder_version
+from striate.data.parts import part_of
 from striate.data.scan import array_digests
 from striate.errors import CheckpointError, ModelError
 from striate.inference import place as put_on
@@ -38,7 +39,6 @@ from striate.models import cut
 from striate.network.engines import usual_batch
 from striate.progress import Progress, Silent, Task
 from striate.runtime import autocast, pick_device, resolve_precision
-from striate.transfer.parts import part_of
 from striate.transfer.similarity import StatisticsWatch
 
 RULES = 1  # to be raised whenever the same network gives other codes for the same image

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from striate.transfer.linear import OutOfFold
+from striate.linear.classifiers import OutOfFold
+from striate.linear.solver import Axes, outputs, solve
 from striate.transfer.result import CurvePoint, Forecast, PowerLaw, wilson
-from striate.transfer.solver import Axes, outputs, solve
 
 _SIZES, _REPEATS = 5, 2  # sizes of subsets below the whole, and how many of each are drawn for every fold
 _FEWEST = 2  # images of a class, on average, in the smallest subset

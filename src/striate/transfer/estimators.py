@@ -18,6 +18,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted, validate_data
 
 from striate.data import EvaluationBatches, Split
+from striate.data.parts import digests_of
 from striate.data.split import assign
 from striate.errors import UnknownNameError, UsageError
 from striate.inference import logits_of
@@ -29,7 +30,6 @@ from striate.options import DataOptions, TrainOptions, merged, options_of, secti
 from striate.runtime import pick_device
 from striate.transfer.features import At, codes_by_place, network_of, places_of
 from striate.transfer.handed import as_stack, split_of, training_data, value_range_of
-from striate.transfer.parts import digests_of
 from striate.transfer.result import KINDS
 from striate.transfer.unseen import Warnings, own_code, save, trained, with_opened_network, with_packed_network
 

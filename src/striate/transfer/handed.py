@@ -28,6 +28,7 @@ from striate.data import Dataset, Images, PhotoImages, Split, TensorImages, deco
 from striate.data.arrays import NotPixelsError, to_unsigned
 from striate.data.canvases import open_canvases
 from striate.data.images import DecodedImages
+from striate.data.parts import part_of
 from striate.data.scan import PhotoStore, array_digests, canvas_side, scan
 from striate.data.sources.found import numbered_paths
 from striate.errors import DataError, UnreadableImageError, UsageError
@@ -36,7 +37,6 @@ from striate.prediction import expand
 from striate.progress import Progress, Silent
 from striate.runtime import usable_memory
 from striate.spec import Labels
-from striate.transfer.parts import part_of
 
 ValueRange = tuple[float, float]
 NAME = "images"  # of the split, and of a data set made from it

@@ -20,6 +20,7 @@ from striate.checkpoint import SavedModel, load_model, save_model, write_atomica
 from striate.data import Dataset, load_data
 from striate.errors import CheckpointError, ModelError, StriateError, UsageError
 from striate.evaluation import check_views
+from striate.linear.classifiers import Linear, fit_softmax, fit_svm
 from striate.metrics import score
 from striate.models import ConvNet
 from striate.models.cut import cut_at, new_classifier
@@ -35,7 +36,6 @@ from striate.training.finishing import finish_run, training_batches
 from striate.training.prepare import resolved_for
 from striate.training.start import locate_start, open_start
 from striate.transfer.codes import code_folder, codes_of
-from striate.transfer.linear import Linear, fit_softmax, fit_svm
 from striate.transfer.probing import opened
 
 FITS = {"svm": fit_svm, "softmax": fit_softmax}

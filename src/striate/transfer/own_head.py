@@ -9,6 +9,7 @@ import numpy as np
 
 from striate.checkpoint import SavedModel
 from striate.data import Dataset, EvaluationBatches
+from striate.data.parts import part_of, thinned
 from striate.inference import logits_of
 from striate.network import refitted
 from striate.options import TrainOptions
@@ -19,7 +20,6 @@ from striate.training.finishing import evaluation_batch
 from striate.training.start import grows
 from striate.training.transferring import head_is_new
 from striate.transfer.ancestry import seen_by
-from striate.transfer.parts import part_of, thinned
 from striate.transfer.plan import LINEAR, ScenarioEstimate, TransferPlan
 from striate.transfer.probing import IMAGES
 from striate.transfer.result import Accuracy, SourceProbe

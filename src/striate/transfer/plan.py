@@ -15,6 +15,7 @@ from typing import Any
 
 from striate.checkpoint import SavedModel
 from striate.data import Dataset
+from striate.data.parts import Rows, trial_data
 from striate.errors import StriateError, UsageError
 from striate.options import TrainOptions, TransferOptions
 from striate.progress import Progress, Silent
@@ -23,7 +24,6 @@ from striate.training.planning import parse_duration
 from striate.training.prepare import resolved_for
 from striate.training.trial import try_out
 from striate.transfer import wording
-from striate.transfer.parts import Rows, trial_data
 from striate.transfer.result import DepthProbe, ProbeResult, SourceProbe
 from striate.transfer.trials import Outcome, Race, folds_to_try, run_trials
 from striate.transfer.verdict import Belief, LinearCurve, choose

@@ -19,19 +19,19 @@ import torch
 
 from striate.checkpoint import SavedModel
 from striate.data import Dataset
+from striate.data.parts import digests_of, thinned
 from striate.data.wording import counted
 from striate.errors import UsageError
+from striate.linear.classifiers import NEVER, OutOfFold, fold_numbers, out_of_fold
+from striate.linear.solver import Axes, axes_of
 from striate.network import open_network, read_spelling, refitted
 from striate.options import TrainOptions
 from striate.progress import Progress, Silent
 from striate.training.defaults import check_feasible, fed_as
 from striate.transfer.codes import PIXELS, Codes, code_folder, codes_of
 from striate.transfer.curve import fitted_power_law, forecasts, learning_curve
-from striate.transfer.linear import NEVER, OutOfFold, fold_numbers, out_of_fold
-from striate.transfer.parts import digests_of, thinned
 from striate.transfer.result import KINDS, Accuracy, Answers, DepthProbe, ProbeResult, SourceProbe
 from striate.transfer.similarity import rule_of_thumb, similarity_of
-from striate.transfer.solver import Axes, axes_of
 
 IMAGES, OF_EACH = 2000, 5  # looked at, at most, and of each class in any case, where nothing is said
 _FEW = 10  # images of a class, on average, below which figures are rough

@@ -12,9 +12,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from striate.linear import KINDS as KINDS
 from striate.metrics.intervals import wilson_interval as wilson
-
-KINDS = ("svm", "softmax")
 
 
 class Plan(Protocol):

@@ -22,16 +22,16 @@ import torch
 
 from striate.checkpoint import SavedModel
 from striate.data import CheckReport, Dataset
+from striate.data.parts import digests_of
 from striate.data.split_file import units
 from striate.errors import UsageError
+from striate.linear.classifiers import fold_numbers, out_of_fold
+from striate.linear.solver import axes_of
 from striate.metrics.confident import confident_labels
 from striate.options import TrainOptions
 from striate.progress import Progress, Silent
 from striate.transfer.codes import code_folder, codes_of
-from striate.transfer.linear import fold_numbers, out_of_fold
-from striate.transfer.parts import digests_of
 from striate.transfer.probing import opened, probe
-from striate.transfer.solver import axes_of
 
 DOUBT = (
     0.02  # probability of its label below which an image is listed: of 0.005 to 0.05 the balance between few and wrong

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from striate.data import Split
+from striate.data.parts import Rows, folds_of, thinned
 from striate.progress import Progress
-from striate.transfer.parts import Rows, folds_of, thinned
 from striate.transfer.verdict import (
     UNSETTLED,
     Belief,

@@ -17,8 +17,8 @@ import numpy as np
 
 from striate.data.split import ranked_numbers, unit_digests, unit_numbers
 from striate.errors import DataError, UsageError
-from striate.transfer.result import KINDS
-from striate.transfer.solver import INTERCEPT, Axes, Solution, axes_of, outputs, solve
+from striate.linear import KINDS
+from striate.linear.solver import INTERCEPT, Axes, Solution, axes_of, outputs, solve
 
 FOLDS = 5  # at most
 GRID = {"svm": (0.1, 1.0, 10.0, 100.0), "softmax": (3.0, 30.0, 300.0, 3000.0)}  # of C, for codes of mean square 1

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from striate.data import Dataset, Split
+from striate.data.dataset import Dataset, Split
 from striate.data.images import Images, PhotoImages, TensorImages
 from striate.data.split import assign, shares
 from striate.options import DataOptions
