@@ -105,6 +105,11 @@ def test_the_average_is_scored_beside_the_raw_weights(quick):
     assert all({"val", "val_ema"} <= set(row) for row in rows)
     best = max(max(row[key]["top1"] for key in ("val", "val_ema")) for row in rows)
     assert result.val.top1 == pytest.approx(best)
+    of_best = next(row for row in rows if row["epoch"] == result.best_epoch)
+    said = RunFolder(result.run).read_evaluation()
+    assert said["validated"] == {"raw": of_best["val"], "ema": of_best["val_ema"]}
+    assert said["validated"][said["weights"]]["top1"] == pytest.approx(best)
+    assert load_model(result.run).notes["weights"] == said["weights"]
 
 
 def test_filters_are_kept_within_their_limit_and_resuming_changes_no_bit(quick):
@@ -133,7 +138,7 @@ def test_resuming_in_the_middle_of_an_epoch_changes_no_bit(quick):
         "augment": {"preset": "digits", "mixup": 0.2},
         "model": {"dropout": 0.3},
         "training": {"ema": 0.9, "save_minutes": 1e-6},
-        "schedule": {"epochs": 2},
+        "schedule": {"epochs": 2, "schedule": "cyclic"},
     }
     whole = train(quick("whole", **changes))
     stopped = quick("stopped", **changes)
@@ -163,6 +168,9 @@ def test_resuming_in_the_middle_of_an_epoch_changes_no_bit(quick):
     assert not run.finished
     resumed = resume(run)
     assert same(weights(whole.run), weights(resumed.run))
+    kept = [{path.name: load_file(path) for path in RunFolder(one.run).snapshots.iterdir()} for one in (whole, resumed)]
+    assert sorted(kept[0]) == sorted(f"epoch-000{epoch}{of}.safetensors" for epoch in (1, 2) for of in ("", "-ema"))
+    assert all(same(kept[0][name], kept[1][name]) for name in kept[0])
     drop = ("seconds", "images_per_second", "data_wait_share")
     figures = [
         [{k: v for k, v in row.items() if k not in drop} for row in RunFolder(one.run).read_metrics()]

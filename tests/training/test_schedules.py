@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from striate.errors import UsageError
-from striate.options import ScheduleOptions
-from striate.training.schedules import Schedule
+from striate.options import ScheduleOptions, TrainOptions
+from striate.options.sections import TrainingOptions
+from striate.training.schedules import Schedule, cycle_ends, is_snapshot
 
 PEAK, EPOCHS, STEPS = 0.4, 8, 5
 TOTAL = EPOCHS * STEPS
@@ -46,12 +47,14 @@ CLOSED_FORMS = {
     "polynomial": lambda t: PEAK * (1 - t / TOTAL) ** 2,
     "exponential": lambda t: PEAK * 0.5 ** (t / STEPS),
     "cosine": lambda t: PEAK * (0.1 + 0.9 * (1 + math.cos(math.pi * t / TOTAL)) / 2),
+    "cyclic": lambda t: PEAK * (0.1 + 0.9 * (1 + math.cos(math.pi * (t % (TOTAL // 2)) / (TOTAL // 2))) / 2),
 }
 CHANGES = {
     "step": {"step_epochs": 2.0},
     "polynomial": {"power": 2.0},
     "exponential": {"gamma": 0.5},
     "cosine": {"final_lr": 0.1},
+    "cyclic": {"final_lr": 0.1, "cycles": 2},
 }
 
 
@@ -179,3 +182,52 @@ def test_impossible_warmups_are_refused():
         Schedule(optimizer(), options("cosine", warmup=8.0), STEPS)
     with pytest.raises(UsageError, match="onecycle"):
         Schedule(optimizer(), options("onecycle", warmup=1.0), STEPS)
+
+
+def test_cycles_are_torchs_warm_restarts():
+    """Loshchilov & Hutter 2017: of equal length, and each twice as long as the one before."""
+    for cycles, growth, first in ((4, 1.0, 2), (3, 2.0, 2)):
+        epochs = 8 if growth == 1 else 14
+        seen = rates(options("cyclic", epochs=epochs, cycles=cycles, cycle_growth=growth, final_lr=0.1))
+        moving = optimizer()
+        theirs = torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(
+            moving, T_0=first * STEPS, T_mult=int(growth), eta_min=0.1 * PEAK
+        )
+        for rate in seen:
+            assert rate == pytest.approx(moving.param_groups[0]["lr"])
+            moving.step()
+            theirs.step()
+
+
+def test_every_cycle_ends_with_an_epoch():
+    for epochs in range(1, 20):
+        for cycles in range(1, epochs + 1):
+            for growth in (1.0, 1.5, 3.0):
+                ends = cycle_ends(options("cyclic", epochs=epochs, cycles=cycles, cycle_growth=growth))
+                assert len(ends) == cycles
+                assert ends[-1] == epochs
+                assert all(later > earlier for earlier, later in pairwise([0, *ends]))
+    assert cycle_ends(options("cyclic", epochs=3)) == [1, 2, 3]
+    with pytest.raises(UsageError, match="do not fit 3 epochs"):
+        options("cyclic", epochs=3, cycles=4)
+
+
+def test_a_warm_up_is_part_of_the_first_cycle():
+    seen = rates(options("cyclic", cycles=2, warmup=1.0))
+    assert seen[0] < seen[STEPS - 1] < PEAK
+    assert seen[STEPS] == seen[4 * STEPS] == PEAK
+    assert seen[4 * STEPS - 1] < PEAK / 10
+    with pytest.raises(UsageError, match="leaves nothing of the first cycle"):
+        rates(options("cyclic", cycles=8, warmup=1.0))
+
+
+def test_snapshots_are_taken_where_cycles_end():
+    def kept(**training) -> list[int]:
+        chosen = TrainOptions(schedule=options("cyclic", cycles=3), training=TrainingOptions(**training))
+        return [epoch for epoch in range(1, EPOCHS + 1) if is_snapshot(epoch, chosen)]
+
+    assert kept() == cycle_ends(options("cyclic", cycles=3)) == [3, 5, 8]
+    assert kept(snapshots=4) == [4, 8]
+    assert kept(snapshots=0) == []
+    plain = TrainOptions(schedule=options("cosine"))
+    assert not any(is_snapshot(epoch, plain) for epoch in range(1, EPOCHS + 1))

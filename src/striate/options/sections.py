@@ -25,7 +25,12 @@ class DataOptions:
     data_root: str | None = option(None, "folder where named sets lie or are downloaded to [~/.cache/striate/data]")
     offline: bool = option(False, "never use the network")
     image_column: str | None = option(None, "table column with the image paths [image, path, file or filename]")
-    label_column: str | None = option(None, "table column with the labels [label, class or category]")
+    label_column: str | None = option(
+        None, "table column with the labels, or several columns of 0 and 1: A,B,C [label, class or category]"
+    )
+    label_delimiter: str | None = option(
+        None, "several labels an image: what stands between them in the table column, such as | or ;"
+    )
     split_column: str | None = option(None, "table column that says train, val or test [split, where there is one]")
     group: str | None = option(
         None,
@@ -230,7 +235,17 @@ class ScheduleOptions:
     schedule: str | None = option(
         None,
         "course of the learning rate",
-        choices=("constant", "step", "multistep", "polynomial", "plateau", "exponential", "cosine", "onecycle"),
+        choices=(
+            "constant",
+            "step",
+            "multistep",
+            "polynomial",
+            "plateau",
+            "exponential",
+            "cosine",
+            "cyclic",
+            "onecycle",
+        ),
     )
     per: str = option("step", "what moves the schedule on (plateau: always the epoch)", choices=("step", "epoch"))
     warmup: float = option(0.0, "epochs over which the rate first rises linearly", at_least=0.0)
@@ -244,10 +259,23 @@ class ScheduleOptions:
     power: float = option(1.0, "polynomial: exponent", above=0.0)
     patience: int = option(3, "plateau: epochs without improvement before a drop", at_least=0)
     rise: float = option(0.25, "onecycle: part of training in which the rate rises", above=0.0, at_most=0.9)
-    final_lr: float = option(0.0, "cosine, onecycle: last rate as part of the peak", at_least=0.0, at_most=1.0)
+    cycles: int | None = option(
+        None,
+        "cyclic: falls from the peak along a cosine, each ending with an epoch and restarting from the peak [5, or one "
+        "per epoch]",
+        at_least=1,
+        source="Loshchilov & Hutter 2017, arXiv:1608.03983; Huang et al. 2017, arXiv:1704.00109",
+    )
+    cycle_growth: float = option(1.0, "cyclic: length of a cycle as a multiple of the one before", at_least=1.0)
+    final_lr: float = option(0.0, "cosine, cyclic, onecycle: last rate as part of the peak", at_least=0.0, at_most=1.0)
 
     def __post_init__(self) -> None:
         check_options(self, "schedule")
+        if self.epochs is not None and self.cycles is not None and self.cycles > self.epochs:
+            raise UsageError(
+                f"schedule.cycles = {self.cycles} do not fit {self.epochs} epochs: a cycle ends with an epoch",
+                f"--cycles {self.epochs} at most",
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -272,7 +300,12 @@ class TrainingOptions:
     )
     evaluate_every: int = option(1, "epochs between validations; the last is always validated", at_least=1)
     budget: str | None = option(None, "time for the training, such as 90s, 10m or 2h: the epochs are planned to fit")
-    snapshots: int = option(0, "keep the weights every so many epochs, 0 for never", at_least=0)
+    snapshots: int | None = option(
+        None,
+        "keep the weights every so many epochs, 0 for never, for `striate evaluate RUN --snapshots` [never; at the end "
+        "of each cycle of a cyclic schedule]",
+        at_least=0,
+    )
     save_minutes: float = option(5.0, "minutes between resume states inside a long epoch", above=0.0)
     log_every: int = option(0, "write a metrics line every so many steps, 0 for epochs only", at_least=0)
     runs: str = option("runs", "folder that holds the run folders")

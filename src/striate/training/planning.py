@@ -143,7 +143,9 @@ def plan_for_budget(session: Session, seconds: float, progress: Progress) -> Sch
     usable = 0.95 * seconds
     per_epoch = session.batches.steps_per_epoch * step_seconds + validation_seconds
     epochs = int(usable / per_epoch)
-    schedule = replace(session.options.schedule, epochs=max(1, epochs), steps_per_epoch=None)
+    schedule = session.options.schedule
+    cycles = min(schedule.cycles, max(1, epochs)) if schedule.cycles is not None else None
+    schedule = replace(schedule, epochs=max(1, epochs), cycles=cycles, steps_per_epoch=None)
     what = f"{schedule.epochs} {'epoch' if schedule.epochs == 1 else 'epochs'} of {per_epoch:.1f} s"
     if epochs < 1:
         steps = max(1, int((usable - validation_seconds) / step_seconds))

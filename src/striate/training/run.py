@@ -30,6 +30,7 @@ from striate.training.epoch import train_epoch
 from striate.training.finishing import finish_run
 from striate.training.planning import parse_duration
 from striate.training.prepare import measure_once, prepare, provisional, resolved_for
+from striate.training.schedules import is_snapshot
 from striate.training.session import Session, handed_back, lengthen_schedule, open_session
 from striate.training.start import SCRATCH, locate_start, open_start, start_weights
 from striate.training.state import check_state, gather_state, restore_state
@@ -211,9 +212,8 @@ def _train_epochs(session: Session, resumable: bool, progress: Progress) -> None
         if events is not None:
             journal.add_events(events, row)
         progress.say(_epoch_line(row, epochs))
-        snapshots = options.training.snapshots
-        if snapshots and position.epoch % snapshots == 0:
-            _save_weights(session, run.snapshots / f"epoch-{position.epoch:04d}.safetensors", session.model, {})
+        if is_snapshot(position.epoch, options):
+            _save_snapshot(session, row)
         patience = options.training.early_stopping
         waited = position.epochs_without_improvement >= patience and freezing.all_learn(session)
         if patience and waited and position.epoch < epochs:
@@ -267,9 +267,23 @@ def _quality(figures: dict[str, Any] | None, by: str) -> tuple[float, float]:
 
 def _save_weights(session: Session, path: Path, network: torch.nn.Module, scores: dict[str, Any]) -> None:
     path.parent.mkdir(exist_ok=True)
-    notes = {"epoch": session.position.epoch, "data": session.dataset.name, "run": session.run.name}
+    averaged = session.average is not None and network is session.average.module
+    notes = {
+        "epoch": session.position.epoch, "data": session.dataset.name, "run": session.run.name,
+        "weights": "ema" if averaged else "raw",
+    }  # fmt: skip
     assert isinstance(network, ConvNet)
     save_model(path, network, session.spec, session.dataset.labels, scores=scores, notes=notes)
+
+
+def _save_snapshot(session: Session, row: dict[str, Any]) -> None:
+    """The weights after this epoch, and beside them their Polyak average where there is one."""
+    networks: dict[str, tuple[torch.nn.Module, str]] = {"": (session.model, "val")}
+    if session.average is not None:
+        networks["-ema"] = (session.average.module, "val_ema")
+    for ending, (network, key) in networks.items():
+        path = session.run.snapshots / f"epoch-{session.position.epoch:04d}{ending}.safetensors"
+        _save_weights(session, path, network, {"val": row[key]} if key in row else {})
 
 
 def _finish(session: Session, progress: Progress) -> tuple[dict[str, Scores], str | None]:
@@ -280,6 +294,7 @@ def _finish(session: Session, progress: Progress) -> tuple[dict[str, Scores], st
         "selected_on": "val" if session.validation is not None else None,
         "best_epoch": position.best_epoch,
         "weights": position.best_weights,
+        "validated": _both(session),
         "epochs": position.epoch,
         "epochs_planned": session.options.schedule.epochs,
     }
@@ -287,6 +302,15 @@ def _finish(session: Session, progress: Progress) -> tuple[dict[str, Scores], st
         session.run, session.options, session.dataset, session.batches, device=session.device, facts=facts,
         progress=progress,
     )  # fmt: skip
+
+
+def _both(session: Session) -> dict[str, Any] | None:
+    """The validation figures of the best epoch's raw weights and of their Polyak average; None without an average."""
+    if session.average is None:
+        return None
+    rows = {row.get("epoch"): row for row in session.run.read_metrics() if row.get("kind") == "epoch"}
+    row = rows.get(session.position.best_epoch, {})
+    return {"raw": row.get("val"), "ema": row.get("val_ema")}
 
 
 def _as_compiled_here(options: TrainOptions, progress: Progress) -> TrainOptions:

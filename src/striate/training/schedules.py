@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 import warnings
+from bisect import bisect_right
 from typing import Any
 
 from torch.optim import Optimizer
 from torch.optim import lr_scheduler as torch_schedulers
 
 from striate.errors import UsageError
-from striate.options import ScheduleOptions
+from striate.options import ScheduleOptions, TrainOptions
 
 ONECYCLE_START = 1 / 25  # torch's and fastai's first rate of a one-cycle schedule, as part of the peak
+USUAL_CYCLES = 5  # Huang et al. 2017 take 5 or 6
 
 
 class Schedule:
@@ -134,8 +136,48 @@ def _after_warmup(
                 )
             floor = options.final_lr * max(peaks)
             return torch_schedulers.CosineAnnealingLR(optimizer, T_max=rest, eta_min=floor)
+        case "cyclic":
+            ends = [end * ticks_per_epoch - warmup_ticks for end in cycle_ends(options)]
+            if ends[0] < 1:
+                raise UsageError(
+                    f"schedule.warmup = {options.warmup:g} epochs leaves nothing of the first cycle, which ends with "
+                    f"epoch {cycle_ends(options)[0]}",
+                    "give fewer --cycles or a shorter --warmup",
+                )
+            return torch_schedulers.LambdaLR(optimizer, lambda tick: _cyclic(tick, ends, options.final_lr))
         case other:
             raise UsageError(f"unknown schedule {other!r}")
+
+
+def cycle_ends(options: ScheduleOptions) -> list[int]:
+    """The epochs (counted from 1) with which the cycles of a cyclic schedule end; the last is the last epoch.
+
+    Each cycle is `cycle_growth` times as long as the one before, rounded to epochs, of which each has at least one.
+    """
+    assert options.epochs is not None
+    cycles = min(options.cycles or USUAL_CYCLES, options.epochs)
+    lengths = [options.cycle_growth**place for place in range(cycles)]
+    ends: list[int] = []
+    for place in range(cycles):
+        end = round(options.epochs * sum(lengths[: place + 1]) / sum(lengths))
+        least, most = (ends[-1] if ends else 0) + 1, options.epochs - (cycles - 1 - place)
+        ends.append(min(max(end, least), most))
+    return ends
+
+
+def is_snapshot(epoch: int, options: TrainOptions) -> bool:
+    """Whether the weights after `epoch` (counted from 1) are kept; of resolved options."""
+    every = options.training.snapshots
+    if every is None:
+        return options.schedule.schedule == "cyclic" and epoch in cycle_ends(options.schedule)
+    return every > 0 and epoch % every == 0
+
+
+def _cyclic(tick: int, ends: list[int], low: float) -> float:
+    """The rate as part of the peak: a cosine from 1 down to `low` in each cycle (Loshchilov & Hutter 2017, eq. 5)."""
+    place = min(bisect_right(ends, tick), len(ends) - 1)
+    start = ends[place - 1] if place else 0
+    return low + (1 - low) * (1 + math.cos(math.pi * (tick - start) / (ends[place] - start))) / 2
 
 
 def _plain(scheduler: torch_schedulers.LRScheduler) -> dict[str, Any]:
