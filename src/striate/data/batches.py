@@ -24,6 +24,7 @@ from striate.data.fetch import Fetcher, Request, Resident, make_fetcher
 from striate.data.images import PhotoImages
 from striate.data.normalise import normalise
 from striate.data.sampling import balanced_order, balanced_quota
+from striate.data.split import strata
 from striate.errors import DataError, UsageError
 from striate.options import AugmentOptions
 from striate.spec import InputSpec
@@ -37,10 +38,15 @@ class Batch:
     """B images with their classes, on the device. The loss of a mixed batch weighs both classes by `mix_weight`."""
 
     images: torch.Tensor  # float32 [B, C, H, W], augmented and normalised
-    targets: torch.Tensor  # int64 [B]
+    targets: torch.Tensor  # int64 [B]; of several labels an image float32 [B, classes]
     indices: np.ndarray  # int64 [B], positions in the split
-    mixed_targets: torch.Tensor | None = None  # int64 [B]: the partner's class (mixup, cutmix)
+    mixed_targets: torch.Tensor | None = None  # of the partner (mixup, cutmix), as `targets`
     mix_weight: torch.Tensor | None = None  # float32 [B]: weight of the own class
+
+
+def as_targets(targets: np.ndarray) -> torch.Tensor:
+    """The targets of a split as a loss takes them: int64 [n]; of several labels an image float32 [n, classes]."""
+    return torch.from_numpy(np.asarray(targets, dtype=np.int64 if targets.ndim == 1 else np.float32))
 
 
 class TrainingBatches:
@@ -79,14 +85,14 @@ class TrainingBatches:
         if not length:
             raise DataError(f"the split {split.name!r} has no readable image")
         if sampling == "balanced":
-            length = balanced_quota(split.targets) * len(np.unique(split.targets))
+            length = balanced_quota(split.targets) * len(np.unique(strata(split.targets)))
         self.batch_size = min(batch_size, length)
         self.steps_per_epoch = length // self.batch_size
         self.wait_seconds = 0.0
         self._boxed = bool(augment.crop_scale or augment.scale_jitter)
         self._fetcher = make_fetcher(split.images, spec, device, boxed=self._boxed)
         self._boxed_later = self._boxed and isinstance(self._fetcher, Resident)  # on the device, with the rest
-        self._targets = torch.from_numpy(np.asarray(split.targets, dtype=np.int64)).to(device)
+        self._targets = as_targets(split.targets).to(device)
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         """The batches of one epoch (counted from 0), from `first_step` on."""
@@ -146,7 +152,7 @@ class EvaluationBatches:
         self.split, self.spec, self.channels_last = split, spec, channels_last
         self.batch_size, self.device = batch_size, device
         self._fetcher: Fetcher | None = None
-        self._targets = torch.from_numpy(np.asarray(split.targets, dtype=np.int64)).to(device)
+        self._targets = as_targets(split.targets).to(device)
 
     def __len__(self) -> int:
         return -(-len(self.split.targets) // self.batch_size)

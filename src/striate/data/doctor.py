@@ -80,6 +80,7 @@ class CheckReport:
     exif_rotated: int
     per_class: tuple[ClassCounts, ...]
     imbalance: float | None  # largest over smallest class of the training split
+    labels_per_image: dict[int, int] | None = None  # images by how many labels they have; None where each has one
 
     def to_dict(self) -> dict[str, Any]:
         """The form that `striate check --json` prints."""
@@ -88,6 +89,8 @@ class CheckReport:
             row[name] = [
                 {"kind": one.kind, "paths": one.paths, "splits": one.splits, "labels": one.labels} for one in row[name]
             ]
+        if self.labels_per_image is None:
+            del row["labels_per_image"]
         row["per_class"] = [asdict(one) for one in self.per_class]
         row["odd_images"] = [asdict(one) for one in self.odd_images]
         row["unreadable_files"] = [
@@ -165,6 +168,7 @@ def examine(dataset: Dataset, *, refused: str | None = None, progress: Progress 
         "sizes": _sizes(sizes),
         "per_class": tuple(per_class),
         "imbalance": max(training) / min(training) if training and min(training) else None,
+        "labels_per_image": _labels_per_image(dataset),
         **_file_facts(dataset),
     }
     return CheckReport(
@@ -188,7 +192,7 @@ class _Table:
         splits = dataset.splits.values()
         self.paths = [path for split in splits for path in split.paths]
         self.splits = [split.name for split in splits for _ in range(len(split))]
-        self.labels = [dataset.labels.names[target] for split in splits for target in split.targets.tolist()]
+        self.labels = [text for split in splits for text in split.label_texts(dataset.labels)]
         self.digests = np.concatenate([split.digests for split in splits])
 
     def __len__(self) -> int:
@@ -243,7 +247,9 @@ def _leaked(leaking: list[ImageGroup]) -> set[str]:
 def _per_class(dataset: Dataset) -> list[ClassCounts]:
     names = dataset.labels.names
     counts = {name: split.class_counts(len(names)).tolist() for name, split in dataset.splits.items()}
-    unreadable = Counter(one.label for one in dataset.left_out)
+    unreadable: Counter[str | None] = Counter()
+    for one in dataset.left_out:
+        unreadable.update([one.label] if one.targets is None else [names[place] for place in one.targets])
 
     def count(split: str, position: int) -> int:
         return counts[split][position] if split in counts else 0
@@ -259,6 +265,14 @@ def _per_class(dataset: Dataset) -> list[ClassCounts]:
         )
         for position, name in enumerate(names)
     ]
+
+
+def _labels_per_image(dataset: Dataset) -> dict[int, int] | None:
+    """How many readable images have how many labels."""
+    if not dataset.labels.multi_label:
+        return None
+    counts = np.bincount(np.concatenate([split.targets.sum(axis=1) for split in dataset.splits.values()]))
+    return {number: int(count) for number, count in enumerate(counts) if count}
 
 
 def _sizes(sizes: np.ndarray) -> dict[str, Any]:
@@ -300,7 +314,8 @@ def _warnings(facts: dict[str, Any], dataset: Dataset) -> Iterable[str]:
         held_out = counted(facts["leaks"], "image is held out but has", "images are held out but have")
         yield f"{held_out} a copy in another split: scores will flatter the network"
     if facts["label_conflicts"]:
-        yield counted(facts["label_conflicts"], "image occurs", "images occur") + " under more than one label"
+        under = "different labels" if facts["labels_per_image"] is not None else "more than one label"
+        yield counted(facts["label_conflicts"], "image occurs", "images occur") + f" under {under}"
     if facts["unreadable"]:
         unreadable = counted(facts["unreadable"], "image", "images")
         yield f"{unreadable} cannot be read: left out in training, wrong in an evaluation"
@@ -314,6 +329,10 @@ def _warnings(facts: dict[str, Any], dataset: Dataset) -> Iterable[str]:
     if facts["imbalance"] is not None and facts["imbalance"] >= IMBALANCE:
         yield f"the largest class has {facts['imbalance']:.1f} times the training images of the smallest"
     yield from _shifts(dataset)
+    per_image = facts["labels_per_image"]
+    if per_image and 0 in per_image:
+        without = counted(per_image[0], "image has", "images have")
+        yield f"{without} no label: training takes them as images of none of the labels"
     if facts["duplicates"]:
         yield counted(facts["duplicates"], "image is an exact copy of another", "images are exact copies of others")
     if facts["near_duplicates"]:
@@ -328,14 +347,16 @@ def _shifts(dataset: Dataset) -> Iterable[str]:
     classes = len(dataset.labels)
     if "train" not in dataset.splits:
         return
-    expected = dataset.splits["train"].class_counts(classes) / max(1, len(dataset.splits["train"]))
+    counts = dataset.splits["train"].class_counts(classes)
+    expected = counts / max(1, counts.sum())  # an image with several labels counts for each
     for name in ("val", "test"):
         split = dataset.splits.get(name)
         if split is None or not len(split):
             continue
-        shares = split.class_counts(classes) / len(split)
-        distance = float(np.abs(shares - expected).sum()) / 2
-        by_chance = float(np.sqrt(expected * (1 - expected) / len(split)).sum()) / 2
+        counts = split.class_counts(classes)
+        n = max(1, counts.sum())
+        distance = float(np.abs(counts / n - expected).sum()) / 2
+        by_chance = float(np.sqrt(expected * (1 - expected) / n).sum()) / 2
         if distance > LABEL_SHIFT and distance > 2 * by_chance:
             yield f"the classes have other shares in {name} than in train (they differ by {100 * distance:.0f} %)"
 

@@ -24,7 +24,6 @@ from striate.errors import DataError, UnknownNameError, UsageError
 from striate.options.sections import DataOptions
 from striate.progress import Progress, Silent
 from striate.runtime import usable_memory
-from striate.spec import Labels
 
 _USUAL_INPUT = 224  # side for which photos are prepared while they are first read, where none is asked for
 _USUAL_MEMORY = 4 * 2**30  # bytes of photos kept there
@@ -73,6 +72,11 @@ def find_source(options: DataOptions, progress: Progress, *, scoring: bool = Fal
         found = _find_path(Path(options.data).expanduser(), options, scoring)
     if found.files is None and options.group is not None:
         raise UsageError(f"data.group needs image files; {found.name} has none")
+    if options.label_delimiter is not None and found.targets.ndim == 1:
+        raise UsageError(
+            f"--label-delimiter {options.label_delimiter!r}: {found.name} has one label to an image",
+            "several labels an image come from a CSV or Parquet table",
+        )
     return found
 
 
@@ -131,7 +135,7 @@ def _array_dataset(found: Found, rule: Sides | AsGiven) -> Dataset:
             images=TensorImages(_rows(found.pixels, rows)),
             digests=digests[rows],
         )
-    labels = Labels(found.class_names)
+    labels = found.labels
     notes = rule.check(splits, labels, found.name)
     return Dataset(
         name=found.name,
@@ -153,8 +157,7 @@ def _beyond_limit(found: Found, rows: np.ndarray, digests: np.ndarray) -> tuple[
             path=found.paths[row],
             reason="beyond the limit",
             split="train",
-            label=found.class_names[found.targets[row]],
-            target=int(found.targets[row]),
+            **found.labelled(row),
             digest=digests[row].tobytes(),
             group=found.groups[row] if found.groups is not None else None,
         )
@@ -220,7 +223,7 @@ class _Photos:
             for name in self.rule.names
             if name in self.rule.always or name in sides or any(one.split == name for one in left_out)
         }
-        labels = Labels(found.class_names)
+        labels = found.labels
         notes = self.rule.check(splits, labels, found.name)
         sizes = {infos[row].size for row in rows}
         return Dataset(
@@ -273,9 +276,9 @@ class _Photos:
             if error is not None:
                 group = found.groups[row] if found.groups is not None else None
                 split = self.rule.of_unreadable(str(found.given[row]), info.digest, group)
-                target = int(found.targets[row])
-                label = found.class_names[target]
-                result.append(LeftOut(found.paths[row], error, split, label, info.digest, group, target))
+                result.append(
+                    LeftOut(found.paths[row], error, split, digest=info.digest, group=group, **found.labelled(row))
+                )
         return tuple(result)
 
     def _channels(self, infos: list[FileInfo]) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from striate.data.draws import permutation
+from striate.data.split import strata
 
 
 def balanced_order(targets: np.ndarray, seed: int, epoch: int) -> np.ndarray:
@@ -14,8 +15,10 @@ def balanced_order(targets: np.ndarray, seed: int, epoch: int) -> np.ndarray:
     epoch (k from 0) is given as ``index + k * n``, so that each showing has draws of its own.
 
     Args:
-        targets: int64 [n], the classes of the split's images.
+        targets: int64 [n], the classes of the split's images; of several labels an image uint8 [n, classes], where an
+            image counts as one of its rarest label, and those without labels as a class of their own.
     """
+    targets = strata(targets)
     quota = balanced_quota(targets)
     parts = []
     for label in np.unique(targets):
@@ -30,4 +33,4 @@ def balanced_order(targets: np.ndarray, seed: int, epoch: int) -> np.ndarray:
 
 def balanced_quota(targets: np.ndarray) -> int:
     """How often `balanced_order` shows each class: with about as many images in all as the split has."""
-    return max(1, round(len(targets) / len(np.unique(targets))))
+    return max(1, round(len(targets) / len(np.unique(strata(targets)))))

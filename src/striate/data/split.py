@@ -13,6 +13,8 @@ trains; and where nothing at all would be held out, the unit with the smallest n
 
 Published sets do not grow. There units are ranked by the same number within each class and the ranks are divided,
 which gives the exact share of each class.
+
+Of several labels an image, an image counts for its rarest where it can count for one only.
 """
 
 from __future__ import annotations
@@ -53,11 +55,36 @@ def unit_numbers(units: np.ndarray, seed: int) -> np.ndarray:
     return (words >> np.uint64(11)).astype(np.float64) / 2.0**53
 
 
+def strata(targets: np.ndarray) -> np.ndarray:
+    """int64 [n]: the class that each image counts for: its own, or the rarest of its labels; those without share one.
+
+    Args:
+        targets: int [n], or of several labels an image uint8 [n, classes].
+    """
+    if targets.ndim == 1:
+        return targets
+    counts = targets.sum(axis=0, dtype=np.int64)
+    weights = np.where(targets > 0, counts, len(targets) + 1)
+    rarest = weights.argmin(axis=1)
+    return np.where(targets.any(axis=1), rarest, targets.shape[1]).astype(np.int64)
+
+
+def _present(targets: np.ndarray) -> list[int]:
+    """The classes that occur."""
+    return (np.unique(targets) if targets.ndim == 1 else np.flatnonzero(targets.any(axis=0))).tolist()
+
+
+def _having(targets: np.ndarray, target: int) -> np.ndarray:
+    """The positions of the images of a class."""
+    return np.flatnonzero(targets == target if targets.ndim == 1 else targets[:, target])
+
+
 def ranked_numbers(numbers: np.ndarray, units: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """float64 [n] in (0, 1): each unit's rank by number among those of its class, evenly spread.
 
     A unit with images of several classes counts for that of its first image.
     """
+    targets = strata(targets)
     _, first, unit_of, sizes = np.unique(_as_keys(units), return_index=True, return_inverse=True, return_counts=True)
     ranked = np.empty(len(first))
     for target in np.unique(targets[first]):
@@ -90,7 +117,7 @@ def assign(
 
     Args:
         digests: uint8 [n, 16], the content hashes.
-        targets: int [n], the classes.
+        targets: int [n], the classes; of several labels an image uint8 [n, classes] of 0 and 1.
         groups: the group of each image, or None.
         seed: the split seed.
         val: the interval of [0, 1) that is held out for validation.
@@ -115,6 +142,8 @@ def shares(targets: np.ndarray, digests: np.ndarray, limit: int, seed: int) -> n
     """
     if limit >= len(targets):
         return np.arange(len(targets))
+    if targets.ndim == 2:
+        return _shares_of_several(targets, digests, limit, unit_numbers(digests, seed ^ 0x5EED))
     classes, counts = np.unique(targets, return_counts=True)
     exact = counts * limit / len(targets)
     quotas = np.floor(exact).astype(int)
@@ -133,20 +162,32 @@ def shares(targets: np.ndarray, digests: np.ndarray, limit: int, seed: int) -> n
     return np.sort(np.concatenate(chosen))
 
 
+def _shares_of_several(targets: np.ndarray, digests: np.ndarray, limit: int, numbers: np.ndarray) -> np.ndarray:
+    """`shares` of several labels an image: one image of each label first, as far as that goes, then even shares."""
+    chosen: list[int] = []
+    for label in np.argsort(targets.sum(axis=0, dtype=np.int64), kind="stable").tolist():
+        members = _having(targets, label)
+        if len(members) and len(chosen) < limit and not targets[chosen, label].any():
+            chosen.append(int(members[np.argmin(numbers[members])]))
+    placed = ranked_numbers(numbers, digests, targets)
+    placed[chosen] = -1.0
+    return np.sort(np.argsort(placed, kind="stable")[:limit])
+
+
 def _as_keys(units: np.ndarray) -> np.ndarray:
     """One comparable value for each hash: its first 64 bits, which are what the numbers come from."""
     return np.ascontiguousarray(units).view("<u8")[:, 0]
 
 
 def _keep_every_class_training(sides: np.ndarray, keys: np.ndarray, numbers: np.ndarray, targets: np.ndarray) -> None:
-    trained = set(np.unique(targets[sides == "train"]).tolist())
-    for target in np.unique(targets).tolist():
+    trained = set(_present(targets[sides == "train"]))
+    for target in _present(targets):
         if target not in trained:
-            members = np.flatnonzero(targets == target)
+            members = _having(targets, target)
             last = members[np.argmax(numbers[members])]
             moved = keys == keys[last]
             sides[moved] = "train"
-            trained.update(targets[moved].tolist())
+            trained.update(_present(targets[moved]))
 
 
 def _hold_out_one(sides: np.ndarray, keys: np.ndarray, numbers: np.ndarray, targets: np.ndarray) -> None:
@@ -156,6 +197,6 @@ def _hold_out_one(sides: np.ndarray, keys: np.ndarray, numbers: np.ndarray, targ
             continue
         unit = keys == keys[position]
         rest = targets[(sides == "train") & ~unit]
-        if np.isin(targets[unit], rest).all():
+        if set(_present(targets[unit])) <= set(_present(rest)):
             sides[unit] = "val"
             return

@@ -10,11 +10,11 @@ from __future__ import annotations
 import csv
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from striate.data.dataset import Dataset
+from striate.data.dataset import SEPARATOR, Dataset
 from striate.data.doctor import CheckReport, ImageGroup
 from striate.data.sources.sides import ALL
 from striate.data.sources.table import TABLE_SUFFIXES
@@ -54,6 +54,7 @@ class _Row:
 def write_split_file(dataset: Dataset, report: CheckReport, file: Path) -> SplitFile:
     """Write path, label, split and group of every image, unreadable ones too, without leaks between the splits.
 
+    The labels of an image that has several are joined by SEPARATOR: such a table is read with ``--label-delimiter``.
     Paths are relative to the folder of `file`. Images of one unit share a group; `--group group` keeps them together in
     cross-validation as well.
 
@@ -80,8 +81,8 @@ def write_split_file(dataset: Dataset, report: CheckReport, file: Path) -> Split
         home = max(_SPLITS, key=lambda split: (counts[split], -_SPLITS.index(split)))
         for row in unit:
             row.split = home
-    _keep_training(rows, members, {one.path for one in dataset.left_out})
-    _write(file, _root(dataset), list(rows.values()))
+    _keep_training(rows, members, {one.path for one in dataset.left_out}, dataset.labels.multi_label)
+    _write(file, _root(dataset), list(rows.values()), dataset.labels.multi_label)
     moved = tuple(Moved(path, before[path], row.split) for path, row in rows.items() if row.split != before[path])
     counts = Counter(row.split for row in rows.values())
     return SplitFile(file, len(rows), {name: counts[name] for name in _SPLITS if counts[name]}, moved)
@@ -143,19 +144,23 @@ def _refuse(dataset: Dataset, file: Path) -> None:
 
 
 def _rows(dataset: Dataset) -> Iterator[_Row]:
-    names = dataset.labels.names
     for split in dataset.splits.values():
-        for path, target in zip(split.paths, split.targets.tolist(), strict=True):
-            yield _Row(path, names[target], split.name, None)
+        for path, label in zip(split.paths, split.label_texts(dataset.labels), strict=True):
+            yield _Row(path, label, split.name, None)
     for one in dataset.left_out:
         yield _Row(one.path, one.label or "", one.split, None)
 
 
-def _keep_training(rows: dict[str, _Row], members: dict[str, list[_Row]], unreadable: set[str]) -> None:
+def _keep_training(rows: dict[str, _Row], members: dict[str, list[_Row]], unreadable: set[str], several: bool) -> None:
     """Bring back to train the units of classes that have no image left there."""
-    trained = {row.label for row in rows.values() if row.split == "train" and row.path not in unreadable}
+
+    def labels_of(some: Iterable[_Row]) -> set[str]:
+        texts = (row.label for row in some if row.path not in unreadable)
+        return {one for text in texts for one in (text.split(SEPARATOR) if several else [text])} - {""}
+
+    trained = labels_of(row for row in rows.values() if row.split == "train")
     for unit in members.values():
-        labels = {row.label for row in unit if row.path not in unreadable}
+        labels = labels_of(unit)
         if not labels <= trained:
             for row in unit:
                 row.split = "train"
@@ -169,7 +174,7 @@ def _root(dataset: Dataset) -> Path:
     return Path(os.path.abspath(data.parent if data.suffix.lower() in TABLE_SUFFIXES and data.is_file() else data))
 
 
-def _write(file: Path, root: Path, rows: list[_Row]) -> None:
+def _write(file: Path, root: Path, rows: list[_Row], several: bool) -> None:
     here = os.path.realpath(file.parent)
     scratch = file.with_name(file.name + ".part")
     try:
@@ -179,7 +184,7 @@ def _write(file: Path, root: Path, rows: list[_Row]) -> None:
             for row in sorted(rows, key=lambda row: row.path):
                 path = Path(os.path.relpath(root / row.path, here)).as_posix()
                 cells = (path, row.label, row.split, row.group or "")
-                if any(cell != cell.strip() for cell in cells) or not row.label:
+                if any(cell != cell.strip() for cell in cells) or not (row.label or several):
                     raise DataError(f"{row.path}: a table cannot hold spaces at the ends of a name", "rename it")
                 table.writerow(cells)
         os.replace(scratch, file)

@@ -1,21 +1,31 @@
 """A CSV, TSV or Parquet table with a column of image paths and one of labels, optionally of splits and of groups.
 
-Paths are relative to the table's own folder. Labels are text. Missing files are listed as unreadable; a file named
-twice with one label counts once, with two labels is an error.
+Paths are relative to the table's own folder. Labels are text, one to an image or several (see `several`). Missing files
+are listed as unreadable; a file named twice with one label counts once, with two labels is an error.
 """
 
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from striate.data.dataset import joined
 from striate.data.sources.folder import SPLIT_NAMES, groups_of
 from striate.data.sources.found import Found, class_order
+from striate.data.sources.several import (
+    SeveralLabels,
+    column_names,
+    from_columns,
+    from_lists,
+    from_text,
+    is_list,
+)
 from striate.data.wording import counted
-from striate.errors import DataError, UnknownNameError
+from striate.errors import DataError, UnknownNameError, UsageError
 
 if TYPE_CHECKING:
     import pyarrow
@@ -35,34 +45,45 @@ def find_table(path: Path, options: DataOptions, *, scoring: bool = False) -> Fo
     Raises:
         DataError: the table cannot be read, lacks a column or a label, names an unknown split, or has one class only.
         UnknownNameError: a column named in the options that the table lacks.
+        UsageError: options about labels that contradict each other.
     """
     table = _read(path)
     image_column = _column(table, options.image_column, _IMAGE_COLUMNS, "image paths", "--image-column", path)
-    label_column = _column(table, options.label_column, _LABEL_COLUMNS, "labels", "--label-column", path)
-    listed, labels = _texts(table, image_column), _texts(table, label_column)
-    for name, values in ((image_column, listed), (label_column, labels)):
-        empty = [number + 1 for number, value in enumerate(values) if not value]
-        if empty:
-            where = f"row {empty[0]}" if len(empty) == 1 else f"{len(empty):,} rows, the first is row {empty[0]}"
-            raise DataError(f"{path}: column {name} is empty in {where}")
+    listed = _texts(table, image_column)
+    _refuse_empty(listed, image_column, path)
+    several = _several(table, options, path, scoring)
+    labels: Sequence[object]
+    if several is None:
+        label_column = _column(table, options.label_column, _LABEL_COLUMNS, "labels", "--label-column", path)
+        labels = _texts(table, label_column)
+        _refuse_empty(labels, label_column, path)
+    else:
+        labels = [frozenset(row) for row in several.rows]
     given = _splits(table, options.split_column, path, scoring)
     groups = _texts(table, options.group) if options.group and options.group in table.column_names else None
     groups = groups and [group or None for group in groups]  # an empty cell names no group
     kept = _once(listed, labels, path)
     repeated = len(listed) - len(kept)
     notes = [counted(repeated, "row repeats", "rows repeat") + " an earlier one: counted once"] if repeated else []
+    notes += several.notes if several is not None else ()
     paths = [str(listed[row]).replace("\\", "/") for row in kept]
-    names = class_order(str(labels[row]) for row in kept)
+    names = several.names if several is not None else class_order(str(labels[row]) for row in kept)
     if len(names) < (1 if scoring else 2):
         raise DataError(f"{path} has {'only one class, ' + names[0] if names else 'no rows'}; two classes are needed")
-    positions = {name: position for position, name in enumerate(names)}
+    if several is not None:
+        targets = several.targets(kept)
+        if without := int((targets.sum(axis=1) == 0).sum()):
+            notes.append(counted(without, "image has", "images have") + " none of the labels")
+    else:
+        positions = {name: position for position, name in enumerate(names)}
+        targets = np.array([positions[str(labels[row])] for row in kept], np.int64)
     files = [path.parent / shown for shown in paths]
     if not any(file.exists() for file in files[:1000]):
         raise DataError(f"{path}: no image found, the first would be {files[0]}", "paths are relative to the table")
     return Found(
         name=path.stem,
         class_names=names,
-        targets=np.array([positions[str(labels[row])] for row in kept], np.int64),
+        targets=targets,
         paths=paths,
         given=given[kept],
         files=files,
@@ -125,6 +146,41 @@ def _column(table: pyarrow.Table, asked: str | None, usual: tuple[str, ...], wha
     )
 
 
+def _several(table: pyarrow.Table, options: DataOptions, path: Path, scoring: bool) -> SeveralLabels | None:
+    """The labels of a table whose images have any number of them; None of one with one label to an image."""
+    asked, delimiter = options.label_column, options.label_delimiter
+    if asked is not None and (columns := column_names(asked, table.column_names)) is not None:
+        if delimiter is not None:
+            raise UsageError(
+                f"--label-column {asked} names columns of 0 and 1: there is nothing for --label-delimiter to divide",
+                "leave one of them out",
+            )
+        for name in columns:
+            if name not in table.column_names:
+                raise UnknownNameError("column", name, table.column_names)
+        return from_columns({name: _texts(table, name) for name in columns}, path)
+    if delimiter is None and asked is None and not any(name.lower() in _LABEL_COLUMNS for name in table.column_names):
+        return None  # which is said where one label is looked for
+    column = _column(table, asked, _LABEL_COLUMNS, "labels", "--label-column", path)
+    if is_list(table, column):
+        if delimiter is not None:
+            raise UsageError(
+                f"column {column} of {path} holds lists: there is nothing for --label-delimiter to divide",
+                "leave it out",
+            )
+        return from_lists(table.column(column).to_pylist(), column, path)
+    if delimiter is None:
+        return None
+    return from_text(_texts(table, column), delimiter, column, path, scoring=scoring)
+
+
+def _refuse_empty(values: Sequence[object], name: str, path: Path) -> None:
+    empty = [number + 1 for number, value in enumerate(values) if not value]
+    if empty:
+        where = f"row {empty[0]}" if len(empty) == 1 else f"{len(empty):,} rows, the first is row {empty[0]}"
+        raise DataError(f"{path}: column {name} is empty in {where}")
+
+
 def _texts(table: pyarrow.Table, column: str) -> list[str | None]:
     values = table.column(column).to_pylist()
     return [None if value is None else str(value).strip() for value in values]
@@ -148,13 +204,16 @@ def _splits(table: pyarrow.Table, asked: str | None, path: Path, scoring: bool) 
     return splits
 
 
-def _once(listed: list[str | None], labels: list[str | None], path: Path) -> list[int]:
+def _once(listed: list[str | None], labels: Sequence[object], path: Path) -> list[int]:
     """The rows that name their file for the first time."""
     first: dict[str | None, int] = {}
     for row, name in enumerate(listed):
         earlier = first.setdefault(name, row)
         if labels[earlier] != labels[row]:
-            raise DataError(
-                f"{path}: {name} is labelled both {labels[earlier]} and {labels[row]}", "keep one of the rows"
-            )
+            both = " and ".join(_in_words(labels[one]) for one in (earlier, row))
+            raise DataError(f"{path}: {name} is labelled both {both}", "keep one of the rows")
     return list(first.values())
+
+
+def _in_words(label: object) -> str:
+    return (joined(sorted(label)) or "nothing") if isinstance(label, frozenset) else str(label)
