@@ -6,11 +6,12 @@ import json
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from striate.errors import ModelError, UnknownNameError
 from striate.layers.initialise import initialise
 from striate.layers.regularization import StochasticDepth
-from striate.models import ConvNet, create_model, entries, family_class, find_entry, rebuild
+from striate.models import ConvNet, Outputs, create_model, entries, family_class, find_entry, rebuild
 
 # The everyday suite runs one of each family and of each kind of block, the slow one all the rest.
 EVERYDAY = {
@@ -111,6 +112,31 @@ def test_loss_takes_weights_smoothing_and_reductions(name):
     ones[0] = 3.0
     torch.testing.assert_close(model.loss(logits, targets, weight=ones), (3 * each[0] + each[1] + each[2]) / 5)
     assert model.loss(logits, targets, label_smoothing=0.1) != each.mean()
+
+
+@every_model
+def test_several_labels_an_image_train_every_parameter_or_are_refused(name):
+    model = small(name, classes=5).train()
+    for module in model.modules():
+        if isinstance(module, StochasticDepth):
+            module.rate = 0.0
+    targets = torch.tensor([[1.0, 0, 1, 0, 0], [0, 0, 0, 0, 0], [0, 1, 1, 1, 0]])
+    outputs = model(images_for(model, 3))
+    if hasattr(model.head, "loss"):
+        with pytest.raises(ModelError, match="takes one class an image"):
+            model.loss(outputs, targets)
+        return
+    loss = model.loss(outputs, targets)
+    logits, aux = outputs if isinstance(outputs, Outputs) else (outputs, {})
+    own = functional.binary_cross_entropy_with_logits(logits, targets)
+    beside = sum(functional.binary_cross_entropy_with_logits(one, targets) for one in aux.values())
+    torch.testing.assert_close(loss, own + model.auxiliary_weight * beside)
+    loss.backward()
+    torch.optim.SGD(model.parameters(), lr=1e-3).step()
+    for key, parameter in model.named_parameters():
+        assert parameter.grad is not None, key
+        assert parameter.grad.any(), key
+        assert parameter.isfinite().all(), key
 
 
 @every_model

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -147,3 +149,48 @@ def test_the_average_of_the_weights_beats_the_last_on_a_noisy_quadratic():  # M0
             last += float(model.weight.detach().norm())
             averaged += float(average.module.weight.detach().norm())
     assert averaged < 0.5 * last
+
+
+def several(size: int = 6, *, mixed: bool = False) -> Batch:
+    """A batch of images with any number of ten labels, the first without any."""
+    targets = (torch.rand(size, 10, generator=torch.Generator().manual_seed(3)) < 0.3).float()
+    targets[0] = 0
+    return replace(batch(size, mixed=mixed), targets=targets, mixed_targets=targets.roll(-1, 0) if mixed else None)
+
+
+def test_several_labels_are_as_many_questions():
+    model, part = small_network(), several()
+    logits = model(part.images)
+    expected = functional.binary_cross_entropy_with_logits(logits, part.targets)
+    torch.testing.assert_close(loss_of(model, part), expected)
+    each = model.loss(logits, part.targets, reduction="none")
+    assert each.shape == (6,)
+    torch.testing.assert_close(each.mean(), expected)
+    torch.testing.assert_close(model.loss(logits, part.targets, reduction="sum"), each.sum())
+
+
+def test_smoothing_moves_several_labels_towards_one_half():
+    model, part = small_network(), several()
+    expected = functional.binary_cross_entropy_with_logits(model(part.images), 0.9 * part.targets + 0.05)
+    torch.testing.assert_close(loss_of(model, part, label_smoothing=0.1), expected)
+
+
+def test_mixing_several_labels_is_mixing_their_targets():
+    model, part = small_network(), several(mixed=True)
+    weight = part.mix_weight[:, None]
+    mixed = weight * part.targets + (1 - weight) * part.mixed_targets
+    for settings in ({}, {"label_smoothing": 0.2}, {"class_weights": torch.linspace(0.5, 3, 10)}):
+        expected = loss_of(model, replace(several(), targets=mixed), **settings)
+        torch.testing.assert_close(loss_of(model, part, **settings), expected)
+
+
+def test_balanced_label_weights_make_having_and_lacking_weigh_the_same():
+    targets = np.array([[1, 0, 1, 0], [0, 0, 1, 1], [0, 0, 1, 1], [0, 0, 1, 1]], np.uint8)
+    weights = balanced_class_weights(targets, 4)
+    assert weights.tolist() == pytest.approx([3, 1, 1, 1 / 3])  # a label that no image has, or every, stays as it is
+    logits = torch.zeros(4, 4)
+    loss = functional.binary_cross_entropy_with_logits(
+        logits, torch.from_numpy(targets).float(), pos_weight=weights, reduction="none"
+    )
+    having = (loss * torch.from_numpy(targets)).sum(0)
+    assert having[[0, 3]].tolist() == pytest.approx((loss.sum(0) - having)[[0, 3]].tolist())

@@ -57,6 +57,29 @@ def fully_connected(
     return nn.Sequential(layers)
 
 
+def classification_loss(
+    logits: Tensor,
+    targets: Tensor,
+    *,
+    weight: Tensor | None = None,
+    label_smoothing: float = 0.0,
+    reduction: str = "mean",
+) -> Tensor:
+    """The usual loss of logits [B, classes]: cross-entropy against classes int64 [B], else binary cross-entropy.
+
+    The latter is of several labels an image, float [B, classes] from 0 to 1: the mean over labels, and then images.
+    `weight` [classes] is there how many times more a label counts where an image has it, and smoothing moves every
+    target that part of the way to one half. `reduction` is mean, sum or none, over images.
+    """
+    if not targets.is_floating_point():
+        return F.cross_entropy(logits, targets, weight=weight, label_smoothing=label_smoothing, reduction=reduction)
+    wanted = targets * (1 - label_smoothing) + label_smoothing / 2
+    each = F.binary_cross_entropy_with_logits(logits, wanted, pos_weight=weight, reduction="none").mean(1)
+    if reduction == "mean":
+        return each.mean()
+    return each.sum() if reduction == "sum" else each
+
+
 class SquaredErrorHead(nn.Sequential):
     """Layers that end in squashed outputs, [B, C, H, W] -> [B, classes], and the squared error that trains them.
 

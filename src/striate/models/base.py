@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, NamedTuple
 
-import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from striate.errors import ModelError
+from striate.layers.heads import classification_loss
 from striate.models.naming import Naming
 
 
@@ -143,16 +143,34 @@ class ConvNet(nn.Module):
     ) -> Tensor:
         """The loss of logits [B, classes] against classes [B]: the head's own where it has one, else cross-entropy.
 
+        Against several labels an image, float [B, classes], it is the binary cross-entropy (`classification_loss`).
         `weight` [classes], `label_smoothing` and `reduction` (mean, sum, none) as in
         `torch.nn.functional.cross_entropy`. Auxiliary heads, in training, add `auxiliary_weight` of
         each of their losses.
+
+        Raises:
+            ModelError: several labels an image for a head with a loss of its own.
         """
-        criterion = getattr(self.head, "loss", F.cross_entropy)
+        if targets.is_floating_point():
+            self.check_labels(multi_label=True)
+        criterion = getattr(self.head, "loss", classification_loss)
         settings: dict[str, Any] = {"weight": weight, "label_smoothing": label_smoothing, "reduction": reduction}
         if not isinstance(outputs, Outputs):
             return criterion(outputs, targets, **settings)
-        extra = [F.cross_entropy(logits, targets, **settings) for logits in outputs.aux.values()]
+        extra = [classification_loss(logits, targets, **settings) for logits in outputs.aux.values()]
         return criterion(outputs.logits, targets, **settings) + self.auxiliary_weight * sum(extra)
+
+    def check_labels(self, *, multi_label: bool) -> None:
+        """Whether the head can learn several labels an image, where it is to.
+
+        Raises:
+            ModelError: it has a loss of its own, which is made for one class an image.
+        """
+        if multi_label and hasattr(self.head, "loss"):
+            raise ModelError(
+                f"the head of {self.architecture.name} has a loss of its own, which takes one class an image",
+                "several labels an image need another network, such as compact_s or resnet18",
+            )
 
 
 def require(family: str, what: str, value: object, known: Iterable[object]) -> None:

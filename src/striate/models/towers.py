@@ -16,10 +16,10 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from striate.errors import ModelError
+from striate.layers.heads import classification_loss
 from striate.layers.initialise import without_random_start
 from striate.layers.normalization import Contrast, LocalResponse
 from striate.models.alexnet import AlexNet
@@ -57,8 +57,8 @@ class Towers(nn.Module):
         return output(self._exchange(halves)[0])
 
     def loss(self, logits: Tensor, targets: Tensor, **settings: Any) -> Tensor:
-        """Cross-entropy of logits [B, classes] against classes [B], on the first device."""
-        return F.cross_entropy(logits, targets.to(logits.device), **settings)
+        """`classification_loss` of logits [B, classes], on the first device."""
+        return classification_loss(logits, targets.to(logits.device), **settings)
 
     def gather(self) -> dict[str, Tensor]:
         """The state dict of the grouped network, on the first device."""

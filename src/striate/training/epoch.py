@@ -93,8 +93,16 @@ def _forward_backward(session: Session, batch: Batch, accumulate: int) -> tuple[
         (session.scaler.scale(scaled) if session.scaler is not None else scaled).backward()
         total += loss.detach() * share
         logits = outputs.logits if isinstance(outputs, Outputs) else outputs
-        correct += (logits.detach().argmax(dim=1) == part.targets).sum()
+        correct += _right(logits.detach(), part.targets).sum()
     return total, correct
+
+
+def _right(logits: Tensor, targets: Tensor) -> Tensor:
+    """Whether the likeliest class is the image's, or of several labels one of them, bool [B]."""
+    likeliest = logits.argmax(dim=1)
+    if targets.is_floating_point():
+        return targets.gather(1, likeliest[:, None])[:, 0] > 0.5
+    return likeliest == targets
 
 
 def _in_single_precision(outputs: Tensor | Outputs) -> Tensor | Outputs:

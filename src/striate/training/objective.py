@@ -29,9 +29,23 @@ def batch_loss(
 
 
 def balanced_class_weights(targets: np.ndarray, classes: int) -> torch.Tensor:
-    """Weights [classes] that give every class the same total: n / (classes x count); 0 for a class without images."""
+    """Weights [classes] that give every class the same total: n / (classes x count); 0 for a class without images.
+
+    Of several labels an image, uint8 [n, classes], how many times more a label counts where an image has it, so that
+    having and lacking it weigh the same: without / with.
+    """
+    if targets.ndim == 2:
+        return _balancing_label_weights(targets)
     counts = np.bincount(targets, minlength=classes)
     weights = np.divide(len(targets), classes * counts, out=np.zeros(classes), where=counts > 0)
+    return torch.tensor(weights, dtype=torch.float32)
+
+
+def _balancing_label_weights(targets: np.ndarray) -> torch.Tensor:
+    """1 for a label that every image has, or none."""
+    having = targets.sum(axis=0, dtype=np.int64)
+    lacking = len(targets) - having
+    weights = np.divide(lacking, having, out=np.ones(len(having)), where=(having > 0) & (lacking > 0))
     return torch.tensor(weights, dtype=torch.float32)
 
 
