@@ -5,6 +5,7 @@ crops     crops of the network's input size from larger versions of it: ten-crop
 dense     the whole of larger versions, the network run as a convolution over them: dense
 """
 
+from striate.evaluation.protocols.asking import Together as Together
 from striate.evaluation.protocols.asking import answers as answers
 from striate.evaluation.protocols.asking import check_views as check_views
 from striate.evaluation.protocols.names import VIEWS as VIEWS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -50,8 +51,26 @@ def check_views(views: str, model: ConvNet, spec: InputSpec, *, backend: str = "
     return in_words(views, spec, averaged=_averaged(model), pooled=pooled)
 
 
+class Together(nn.Module):
+    """k networks that are shown the same images, [B, C, H, W] -> float32 [B, k, classes]: images are read once.
+
+    Args:
+        models: their heads have a loss of their own, or none has.
+        asked: what computes instead of each, at its own input size.
+    """
+
+    def __init__(self, models: Sequence[ConvNet], asked: Sequence[nn.Module] | None = None) -> None:
+        super().__init__()
+        self.models = list(models)  # as a list they are not registered twice
+        self.networks = nn.ModuleList(asked or models)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """The answers of each."""
+        return torch.stack([network(images).float() for network in self.networks], dim=1)
+
+
 def answers(
-    model: ConvNet,
+    model: ConvNet | Together,
     split: Split,
     spec: InputSpec,
     views: str,
@@ -66,7 +85,7 @@ def answers(
     """The network's answer to every readable image of `split`, once and in order.
 
     Args:
-        model: on `device`.
+        model: on `device`; or several, all of which are asked.
         split: images and targets.
         spec: what the network is fed.
         views: a name in `VIEWS`.
@@ -78,8 +97,8 @@ def answers(
         progress: shows a bar.
 
     Returns:
-        logits float32 [n, classes], targets int64 [n] and indices int64 [n]. Where probabilities were averaged the
-        logits are logarithms of the averages; [0, 0] without images.
+        logits float32 [n, classes], of several networks [n, k, classes], targets int64 [n] and indices int64 [n].
+        Where probabilities were averaged the logits are logarithms of the averages; [0, 0] without images.
 
     Raises:
         DataError: an image changed since the data were loaded.
@@ -92,7 +111,7 @@ def answers(
     averages = Averages(len(split.images), of_probabilities=_averaged(model) == "probabilities")
     if takes_any_size(views):
         logits = dense_answers(
-            Dense(model, spec.size), split.images, spec, averages, batch_size=batch_size, device=device,
+            _dense(model, spec), split.images, spec, averages, batch_size=batch_size, device=device,
             precision=precision, progress=progress,
         )  # fmt: skip
     else:
@@ -103,6 +122,14 @@ def answers(
     return logits, torch.from_numpy(np.asarray(split.targets, dtype=np.int64)), np.arange(len(logits))
 
 
-def _averaged(model: ConvNet) -> str:
+def _dense(model: ConvNet | Together, spec: InputSpec) -> nn.Module:
+    if isinstance(model, Together):
+        return Together(model.models, [Dense(one, spec.size) for one in model.models])
+    return Dense(model, spec.size)
+
+
+def _averaged(model: ConvNet | Together) -> str:
     """What is averaged: a head with a loss of its own gives no logits of a softmax."""
+    if isinstance(model, Together):
+        return _averaged(model.models[0])
     return "outputs" if hasattr(model.head, "loss") else "probabilities"

@@ -20,16 +20,19 @@ class Averages:
 
     def __init__(self, images: int, *, of_probabilities: bool) -> None:
         self.images, self.of_probabilities = images, of_probabilities
-        self._sums: Tensor | None = None  # [n, classes]; of probabilities, their logarithms
+        self._sums: Tensor | None = None  # [n, classes] or [n, k, classes]; of probabilities, their logarithms
         self._weights = torch.zeros(images, dtype=torch.float64)
 
     def add(self, answers: Tensor, owners: Sequence[int], weights: Sequence[float]) -> None:
-        """Answers [B, classes], float32, of views of the images `owners`, each counted `weights` times."""
+        """Answers float32 [B, classes] of views of the images `owners`, each counted `weights` times.
+
+        Answers of k networks together are [B, k, classes].
+        """
         if self._sums is None:
             start = -math.inf if self.of_probabilities else 0.0
-            self._sums = answers.new_full((self.images, answers.shape[1]), start)
-        scale = torch.tensor(weights, dtype=torch.float32).to(answers.device)[:, None]
-        terms = answers.log_softmax(1) + scale.log() if self.of_probabilities else answers * scale
+            self._sums = answers.new_full((self.images, *answers.shape[1:]), start)
+        scale = torch.tensor(weights, dtype=torch.float32).to(answers.device).reshape(-1, *[1] * (answers.ndim - 1))
+        terms = answers.log_softmax(-1) + scale.log() if self.of_probabilities else answers * scale
         for owner, rows in _runs(owners):
             if self.of_probabilities:
                 self._sums[owner] = torch.logaddexp(self._sums[owner], terms[rows].logsumexp(0))
@@ -42,7 +45,8 @@ class Averages:
         if self._sums is None:
             return torch.zeros(0, 0)
         with torch.inference_mode(False):
-            sums, weights = self._sums.clone().cpu(), self._weights.clone()[:, None].float()
+            sums = self._sums.clone().cpu()
+            weights = self._weights.clone().float().reshape(-1, *[1] * (sums.ndim - 1))
             return sums - weights.log() if self.of_probabilities else sums / weights
 
 

@@ -90,7 +90,7 @@ def pools_whole_maps(head: nn.Module) -> bool:
 
 
 def dense_answers(
-    network: Dense,
+    network: nn.Module,
     images: Images,
     spec: InputSpec,
     averages: Averages,
@@ -102,8 +102,8 @@ def dense_answers(
 ) -> Tensor:
     """The averaged answers [n, classes] to every image and its mirror image at the short sides of `dense`.
 
-    Images that have the same size follow one another in batches of as many pixels as `batch_size` of the network's own
-    size have, at least one image.
+    `network` is a `Dense`, or gives the answers of several, [B, k, classes]. Images that have the same size follow one
+    another in batches of as many pixels as `batch_size` of the network's own size have, at least one image.
     """
     most = batch_size * spec.size[0] * spec.size[1]
     sizes = least_sizes("dense", spec)
