@@ -220,7 +220,7 @@ class Scores:
     balanced_accuracy_interval: tuple[float, float] | None = None
     # Of several labels an image, else None. There `top1` is the share of images whose likeliest label is one of theirs,
     # `top5` of those that have one of the five likeliest; an image without labels never counts as right in these.
-    map: float | None = None  # mean of the labels' average precision
+    map: float | None = None  # mean of the labels' average precision; None where no image has a label, too
     map_interval: tuple[float, float] | None = None
     exact_match: float | None = None  # share of images whose chosen labels are exactly theirs
     micro_f1: float | None = None  # F1 over all pairs of image and label, at the thresholds
@@ -228,13 +228,13 @@ class Scores:
 
     def summary(self) -> dict[str, Any]:
         """The four fields that every command reports; first the mean average precision where there is one."""
-        first = {"map": self.map} if self.map is not None else {}
+        first = {"map": self.map} if self.exact_match is not None else {}
         return {**first, "top1": self.top1, "top5": self.top5, "loss": self.loss, "n": self.n}
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, as plain values for JSON; what only several labels an image have stands only there."""
         row = asdict(self)
-        if self.map is None:
+        if self.exact_match is None:
             for name in ("map", "map_interval", "exact_match", "micro_f1", "macro_f1"):
                 del row[name]
             for one in row["per_class"]:

@@ -26,7 +26,11 @@ def per_class(matrix: np.ndarray, images: np.ndarray) -> tuple[np.ndarray, np.nd
 
     precision = right / said, recall = right / images, F1 = 2 right / (said + images); 0 / 0 is 0.
     """
-    right, said = np.diag(matrix), matrix.sum(axis=0)
+    return of_counts(np.diag(matrix), matrix.sum(axis=0), images)
+
+
+def of_counts(right: np.ndarray, said: np.ndarray, images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`per_class` from how often each class was said rightly, said, and true, int [C] each."""
     return _quotient(right, said), _quotient(right, images), _quotient(2 * right, said + images)
 
 

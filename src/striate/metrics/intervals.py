@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from striate.spec import Scores
+from striate.spec import ClassScores, Scores
 
 LEVEL = 0.95
 Z95 = 1.959963984540054  # the 97.5 % point of the standard normal distribution
@@ -117,23 +117,29 @@ def with_intervals(scores: Scores) -> Scores:
     matrix = np.array(scores.confusion, dtype=np.int64).reshape(len(scores.per_class), len(scores.per_class))
     images = np.array([one.support for one in scores.per_class], dtype=np.int64)
     right, said = np.diag(matrix), matrix.sum(axis=0)
-    recall = np.stack(exact_interval(right, images), axis=1).tolist()
-    precision = np.stack(exact_interval(right, said), axis=1).tolist()
-    rows = [
-        replace(
-            row,
-            recall_interval=tuple(recall[place]) if images[place] else None,
-            precision_interval=tuple(precision[place]) if said[place] else None,
-            f1_interval=_of_f1(int(right[place]), int(images[place] + said[place]), scores.n),
-        )
-        for place, row in enumerate(scores.per_class)
-    ]
     low, high = exact_interval(round(scores.top1 * scores.n), scores.n)
     return replace(
         scores,
         top1_interval=(float(low), float(high)) if scores.n else None,
         balanced_accuracy_interval=_of_balanced_accuracy(right, images) if scores.n else None,
-        per_class=tuple(rows),
+        per_class=with_class_intervals(scores.per_class, right, said, images, scores.n),
+    )
+
+
+def with_class_intervals(
+    rows: Sequence[ClassScores], right: np.ndarray, said: np.ndarray, images: np.ndarray, n: int
+) -> tuple[ClassScores, ...]:
+    """The same rows with intervals, from how often each class was said rightly, said, and true, [C], of n images."""
+    recall = np.stack(exact_interval(right, images), axis=1).tolist()
+    precision = np.stack(exact_interval(right, said), axis=1).tolist()
+    return tuple(
+        replace(
+            row,
+            recall_interval=tuple(recall[place]) if images[place] else None,
+            precision_interval=tuple(precision[place]) if said[place] else None,
+            f1_interval=_of_f1(int(right[place]), int(images[place] + said[place]), n),
+        )
+        for place, row in enumerate(rows)
     )
 
 

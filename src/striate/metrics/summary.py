@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from striate.metrics.calibration import calibration_error
 from striate.metrics.classes import balanced_accuracy, confusion, per_class, support
+from striate.metrics.label_summary import score_labels
 from striate.metrics.topk import TOP5_FROM_CLASSES, confidences, predicted, ranks
 from striate.spec import ClassScores, Labels, Scores
 
@@ -26,7 +27,7 @@ def score(
 
     Args:
         logits: [n, C], any float type, on any device; C is the number of labels.
-        targets: the true classes, int64 [n].
+        targets: the true classes, int64 [n]; of several labels an image 0 or 1, [n, C] (see `score_labels`).
         labels: the class names in the order of the logits.
         loss: the mean loss of the readable images, where the head has its own; cross-entropy otherwise.
         unreadable: the true classes of images that could not be read; each is a wrong answer.
@@ -35,6 +36,8 @@ def score(
     Returns:
         `Scores`; its loss is NaN where no image could be read.
     """
+    if labels.multi_label:
+        return score_labels(logits, targets, labels, loss=loss)
     classes, n = len(labels), len(targets) + len(unreadable)
     if logits.shape != (len(targets), classes):
         raise ValueError(f"logits are {tuple(logits.shape)}, expected ({len(targets)}, {classes})")
