@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -133,9 +134,8 @@ def test_what_cannot_be_written_is_said(photos, tmp_path):
     for file, words in (("split.txt", "CSV"), ("none/split.csv", "no folder")):
         with pytest.raises(UsageError, match=words):
             write_split_file(dataset, report, tmp_path / file)
-    digits = load_data("digits")
-    with pytest.raises(UsageError, match="digits has none"):
-        write_split_file(digits, report, tmp_path / "split.csv")
+    with pytest.raises(UsageError, match="made by hand"):
+        write_split_file(replace(dataset, options=None), report, tmp_path / "split.csv")
     limited, _ = checked(photos, limit=10)
     with pytest.raises(UsageError, match="--limit"):
         write_split_file(limited, report, tmp_path / "split.csv")
@@ -194,3 +194,83 @@ def test_an_empty_cell_of_a_table_names_no_group(photos, tmp_path):
     rows = [f"photos/train/{label}/{number}.jpg,{label},\n" for label in ("cat", "dog") for number in range(12)]
     table.write_text("path,label,group\n" + "".join(rows))
     assert set(load_data(DataOptions(data=str(table), group="group")).splits["train"].groups or ()) == {None}
+
+
+@pytest.fixture
+def arrays(tmp_path) -> Path:
+    """IDX files of 120 and 30 images of three classes; copies of images to train on lie in the test part."""
+    generator = np.random.default_rng(4)
+    pixels = np.stack([smooth(24, 24, seed)[:, :, 0] for seed in range(150)])
+    labels = generator.permutation(np.arange(150) % 3)
+    pixels[120:124], labels[120:124] = pixels[:4], labels[:4]
+    pixels[124], labels[124] = pixels[5], labels[5]
+    pixels[125], labels[125] = pixels[5], labels[5]
+    write_idx(tmp_path / "digits", {"train": (pixels[:120], labels[:120]), "t10k": (pixels[120:], labels[120:])})
+    return tmp_path / "digits"
+
+
+def write_idx(folder: Path, parts: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
+    folder.mkdir()
+    for part, (pixels, labels) in parts.items():
+        for kind, values in (("images-idx3", pixels), ("labels-idx1", labels)):
+            shape = b"".join(side.to_bytes(4, "big") for side in values.shape)
+            content = bytes([0, 0, 8, values.ndim]) + shape + values.astype(np.uint8).tobytes()
+            (folder / f"{part}-{kind}-ubyte").write_bytes(content)
+
+
+def test_arrays_are_split_by_a_file_too(arrays, tmp_path):
+    dataset, report = checked(arrays)
+    assert report.leaks >= 6
+    written = write_split_file(dataset, report, tmp_path / "split.csv")
+    assert written.images == 150
+    again, repaired = checked(arrays, split_file=str(written.file))
+    assert (repaired.leaks, repaired.images, repaired.splits) == (0, 150, written.splits)
+    with written.file.open(newline="") as file:
+        rows = {row["path"]: row for row in csv.DictReader(file)}
+    sides = {path: name for name, split in again.splits.items() for path in split.paths}
+    assert sides == {path: row["split"] for path, row in rows.items()}
+    assert {one.path for one in written.moved} == {
+        path for name, split in dataset.splits.items() for path in split.paths if sides[path] != name
+    }
+    for fold in range(1, 4):  # copies stay together in cross-validation as well
+        folded, report_of_fold = checked(arrays, split_file=str(written.file), fold=f"{fold}/3")
+        assert report_of_fold.leaks == 0
+        assert len(folded.splits["val"]) > 10
+
+
+def test_a_split_file_goes_by_content(arrays, tmp_path):
+    """Images in another order have the same sides; images that the file does not have are an error."""
+    from striate.data.sources.idx import read_idx
+
+    written = write_split_file(*checked(arrays), tmp_path / "split.csv")
+    parts = {}
+    for part in ("train", "t10k"):
+        pixels, labels = (read_idx(arrays / f"{part}-{kind}-ubyte") for kind in ("images-idx3", "labels-idx1"))
+        order = np.random.default_rng(0).permutation(len(labels))
+        parts[part] = pixels[order], labels[order]
+    write_idx(tmp_path / "shuffled", parts)
+    first, _ = checked(arrays, split_file=str(written.file))
+    second, _ = checked(tmp_path / "shuffled", split_file=str(written.file))
+    for name, split in first.splits.items():
+        assert sorted(map(bytes, split.digests)) == sorted(map(bytes, second.splits[name].digests))
+    with pytest.raises(DataError, match=r"lacks 1,797 images of digits.*digits\[0\]"):
+        load_data(DataOptions(data="digits", split_file=str(written.file)))
+    assert len(load_data(DataOptions(data=str(arrays), split_file="none.csv"), scoring=True).splits["test"]) == 30
+
+
+def test_what_is_no_split_file_is_said(arrays, photos, tmp_path):
+    file = tmp_path / "split.csv"
+    for text, words in (
+        ("path,label\na,b\n", "columns hash and split"),
+        ("hash,split\n00,nowhere\n", "split being train"),
+        ("hash,split\n00\n", "columns hash and split"),
+        ("hash,split\n00,train\n00,val\n", "on two sides"),
+        ("hash,split\n00,train\n", "lacks 150 images"),
+    ):
+        file.write_text(text, encoding="utf-8")
+        with pytest.raises(DataError, match=words):
+            load_data(DataOptions(data=str(arrays), split_file=str(file)))
+    with pytest.raises(DataError, match="cannot read"):
+        load_data(DataOptions(data=str(arrays), split_file=str(tmp_path / "none.csv")))
+    with pytest.raises(UsageError, match="image files"):
+        load_data(DataOptions(data=str(photos), split_file=str(file)))

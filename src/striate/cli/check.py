@@ -32,7 +32,8 @@ _SHOWN = 10  # files or groups listed; --json has all
 )  # fmt: skip
 @click.option(
     "--fix-split", type=_FILE, metavar="FILE.csv",
-    help="Write a table of all images with a split that has no leak; `striate train FILE.csv` reads it.",
+    help="Write a table of all images with a split that has no leak; `striate train FILE.csv` reads it, of data in "
+    "arrays `striate train DATA --split-file FILE.csv`.",
 )  # fmt: skip
 @click.option("--runs", default="runs", show_default=True, metavar="FOLDER", help="Folder that holds the run folders.")
 @options_from(TrainOptions, sections=("data", "runtime"), leave_out=("data",))
@@ -87,7 +88,8 @@ def command(
         sides = ", ".join(f"{name} {count:,}" for name, count in fixed.splits.items())
         _line("fixed split", f"{fixed.file}: {sides}; {len(fixed.moved):,} changed sides")
         _lines([f"{one.path}: {one.before} → {one.now}" for one in fixed.moved])
-        _line("next", f"striate train {fixed.file}")
+        what = fixed.file if dataset.kind == "photos" else f"{options.data.data} --split-file {fixed.file}"
+        _line("next", f"striate train {what}")
     if html is not None:
         click.echo(f"wrote {html}", err=True)
 

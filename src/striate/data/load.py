@@ -13,12 +13,13 @@ from striate.data.dataset import Dataset, LeftOut, Split
 from striate.data.images import Images, PhotoImages, TensorImages
 from striate.data.scan import FileInfo, PhotoStore, array_digests, canvas_side, scan
 from striate.data.sources.cifar import ARCHIVE_SUFFIXES, cifar_place, find_cifar
-from striate.data.sources.folder import find_folder
+from striate.data.sources.folder import find_folder, find_images
 from striate.data.sources.found import Found
 from striate.data.sources.idx import find_idx, idx_folder
 from striate.data.sources.named import ALIASES, NAMES, canonical_name, find_named
 from striate.data.sources.sides import AsGiven, Sides, picked
 from striate.data.sources.table import TABLE_SUFFIXES, find_table
+from striate.data.sources.written import use_split_file
 from striate.data.wording import counted
 from striate.errors import DataError, UnknownNameError, UsageError
 from striate.options.sections import DataOptions
@@ -29,7 +30,9 @@ _USUAL_INPUT = 224  # side for which photos are prepared while they are first re
 _USUAL_MEMORY = 4 * 2**30  # bytes of photos kept there
 
 
-def load_data(options: DataOptions | str, *, scoring: bool = False, progress: Progress | None = None) -> Dataset:
+def load_data(
+    options: DataOptions | str, *, scoring: bool = False, labelled: bool = True, progress: Progress | None = None
+) -> Dataset:
     """A data set, read, checked and split.
 
     Args:
@@ -39,6 +42,7 @@ def load_data(options: DataOptions | str, *, scoring: bool = False, progress: Pr
             may be missing, or together in one, `all`, where they give none; whatever is said about splitting them and
             limiting them is left aside, and so are the demands of training: two classes, each with an image to train
             on, and one to validate on. Photos are expected to be looked at once: none is kept for later.
+        labelled: False: nobody asks for the labels of what is scored, and a folder may hold images anyhow.
         progress: where it is said how far the reading is.
 
     Raises:
@@ -50,7 +54,7 @@ def load_data(options: DataOptions | str, *, scoring: bool = False, progress: Pr
     if isinstance(options, str):
         options = DataOptions(data=options)
     progress = progress or Silent()
-    found = find_source(options, progress, scoring=scoring)
+    found = find_source(options, progress, scoring=scoring, labelled=labelled)
     if not len(found.targets):
         raise DataError(f"{options.data} holds no images")
     photos = found.files is not None
@@ -59,8 +63,8 @@ def load_data(options: DataOptions | str, *, scoring: bool = False, progress: Pr
     return replace(dataset, options=options)
 
 
-def find_source(options: DataOptions, progress: Progress, *, scoring: bool = False) -> Found:
-    """Recognise `options.data` and list its images; `scoring` as for `load_data`.
+def find_source(options: DataOptions, progress: Progress, *, scoring: bool = False, labelled: bool = True) -> Found:
+    """Recognise `options.data` and list its images; `scoring` and `labelled` as for `load_data`.
 
     Raises:
         As `load_data`.
@@ -69,8 +73,10 @@ def find_source(options: DataOptions, progress: Progress, *, scoring: bool = Fal
     if name is not None:
         found = find_named(name, options.data_root, offline=options.offline, progress=progress)
     else:
-        found = _find_path(Path(options.data).expanduser(), options, scoring)
-    if found.files is None and options.group is not None:
+        found = _find_path(Path(options.data).expanduser(), options, scoring, labelled)
+    if options.split_file is not None and not scoring:
+        use_split_file(found, Path(options.split_file).expanduser())
+    elif found.files is None and options.group is not None:
         raise UsageError(f"data.group needs image files; {found.name} has none")
     if options.label_delimiter is not None and found.targets.ndim == 1:
         raise UsageError(
@@ -80,7 +86,7 @@ def find_source(options: DataOptions, progress: Progress, *, scoring: bool = Fal
     return found
 
 
-def _find_path(path: Path, options: DataOptions, scoring: bool) -> Found:
+def _find_path(path: Path, options: DataOptions, scoring: bool, labelled: bool) -> Found:
     if not path.exists():
         raise _unknown(options.data, path)
     if path.is_file() and path.suffix.lower() in TABLE_SUFFIXES:
@@ -92,7 +98,7 @@ def _find_path(path: Path, options: DataOptions, scoring: bool) -> Found:
     if place is not None:
         return find_cifar(place)
     if path.is_dir():
-        return find_folder(path, options.group, scoring=scoring)
+        return find_folder(path, options.group, scoring=scoring) if labelled else find_images(path)
     known = ", ".join((*TABLE_SUFFIXES, "IDX files (train-images-idx3-ubyte)", *ARCHIVE_SUFFIXES[:3]))
     raise DataError(f"{path} is a file of no known kind of data", f"known: a folder of class folders, {known}")
 
@@ -122,7 +128,7 @@ def _set_name(folder: Path) -> str:
 def _array_dataset(found: Found, rule: Sides | AsGiven) -> Dataset:
     assert found.pixels is not None
     digests = array_digests(found.pixels)
-    sides = rule.of(found.given, digests, found.targets, None)
+    sides = rule.of(found.given, digests, found.targets, found.groups)
     splits: dict[str, Split] = {}
     for name in rule.names:
         rows = np.flatnonzero(sides == name)
@@ -134,6 +140,7 @@ def _array_dataset(found: Found, rule: Sides | AsGiven) -> Dataset:
             paths=picked(found.paths, rows),
             images=TensorImages(_rows(found.pixels, rows)),
             digests=digests[rows],
+            groups=picked(found.groups, rows) if found.groups is not None else None,
         )
     labels = found.labels
     notes = rule.check(splits, labels, found.name)

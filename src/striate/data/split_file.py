@@ -1,4 +1,5 @@
-"""A split that nothing leaks through, as a table that `striate train` reads. Images are never touched.
+"""A split that nothing leaks through, as a table that `striate train` reads: of image files as its data, of data in
+arrays by `--split-file`. Images are never touched.
 
 Images that belong together (the same or nearly the same content, or one group by `--group`) are one unit, and so is
 whatever is connected by a chain of these. A unit that lies on several sides goes to the one that has most of it, to
@@ -18,6 +19,7 @@ from striate.data.dataset import SEPARATOR, Dataset
 from striate.data.doctor import CheckReport, ImageGroup
 from striate.data.sources.sides import ALL
 from striate.data.sources.table import TABLE_SUFFIXES
+from striate.data.sources.written import COLUMNS as ARRAY_COLUMNS
 from striate.errors import DataError, UsageError
 
 COLUMNS = ("path", "label", "split", "group")
@@ -55,16 +57,17 @@ def write_split_file(dataset: Dataset, report: CheckReport, file: Path) -> Split
     """Write path, label, split and group of every image, unreadable ones too, without leaks between the splits.
 
     The labels of an image that has several are joined by SEPARATOR: such a table is read with ``--label-delimiter``.
-    Paths are relative to the folder of `file`. Images of one unit share a group; `--group group` keeps them together in
-    cross-validation as well.
+    Paths are relative to the folder of `file`; images in arrays have their content's hash beside them. Images of one
+    unit share a group; `--group group` keeps them together in cross-validation as well (a split file of arrays does so
+    by itself).
 
     Args:
-        dataset: image files, loaded for training.
+        dataset: loaded for training.
         report: what `examine` found in it.
         file: a CSV file; it is replaced.
 
     Raises:
-        UsageError: images that are no files, data that are only scored, not all images, or another kind of file.
+        UsageError: data made by hand or only scored, not all images, or another kind of file.
         DataError: a path or a label that a table cannot hold.
         OSError: the file cannot be written.
     """
@@ -82,7 +85,10 @@ def write_split_file(dataset: Dataset, report: CheckReport, file: Path) -> Split
         for row in unit:
             row.split = home
     _keep_training(rows, members, {one.path for one in dataset.left_out}, dataset.labels.multi_label)
-    _write(file, _root(dataset), list(rows.values()), dataset.labels.multi_label)
+    if dataset.kind == "photos":
+        _write(file, COLUMNS, _file_cells(file, _root(dataset), rows, dataset.labels.multi_label))
+    else:
+        _write(file, ARRAY_COLUMNS, _array_cells(dataset, rows))
     moved = tuple(Moved(path, before[path], row.split) for path, row in rows.items() if row.split != before[path])
     counts = Counter(row.split for row in rows.values())
     return SplitFile(file, len(rows), {name: counts[name] for name in _SPLITS if counts[name]}, moved)
@@ -126,10 +132,8 @@ def _groups(dataset: Dataset) -> Iterator[tuple[str, str]]:
 
 
 def _refuse(dataset: Dataset, file: Path) -> None:
-    if dataset.kind != "photos" or dataset.options is None:
-        raise UsageError(
-            f"a split file names image files; {dataset.name} has none", "give a folder or a table of images"
-        )
+    if dataset.options is None:
+        raise UsageError(f"{dataset.name} was made by hand: no split file could name its images", "give data by name")
     if ALL in dataset.splits or "train" not in dataset.splits:
         raise UsageError(f"{dataset.name} gives no training images: there is no split to repair")
     if dataset.beyond_limit:
@@ -174,19 +178,29 @@ def _root(dataset: Dataset) -> Path:
     return Path(os.path.abspath(data.parent if data.suffix.lower() in TABLE_SUFFIXES and data.is_file() else data))
 
 
-def _write(file: Path, root: Path, rows: list[_Row], several: bool) -> None:
+def _file_cells(file: Path, root: Path, rows: dict[str, _Row], several: bool) -> Iterator[tuple[str, ...]]:
     here = os.path.realpath(file.parent)
+    for row in sorted(rows.values(), key=lambda row: row.path):
+        cells = (Path(os.path.relpath(root / row.path, here)).as_posix(), row.label, row.split, row.group or "")
+        if any(cell != cell.strip() for cell in cells) or not (row.label or several):
+            raise DataError(f"{row.path}: a table cannot hold spaces at the ends of a name", "rename it")
+        yield cells
+
+
+def _array_cells(dataset: Dataset, rows: dict[str, _Row]) -> Iterator[tuple[str, ...]]:
+    for split in dataset.splits.values():
+        for path, digest in zip(split.paths, split.digests, strict=True):
+            row = rows[path]
+            yield path, digest.tobytes().hex(), row.label, row.split, row.group or ""
+
+
+def _write(file: Path, columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
     scratch = file.with_name(file.name + ".part")
     try:
         with scratch.open("w", encoding="utf-8", newline="") as stream:
             table = csv.writer(stream, lineterminator="\n")
-            table.writerow(COLUMNS)
-            for row in sorted(rows, key=lambda row: row.path):
-                path = Path(os.path.relpath(root / row.path, here)).as_posix()
-                cells = (path, row.label, row.split, row.group or "")
-                if any(cell != cell.strip() for cell in cells) or not (row.label or several):
-                    raise DataError(f"{row.path}: a table cannot hold spaces at the ends of a name", "rename it")
-                table.writerow(cells)
+            table.writerow(columns)
+            table.writerows(rows)
         os.replace(scratch, file)
     except UnicodeEncodeError as error:
         raise DataError("a file name is no valid Unicode: a table cannot hold it", "rename the file") from error

@@ -32,6 +32,11 @@ class DataOptions:
         None, "several labels an image: what stands between them in the table column, such as | or ;"
     )
     split_column: str | None = option(None, "table column that says train, val or test [split, where there is one]")
+    split_file: str | None = option(
+        None,
+        "the split of data in arrays (named sets, IDX, CIFAR) as `striate check --fix-split` writes it: a CSV table "
+        "with hash, split and group of every image",
+    )
     group: str | None = option(
         None,
         "keep images of one group on one side of every split: a table column, `parent` for the folder that holds the "

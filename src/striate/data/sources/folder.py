@@ -27,6 +27,7 @@ IMAGE_SUFFIXES = frozenset(
 )  # fmt: skip
 SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 _SYNSET = re.compile(r"(n\d{8})_")  # what ImageNet's files begin with: n01440764_10026.JPEG
+UNLABELLED = "unlabelled"  # the one class of images whose labels nobody asks for
 _HIDDEN = frozenset({"__macosx", "thumbs.db", "desktop.ini", "lost+found", "@eadir"})
 
 
@@ -88,6 +89,26 @@ def find_folder(root: Path, group: str | None = None, *, scoring: bool = False) 
         files=files,
         groups=groups_of(paths, group),
         notes=notes,
+    )
+
+
+def find_images(root: Path) -> Found:
+    """All images of a folder, at any depth and whatever folders they lie in, as if of one class.
+
+    Raises:
+        DataError: there is none, or the folder cannot be read.
+    """
+    tree = _Tree(root, root)
+    files = [root / name for name in tree.loose] + [file for files in tree.classes.values() for file in files]
+    if not files:
+        raise DataError(f"{root} holds no images")
+    return Found(
+        name=root.resolve().name or "data",
+        class_names=(UNLABELLED,),
+        targets=np.zeros(len(files), np.int64),
+        paths=[_shown(file, root) for file in files],
+        given=np.full(len(files), "train"),
+        files=files,
     )
 
 
