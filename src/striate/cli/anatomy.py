@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from striate.anatomy.arithmetic import LayerArithmetic
     from striate.spec import ModelEntry
 
-_FOR_ONE_LAYER = {"model", "conv", "as_json"}  # options that go with --conv
+_FOR_ONE_LAYER = {"model", "conv", "html", "as_json"}  # options that go with --conv
 _ROWS_SHOWN = 70  # longer tables are folded unless asked otherwise
 
 
@@ -52,6 +52,12 @@ class Size(click.ParamType):
 @click.option("--format", "form", type=OneOf(FORMATS), default="text", help=f"{', '.join(FORMATS)} [text]")
 @click.option("--output", "-o", type=click.Path(dir_okay=False, path_type=Path), help="Write the table there.")
 @click.option("--picture", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Draw it: PNG or SVG.")
+@click.option(
+    "--html",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="PAGE",
+    help="With --conv: a page on which the window slides over numbers to change.",
+)
 @click.option("--runs", default="runs", show_default=True, metavar="FOLDER", help="Folder that holds the run folders.")
 @json_flag
 def command(
@@ -65,6 +71,7 @@ def command(
     form: str,
     output: Path | None,
     picture: Path | None,
+    html: Path | None,
     runs: str,
     as_json: bool,
 ) -> None:
@@ -81,13 +88,16 @@ def command(
       striate anatomy inception_v3 --format csv -o inception.csv
       striate anatomy --conv "input 227 kernel 11 stride 4 channels 3 filters 96"
       striate anatomy --conv "pool input 56 kernel 3 stride 2 ceil"
+      striate anatomy --conv "input 5 kernel 3 padding same" --html conv.html
     """
     if (model is None) == (conv is None):
         raise UsageError("give a MODEL or --conv", "`striate models` lists the networks; --conv describes one layer")
     if conv is not None:
         _only(_FOR_ONE_LAYER, "--conv describes one layer")
-        _one_layer(conv, as_json)
+        _one_layer(conv, html, as_json)
         return
+    if html is not None:
+        raise UsageError("--html: the page is of one layer", 'striate anatomy --conv "input 5 kernel 3" --html PAGE')
     prepare_torch()
     from striate.anatomy import anatomy_of
 
@@ -238,12 +248,17 @@ def _notes(found: Anatomy) -> list[str]:
     return ["", *(f"note: {layer.name}: {layer.note}" for layer in noted[:5])] if noted else []
 
 
-def _one_layer(text: str, as_json: bool) -> None:
+def _one_layer(text: str, html: Path | None, as_json: bool) -> None:
     from striate.anatomy.arithmetic import parse
 
     layer = parse(text)
+    if html is not None:
+        from striate.report.arithmetic_page import write_arithmetic
+
+        write_arithmetic(html, layer)
+        click.echo(f"wrote {html}", err=True)
     if as_json:
-        print_json(layer.to_dict())
+        print_json(layer.to_dict() | ({"html": html} if html else {}))
         return
     for line in _explained(layer):
         say(line)

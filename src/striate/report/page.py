@@ -80,9 +80,9 @@ def report_values(record: Record) -> dict[str, Any]:
     }
 
 
-def write_page(path: Path, template: str, values: dict[str, Any]) -> Path:
-    """Render a template of ours to `path`; a reader never meets half a page."""
-    script = _script()
+def write_page(path: Path, template: str, values: dict[str, Any], scripts: tuple[str, ...] = ("script.js",)) -> Path:
+    """Render a template of ours with scripts of ours to `path`; a reader never meets half a page."""
+    script = _script(scripts)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     page = _templates().get_template(template).render(**values, script=Markup(script), script_hash=digest)
     path = Path(path)
@@ -119,5 +119,5 @@ def _text(name: str) -> str:
 
 
 @cache
-def _script() -> str:
-    return _text("script.js")
+def _script(names: tuple[str, ...]) -> str:
+    return "\n".join(map(_text, names))
