@@ -145,6 +145,7 @@ def evaluate(
     views: str = "single",
     by: str | None = None,
     costs: str | Path | None = None,
+    ood: str | Path | Dataset | None = None,
     progress: bool | Progress = True,
     **settings: Any,
 ) -> Evaluation:
@@ -163,6 +164,8 @@ def evaluate(
             `multi-scale`, `144-crop`, `dense` (`docs/evaluation.md`).
         by: Also score the images of each value of this column apart: `result.groups`.
         costs: A table of what mistakes cost, to say what the cheapest decisions come to: `result.trust["costs"]`.
+        ood: Images of something else, labelled or not: how answers tell them from those just scored:
+            `result.strangers`.
         progress: Whether to show bars, or a `Progress` of your own.
         **settings: Options of the data that differ from the run's, such as ``data_root=``.
 
@@ -177,7 +180,7 @@ def evaluate(
 
     return evaluate_run(
         run, data, split=split, data_options=options, batch_size=batch_size, device=device, precision=precision,
-        backend=backend, calibration=calibration, views=views, by=by, costs=costs,
+        backend=backend, calibration=calibration, views=views, by=by, costs=costs, ood=ood,
         progress=progress_of(progress),
     )  # fmt: skip
 

@@ -63,6 +63,11 @@ class RunFolder:
         return self.path / "predictions.parquet"
 
     @property
+    def evaluations(self) -> Path:
+        """Folder of what `striate evaluate` found later: a JSON file and Parquet tables of each evaluation."""
+        return self.path / "evaluations"
+
+    @property
     def pictures(self) -> Path:
         """The few images that the report shows."""
         return self.path / "pictures.npz"
@@ -107,6 +112,10 @@ class RunFolder:
     def read_evaluation(self) -> dict[str, Any]:
         """evaluation.json, or {} where the run has not come that far."""
         return _read_json(self.evaluation)
+
+    def read_evaluations(self) -> list[dict[str, Any]]:
+        """What `striate evaluate` found later, by file name."""
+        return [_read_json(file) for file in sorted(self.evaluations.glob("*.json"))]
 
     def read_environment(self) -> dict[str, Any]:
         """environment.json, or {}."""

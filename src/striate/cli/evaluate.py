@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,10 +17,13 @@ from striate.cli.common import (
     say,
     striate_command,
 )
+from striate.errors import CheckpointError
 from striate.options import InferenceOptions, TrainOptions
 
 if TYPE_CHECKING:
     from striate.evaluation import Evaluation
+    from striate.evaluation.keeping import Kept
+    from striate.progress import Progress
     from striate.spec import ClassScores
 
 _CLASSES_SHOWN = 30
@@ -47,13 +50,19 @@ _NOT_HERE = (
     "--batch-size", type=click.IntRange(min=1), help="Images passed at once [by their size: 32 of 224 pixels]."
 )
 @click.option(
-    "--predictions", type=click.Path(path_type=Path), metavar="FILE", help="Write a Parquet table, a row per image."
-)
+    "--predictions", type=click.Path(path_type=Path), metavar="FILE",
+    help="The Parquet table of all answers, a row per image [in the run folder, below `evaluations`].",
+)  # fmt: skip
 @click.option("--by", metavar="COLUMN", help="Also score each value of a column of the table apart, or each `group`.")
 @click.option(
     "--costs", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
     help="A CSV table, truths down, decisions across: what the cheapest decisions by the probabilities come to.",
 )  # fmt: skip
+@click.option(
+    "--ood",
+    metavar="DATA2",
+    help="Images of something else, in any folder or data set: how surely answers tell them from those just scored.",
+)
 @options_from(TrainOptions, sections=("data", "evaluate"), leave_out=_NOT_HERE, recipe=False)
 @options_from(InferenceOptions, into="inference")
 @click.option("--runs", default="runs", show_default=True, metavar="FOLDER", help="Folder that holds the run folders.")
@@ -66,6 +75,7 @@ def command(
     predictions: Path | None,
     by: str | None,
     costs: Path | None,
+    ood: str | None,
     options: TrainOptions,
     inference: InferenceOptions,
     runs: str,
@@ -78,7 +88,8 @@ def command(
     as wrong and are listed.
 
     Beside the scores stand their 95 % intervals, how far the probabilities can be taken at their word, and what must be
-    rejected for fewer errors; --json has the curves and thresholds, too.
+    rejected for fewer errors; --json has the curves and thresholds, too. What a run came to is kept in its folder below
+    `evaluations`, with a row for each image, and `striate report RUN` shows it.
 
     \b
     Examples:
@@ -87,6 +98,7 @@ def command(
       striate evaluate cifar_resnet20:resnet20-12fca82f.th cifar10
       striate evaluate latest --backend openvino --precision int8
       striate evaluate latest new_photos.csv --by camera
+      striate evaluate latest --ood holiday_photos/
       striate evaluate model.safetensors mnist --split test --predictions answers.parquet
     """
     prepare_torch()
@@ -110,15 +122,41 @@ def command(
         views=options.evaluate.views,
         by=by,
         costs=costs,
+        ood=ood,
         runs=runs,
         progress=progress,
     )
-    if predictions is not None:
-        result.write_predictions(predictions)
+    asked = {
+        "data": data, "split": split, "views": options.evaluate.views if options.evaluate.views != "single" else None,
+        "backend": inference.backend if inference.backend != "auto" else None, "precision": inference.precision,
+        "by": by, "costs": costs, "ood": ood, **(given.get("data") or {}),
+    }  # fmt: skip
+    kept = _kept(result, run, runs, asked, predictions, progress)
     if as_json:
-        print_json({**result.to_dict(), "run": run})
-    else:
-        _show(result)
+        print_json({**result.to_dict(), "run": run, **kept.to_dict()})
+        return
+    _show(result)
+    if kept.predictions is not None:
+        say()
+        say(f"kept: {kept.predictions}" + (f", {kept.ood_images}" if kept.ood_images is not None else ""))
+
+
+def _kept(
+    result: Evaluation, run: str, runs: str, asked: dict[str, Any], predictions: Path | None, progress: Progress
+) -> Kept:
+    """In the run's folder, where there is one that can be written to, and where the user says."""
+    from striate.evaluation.keeping import keep
+    from striate.network import read_spelling
+    from striate.runfolder import RunFolder
+
+    folder = read_spelling(run, runs).run
+    try:
+        return keep(result, RunFolder(folder) if folder is not None else None, asked, predictions)
+    except CheckpointError as error:
+        if folder is None or predictions is not None:
+            raise
+        progress.warn(f"{error.message}: nothing is kept of this evaluation")
+        return keep(result, None, asked)
 
 
 def _show(result: Evaluation) -> None:
@@ -140,6 +178,7 @@ def _show(result: Evaluation) -> None:
     if len(scores.per_class) > _CLASSES_SHOWN:
         _show_confusions(result)
     _show_groups(result)
+    _show_strangers(result)
     _show_unreadable(result.unreadable)
 
 
@@ -194,6 +233,27 @@ def _show_groups(result: Evaluation) -> None:
         say(f"{label:<{width}} {one.top1:6.1%} {interval:>14} {one.balanced_accuracy:9.1%} {one.n:7d}")
     if len(result.groups) > _GROUPS_SHOWN:
         say(f"and {len(result.groups) - _GROUPS_SHOWN} more (--json has all)")
+
+
+def _show_strangers(result: Evaluation) -> None:
+    """How strangers are told from the images just scored, by each score."""
+    found = result.strangers
+    if found is None:
+        return
+    say()
+    lost = f", {found.unreadable} unreadable" if found.unreadable else ""
+    say(f"strangers: {found.strangers} images of {found.data}{lost}, beside {found.known} known ones")
+    width = max(len(name) for name in found.scores)
+    say(f"{'score':<{width}}   AUROC  95 % interval  AUPR known  strangers  let in at 95 % kept  threshold")
+    for name, one in found.scores.items():
+        if one["auroc"] is None:
+            continue
+        low, high = one["auroc_interval"]
+        interval = f"{100 * low:.1f} - {high:.1%}"
+        say(
+            f"{name:<{width}} {one['auroc']:7.2%} {interval:>14} {one['aupr_known']:11.2%} "
+            f"{one['aupr_strangers']:10.2%} {one['let_in']:20.1%} {one['threshold']:10.4g}"
+        )
 
 
 def _show_classes(classes: tuple[ClassScores, ...]) -> None:

@@ -17,7 +17,8 @@ from striate.spec import Labels
 
 _SHOWN = 10  # names of absent classes
 _HELD_OUT = {"val", "test"}
-_OF_TRAINING = ("val_fraction", "test_fraction", "split_seed", "fold", "limit")  # options that divide training images
+# options that divide training images
+_OF_TRAINING = ("val_fraction", "test_fraction", "split_seed", "fold", "limit", "split_file")
 
 
 def images_to_score(
@@ -57,6 +58,22 @@ def images_to_score(
         for note in dataset.notes:
             progress.say(note)
     return dataset, _chosen(dataset, split, own)
+
+
+def strangers_to_score(
+    data: str | Path | Dataset, recipe: TrainOptions | None, changes: dict[str, Any], progress: Progress
+) -> tuple[Dataset, list[Split]]:
+    """Images that nobody asks the labels of, and which of their splits are scored: their own test split, else all.
+
+    Raises:
+        DataError, UnknownNameError, OfflineError: see `load_data`.
+    """
+    if not isinstance(data, Dataset):
+        like = recipe.data if recipe is not None else DataOptions()
+        options = DataOptions(data=str(data), data_root=like.data_root, offline=like.offline)
+        places = {name: changes[name] for name in ("data_root", "offline", "workers") if name in changes}
+        data = load_data(merged(options, places, "data"), scoring=True, labelled=False, progress=progress)
+    return data, _chosen(data, None, False)
 
 
 def matched_and_told(splits: list[Split], dataset: Dataset, labels: Labels, progress: Progress) -> list[Split]:

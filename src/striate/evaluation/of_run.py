@@ -16,9 +16,10 @@ from striate.data import Dataset, Split, normalise
 from striate.data.sources.sides import ALL
 from striate.evaluation.by_column import scores_by
 from striate.evaluation.costs import read_costs
-from striate.evaluation.images import images_to_score, matched_and_told
+from striate.evaluation.images import images_to_score, matched_and_told, strangers_to_score
 from striate.evaluation.protocols import check_views, passes_of, takes_any_size
-from striate.evaluation.single_crop import evaluate
+from striate.evaluation.single_crop import asking, evaluate
+from striate.evaluation.strangers import refuse_several, strangers_of
 from striate.evaluation.table import Evaluation
 from striate.network import open_network, read_spelling
 from striate.network.engines import Ready, make_ready, usual_batch
@@ -43,6 +44,7 @@ def evaluate_run(
     views: str = "single",
     by: str | None = None,
     costs: str | Path | None = None,
+    ood: str | Path | Dataset | None = None,
     runs: str | Path = "runs",
     progress: Progress | None = None,
 ) -> Evaluation:
@@ -67,6 +69,8 @@ def evaluate_run(
         views: `single`, or several of each image, whose answers are averaged: one of `protocols.VIEWS`.
         by: also score each value of this column apart (see `scores_by`).
         costs: a table of what mistakes cost (see `read_costs`): also say what the cheapest decisions come to.
+        ood: images of something else, labels or not: also say how the network's answers tell them from the images just
+            scored (see `strangers_of`).
         runs: the folder that holds the run folders.
         progress: shows bars, and says what the data lack.
 
@@ -83,6 +87,8 @@ def evaluate_run(
     folder = read_spelling(run, runs).run
     saved = open_network(run, runs=runs, offline=bool(given.get("offline")), progress=progress)
     check_views(views, saved.model, saved.spec, backend="torch" if backend == "auto" else backend)
+    if ood is not None:
+        refuse_several(saved.labels)
     recipe = RunFolder(folder).read_recipe() if folder is not None else None
     about = [saved.notes.get("data")]
     dataset, splits = images_to_score(data, recipe, given, split=split, trained_on=about, run=run, progress=progress)
@@ -94,6 +100,11 @@ def evaluate_run(
     )  # fmt: skip
     batch_size = usual_batch(saved.spec) if batch_size is None else batch_size
     result = evaluate(saved, splits, batch_size=batch_size, views=views, engine=engine, costs=table, progress=progress)
+    if ood is not None:
+        others, theirs = strangers_to_score(ood, recipe, given, progress)
+        ask, _ = asking(saved, views, batch_size=batch_size, engine=engine, progress=progress)
+        found = strangers_of(result, splits, others, theirs, ask, saved, progress)
+        result = replace(result, strangers=found)
     names = [one.name for one in splits]
     return replace(
         result,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,9 @@ from striate.spec import are_characters
 if TYPE_CHECKING:
     from striate.data import Split
     from striate.network.engines import Ready
+
+# the logits [n, C] of a split, the targets [n], and the positions [n] of the images they belong to (see `answers`)
+Ask = Callable[["Split"], tuple[torch.Tensor, torch.Tensor, np.ndarray]]
 
 
 def evaluate(
@@ -58,6 +61,43 @@ def evaluate(
         ModelError: views that the network's layers do not allow.
         DataError: an image changed since the data were loaded.
     """
+    if progress is not None and views != "single" and are_characters(saved.labels):
+        progress.warn(f"--views {views} shows digits or letters mirrored, which makes other characters of them")
+    protocol = check_views(views, saved.model, saved.spec, backend=engine.backend if engine is not None else "torch")
+    ask, on = asking(
+        saved, views, batch_size=batch_size, device=device, precision=precision, engine=engine, progress=progress
+    )
+    splits = [split] if not isinstance(split, Sequence) else list(split)
+    logits, targets, paths = [torch.zeros(0, len(saved.labels))], [torch.zeros(0, dtype=torch.int64)], []
+    for one in splits:
+        given, classes, indices = ask(one)
+        if len(indices):
+            logits.append(given)
+            targets.append(classes)
+            paths += [one.paths[index] for index in indices.tolist()]
+    unreadable = [left_out for one in splits for left_out in one.unreadable]
+    given = torch.cat(logits)
+    result = evaluation_of(
+        saved, given, torch.cat(targets), paths, unreadable, device=on, calibrate=calibrate, costs=costs
+    )
+    return replace(result, logits=given, protocol=protocol, engine=engine.to_dict() if engine is not None else None)
+
+
+def asking(
+    saved: SavedModel,
+    views: str,
+    *,
+    batch_size: int,
+    device: str = "auto",
+    precision: str = "fp32",
+    engine: Ready | None = None,
+    progress: Progress | None = None,
+) -> tuple[Ask, torch.device]:
+    """What asks the network about the images of a split, and where it computes; the arguments as for `evaluate`.
+
+    Raises:
+        UsageError: no such device, or a precision that it does not have.
+    """
     if engine is not None:
         # what the engine gives is not cast again; views that it cannot compute are torch's in its precision
         on, precision = engine.device, engine.precision if takes_any_size(views) else "fp32"
@@ -67,23 +107,12 @@ def evaluate(
         precision = resolve_precision(precision, on)
         place(saved.model, on)
         asked = None
-    if progress is not None and views != "single" and are_characters(saved.labels):
-        progress.warn(f"--views {views} shows digits or letters mirrored, which makes other characters of them")
-    protocol = check_views(views, saved.model, saved.spec, backend=engine.backend if engine is not None else "torch")
     last = engine is None or engine.backend == "torch"
-    splits = [split] if not isinstance(split, Sequence) else list(split)
-    logits, targets, paths = [torch.zeros(0, len(saved.labels))], [torch.zeros(0, dtype=torch.int64)], []
-    for one in splits:
-        given, classes, indices = answers(
-            saved.model, one, saved.spec, views, batch_size=batch_size, device=on, precision=precision, asked=asked,
+
+    def ask(split: Split) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
+        return answers(
+            saved.model, split, saved.spec, views, batch_size=batch_size, device=on, precision=precision, asked=asked,
             channels_last=last, progress=progress,
         )  # fmt: skip
-        if len(indices):
-            logits.append(given)
-            targets.append(classes)
-            paths += [one.paths[index] for index in indices.tolist()]
-    unreadable = [left_out for one in splits for left_out in one.unreadable]
-    result = evaluation_of(
-        saved, torch.cat(logits), torch.cat(targets), paths, unreadable, device=on, calibrate=calibrate, costs=costs
-    )
-    return replace(result, protocol=protocol, engine=engine.to_dict() if engine is not None else None)
+
+    return ask, on

@@ -6,7 +6,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +19,9 @@ from striate.metrics.calibration import Temperature
 from striate.metrics.confusions import Confusion, top_confusions
 from striate.metrics.groups import GroupScores
 from striate.spec import Labels, Scores
+
+if TYPE_CHECKING:
+    from striate.evaluation.strangers import Strangers
 
 TOP = 5  # ranked classes kept per image
 CONFUSIONS = 30  # listed
@@ -43,6 +46,8 @@ class Evaluation:
     trust: dict[str, Any] = field(default_factory=dict)  # top-k, calibration, rejection, ranking: see `trust_of`
     groups: list[GroupScores] | None = None  # the scores of each value of a column, where they were asked for
     fitted: Temperature | None = None  # where the temperature was fitted on these images
+    logits: torch.Tensor | None = field(default=None, repr=False)  # [n, C] of the first n predictions, those with any
+    strangers: Strangers | None = None  # how images of another set were told from these, where that was asked for
 
     @property
     def unreadable(self) -> list[dict[str, str]]:
@@ -70,6 +75,7 @@ class Evaluation:
             **what,
             **computed,
             **({"groups": [one.to_dict() for one in self.groups]} if self.groups is not None else {}),
+            **({"ood": self.strangers.to_dict()} if self.strangers is not None else {}),
             "unreadable_files": self.unreadable,
         }
 
@@ -79,11 +85,20 @@ class Evaluation:
         Raises:
             CheckpointError: it cannot be written.
         """
-        import pyarrow.parquet as pq
+        write_table(path, self.predictions)
 
-        buffer = io.BytesIO()
-        pq.write_table(self.predictions, buffer, compression="zstd")
-        write_atomically(path, buffer.getvalue())
+
+def write_table(path: Path, table: pa.Table) -> None:
+    """A Parquet file, whole or not at all.
+
+    Raises:
+        CheckpointError: it cannot be written.
+    """
+    import pyarrow.parquet as pq
+
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd")
+    write_atomically(path, buffer.getvalue())
 
 
 def predictions_table(
