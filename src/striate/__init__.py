@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from striate.errors import UnreadableImageError as UnreadableImageError
     from striate.errors import UsageError as UsageError
     from striate.evaluation import Evaluation as Evaluation
+    from striate.explanation.asking import explain as explain
+    from striate.explanation.result import Explanation as Explanation
     from striate.exporting import ExportResult as ExportResult
     from striate.models import ConvNet as ConvNet
     from striate.models import create_model as create_model
@@ -83,6 +85,8 @@ _PUBLIC: dict[str, tuple[str, ...]] = {
         "UsageError",
     ),
     "striate.evaluation": ("Evaluation",),
+    "striate.explanation.asking": ("explain",),
+    "striate.explanation.result": ("Explanation",),
     "striate.exporting": ("ExportResult",),
     "striate.models": ("ConvNet", "create_model"),
     "striate.options": (

@@ -9,13 +9,25 @@ import pytest
 
 from striate.cli.common import DeclaredFlag
 from striate.cli.main import COMMANDS, striate
-from striate.options import InferenceOptions, TrainOptions, load_recipe, options_of, recipe_names, to_mapping
+from striate.options import (
+    ExplainOptions,
+    InferenceOptions,
+    TrainOptions,
+    load_recipe,
+    options_of,
+    recipe_names,
+    to_mapping,
+)
 from striate.options.bench import BenchOptions
 from striate.options.table import options_table
 
 ROOT = Path(__file__).parents[2]
 OPTIONS = list(options_of(TrainOptions))
-OTHERS = [*options_of(InferenceOptions, "inference"), *options_of(BenchOptions, "bench")]  # in no recipe
+OTHERS = [
+    *options_of(InferenceOptions, "inference"),
+    *options_of(BenchOptions, "bench"),
+    *options_of(ExplainOptions, "explain"),
+]  # in no recipe
 
 
 def test_a_name_means_one_option_whatever_its_section():

@@ -17,6 +17,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "probe": ("striate.cli.probe", "Measure what trained networks know about images, and plan the transfer."),
     "evaluate": ("striate.cli.evaluate", "Score a trained network on a split or on other data."),
     "predict": ("striate.cli.predict", "Rank the classes of image files, folders or standard input."),
+    "explain": ("striate.cli.explain", "Show on which pixels of an image a network's answer depends."),
     "export": ("striate.cli.export", "Write a network as ONNX, OpenVINO or PyTorch program, checked against predict."),
     "models": ("striate.cli.models", "List the architectures with their papers and sizes."),
     "anatomy": ("striate.cli.anatomy", "Show a network layer by layer: shapes, costs, receptive fields."),

@@ -9,6 +9,7 @@ from striate.options.declare import option as option
 from striate.options.declare import options_of as options_of
 from striate.options.declare import to_mapping as to_mapping
 from striate.options.evaluate import EvaluateOptions as EvaluateOptions
+from striate.options.explain import ExplainOptions as ExplainOptions
 from striate.options.inference import InferenceOptions as InferenceOptions
 from striate.options.recipes import load_recipe as load_recipe
 from striate.options.recipes import recipe_names as recipe_names

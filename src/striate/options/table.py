@@ -6,6 +6,7 @@ from typing import Any, get_args, get_origin
 
 from striate.options.bench import BenchOptions
 from striate.options.declare import Option, options_of
+from striate.options.explain import ExplainOptions
 from striate.options.inference import InferenceOptions
 from striate.options.sections import TrainOptions
 
@@ -16,7 +17,7 @@ current.
 
 Every option of a training is a flag (`--weight-decay 1e-4`), a key of a recipe (`[regularize]` `weight_decay = 1e-4`)
 and a keyword of `striate.train` (`weight_decay=1e-4`). A default stands under a recipe, a recipe under a flag. An empty
-default is decided from the data and the network; the run folder's `recipe.toml` records what it came to. The last two
+default is decided from the data and the network; the run folder's `recipe.toml` records what it came to. The last
 sections are of other commands and in no recipe.
 """
 _OTHERS = {
@@ -24,6 +25,10 @@ _OTHERS = {
         InferenceOptions,
         "Flags of `striate predict` and `striate evaluate`; all but `threads` are keywords of `striate.load` and "
         "`striate.evaluate`.",
+    ),
+    "explain": (
+        ExplainOptions,
+        "Flags of `striate explain`, keywords of `striate.explain`. Several methods have commas between them.",
     ),
     "bench": (
         BenchOptions,

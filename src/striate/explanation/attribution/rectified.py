@@ -1,0 +1,155 @@
+"""Another way back through the rectifiers: a network whose backward signal is rectified, whatever its code looks like.
+
+Rectifiers are caught as the functions that they are, so that modules, functions, tensor methods, operations in place
+and modules that are used twice are all the same. The network's answers stay what they are. Three rules:
+
+    gradient              back through ReLU: where its input was positive
+    guided                where its input was positive, and the signal is
+    deconvnet             where the signal is positive, whatever its input was
+
+Of other rectifiers (leaky ReLU, ELU, GELU, SiLU …) the slope stands for "where its input was positive". Sigmoid and
+tanh do not rectify: the signal passes by their slope in all three. So do the operations that have weights, which are
+transposed, sums, which pass it on to each of their terms, concatenations, which deal it out again, averages, which
+spread it evenly, and batch normalisation with fixed statistics, which scales it. Max pooling puts it where the maximum
+was: where windows overlap, the parts are added.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from striate.layers.normalization import Contrast, LocalResponse
+
+Rule = Literal["guided", "deconvnet"]
+
+_RECTIFIERS: frozenset[Any] = frozenset(
+    {
+        F.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_,
+        F.relu6, F.leaky_relu, F.elu, F.selu, F.celu, F.prelu, F.rrelu, F.gelu, F.silu, F.mish,
+        F.hardswish, F.softplus,
+        F.threshold, F.leaky_relu_, F.elu_,
+        torch.prelu, torch.celu, torch.selu, torch.rrelu,
+    }
+)  # fmt: skip
+_CLAMPS: frozenset[Any] = frozenset(
+    {torch.clamp, torch.clamp_, torch.clamp_min, torch.clamp_min_, Tensor.clamp, Tensor.clamp_, Tensor.clamp_min,
+     Tensor.clamp_min_}
+)  # fmt: skip
+_HARD_TANH: frozenset[Any] = frozenset({F.hardtanh, F.hardtanh_})  # ReLU6 is one from 0
+# Zeiler & Fergus show no inverse of it: the signal passes as it is
+_CONTRASTS = (nn.LocalResponseNorm, LocalResponse, Contrast)
+
+
+@contextmanager
+def rectified_backward(model: nn.Module, rule: Rule) -> Iterator[RectifiedBackward]:
+    """While the model runs inside, autograd records the way back by `rule`.
+
+    What was caught stands in `caught`: a network without any rectifier has nothing to rectify.
+    """
+    handles = []
+    if rule == "deconvnet":
+        contrasts = (module for module in model.modules() if isinstance(module, _CONTRASTS))
+        handles = [module.register_forward_hook(_past) for module in contrasts]
+    try:
+        with RectifiedBackward(rule) as mode:
+            yield mode
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+class RectifiedBackward(TorchFunctionMode):
+    """Puts the rule on the way back behind every rectifier that is called."""
+
+    def __init__(self, rule: Rule) -> None:
+        super().__init__()
+        self.rule = rule
+        self.caught = 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Call `func`; a rectifier gets its other way back."""
+        kwargs = kwargs or {}
+        inputs = args[0] if args else kwargs.get("input")
+        if not isinstance(inputs, Tensor) or not inputs.requires_grad or not _rectifies(func, args, kwargs):
+            if func is F.local_response_norm and self.rule == "deconvnet":
+                return _Past.apply(args[0], func(*args, **kwargs).detach())
+            return func(*args, **kwargs)
+        self.caught += 1
+        if self.rule == "guided":
+            outputs = func(*args, **kwargs)
+            return (_RectifyInPlace if outputs is inputs else _Rectify).apply(outputs)
+        return _Deconvolve.apply(inputs, lambda values: func(*_with_first(args, values), **_with_input(kwargs, values)))
+
+
+def _rectifies(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    if func in _CLAMPS or func in _HARD_TANH:
+        low = kwargs.get("min", kwargs.get("min_val", args[1] if len(args) > 1 else None))
+        return isinstance(low, int | float) and low == 0
+    return func in _RECTIFIERS
+
+
+def _with_first(args: tuple[Any, ...], values: Tensor) -> tuple[Any, ...]:
+    return (values, *args[1:]) if args else ()
+
+
+def _with_input(kwargs: dict[str, Any], values: Tensor) -> dict[str, Any]:
+    return {**kwargs, "input": values} if "input" in kwargs else kwargs
+
+
+def _past(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    return _Past.apply(inputs[0], output.detach())  # pyright: ignore[reportReturnType]
+
+
+class _Rectify(torch.autograd.Function):
+    """Values as they are, the signal rectified."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        return values.view_as(values)
+
+    @staticmethod
+    def backward(ctx: Any, *signals: Tensor) -> Tensor:
+        return signals[0].clamp_min(0)
+
+
+class _RectifyInPlace(_Rectify):
+    """The same for a tensor that the network may go on using under its old name."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        ctx.mark_dirty(values)
+        return values
+
+
+class _Deconvolve(torch.autograd.Function):
+    """A rectifier forwards, in place or not; the rectified signal backwards, whatever the input was."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, rectifier: Callable[[Tensor], Tensor]) -> Tensor:
+        outputs = rectifier(values)
+        if outputs is values:
+            ctx.mark_dirty(values)
+        return outputs
+
+    @staticmethod
+    def backward(ctx: Any, *signals: Tensor) -> tuple[Tensor, None]:
+        return signals[0].clamp_min(0), None
+
+
+class _Past(torch.autograd.Function):
+    """Some outputs forwards; the signal as it is backwards."""
+
+    @staticmethod
+    def forward(ctx: Any, inputs: Tensor, outputs: Tensor) -> Tensor:
+        return outputs.view_as(outputs)
+
+    @staticmethod
+    def backward(ctx: Any, *signals: Tensor) -> tuple[Tensor, None]:
+        return signals[0], None

@@ -1,0 +1,171 @@
+"""Maps as figures, and figures as files: perceptually uniform colours that colour-blind people can tell apart.
+
+viridis from 0 up, a red to blue that meets in white where the sign matters, and grey for 0 in reconstructions. Figures
+are made without pyplot: nothing is kept open, and no window system is asked for.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from striate.errors import UsageError
+from striate.explanation.attribution import METHODS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from striate.explanation.result import Explanation
+
+HEAT, SIGNED, STRENGTH, GREY = "viridis", "RdBu_r", "magma", "gray"
+FORMATS = ("png", "svg")
+_PANEL = 2.9  # inches a side
+_TEXT = 1.05  # inches above and below the panels
+_DPI = 120
+_ROBUST = 99.5  # percentile of what is shown at full strength: single pixels would leave the others dark
+_ALPHA = 0.62  # of a map that lies over the image
+
+
+def side_by_side(explanations: Sequence[Explanation]) -> Figure:
+    """The image of `explanations`, which are all of it, and next to it their maps, each with its legend.
+
+    Raises:
+        UsageError: none given, or of several images.
+    """
+    if not explanations or any(one.path != explanations[0].path for one in explanations):
+        raise UsageError("a figure shows the explanations of one image", "make one for each image")
+    first = explanations[0]
+    figure = new_figure(len(explanations) + 1, first.image.shape[0] / first.image.shape[1])
+    panels = figure.subplots(1, len(explanations) + 1, squeeze=False)[0]
+    show_image(panels[0], first.image)
+    panels[0].set_title(_answer(first), fontsize=9, loc="left")
+    for panel, one in zip(panels[1:], explanations, strict=True):
+        show_map(panel, one)
+    return figure
+
+
+def new_figure(columns: int, aspect: float = 1.0, rows: int = 1) -> Figure:
+    """An empty figure for panels of `aspect` (height by width), in a grid."""
+    from matplotlib.figure import Figure
+
+    height = rows * (_PANEL * aspect + _TEXT)
+    return Figure(figsize=(columns * (_PANEL + 0.15), height), dpi=_DPI, layout="constrained")
+
+
+def show_image(axes: Axes, image: np.ndarray) -> None:
+    """An image [H, W, C] from 0 to 1; small ones with their pixels as squares."""
+    _bare(axes)
+    axes.imshow(image[..., 0] if image.shape[2] != 3 else image, cmap=GREY, vmin=0, vmax=1, interpolation="nearest")
+
+
+def show_map(axes: Axes, one: Explanation) -> None:
+    """One map with its title and colour bar."""
+    method = METHODS[one.method]
+    _bare(axes)
+    if method.shown == "pixels":
+        drawn = _draw_pixels(axes, one.map)
+    elif method.shown == "signed":
+        top = _top(np.abs(one.flat))
+        _draw_ground(axes, one.image)
+        drawn = axes.imshow(one.flat, cmap=SIGNED, vmin=-top, vmax=top, alpha=_ALPHA + 0.18, interpolation="nearest")
+    elif method.shown == "heat":
+        _draw_ground(axes, one.image)
+        drawn = axes.imshow(one.flat, cmap=HEAT, vmin=0, vmax=_top(one.flat), alpha=_ALPHA, interpolation="nearest")
+    else:
+        drawn = axes.imshow(one.flat, cmap=STRENGTH, vmin=0, vmax=_top(one.flat), interpolation="nearest")
+    axes.set_title(_wrapped(one), fontsize=9, loc="left")
+    _bar(axes, drawn, method.legend)
+
+
+def save_figure(figure: Figure, path: Path) -> Path:
+    """Write `figure` as PNG or SVG, by the ending of `path`; the same figure gives the same bytes.
+
+    Raises:
+        UsageError: another ending.
+    """
+    from matplotlib import rc_context
+
+    kind = path.suffix[1:].lower()
+    if kind not in FORMATS:
+        raise UsageError(f"{path}: figures are saved as {' or '.join(FORMATS)}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    metadata: dict[str, Any] = {"Date": None} if kind == "svg" else {"Software": None}
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "striate"}):
+        figure.savefig(path, format=kind, metadata=metadata)
+    return path
+
+
+def data_uri(figure: Figure, *, dpi: int = _DPI) -> str:
+    """`figure` as a PNG that a page holds itself."""
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=dpi, metadata={"Software": None})
+    return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
+
+
+def as_pixels(signed: np.ndarray) -> np.ndarray:
+    """A reconstruction [C, H, W] around 0 as a picture [H, W, C] from 0 to 1, in which grey is 0."""
+    return np.clip(0.5 + signed.transpose(1, 2, 0) / (2 * _top(np.abs(signed))), 0, 1)
+
+
+def _answer(one: Explanation) -> str:
+    best = one.prediction.labels[0]
+    lines = [f"{_short(best.label)}  {best.probability:.1%}"]
+    if one.truth is not None and one.truth != best.label:
+        lines.append(f"is: {_short(one.truth)}")
+    if one.target != best.label:
+        lines.append(f"asked: {_short(one.target)}  {one.probability:.1%}")
+    return "\n".join(lines)
+
+
+def _short(label: str, most: int = 32) -> str:
+    return label if len(label) <= most else f"{label[: most - 1]}…"
+
+
+def _wrapped(one: Explanation) -> str:
+    head, _, tail = one.title.partition(" · ")
+    return f"{head}\n{tail}" if tail else head
+
+
+def _draw_ground(axes: Axes, image: np.ndarray) -> None:
+    """The image in grey below a map, so that every colour is the map's."""
+    axes.imshow(image.mean(2), cmap=GREY, vmin=0, vmax=1, interpolation="nearest")
+
+
+def _draw_pixels(axes: Axes, signed: np.ndarray) -> Any:
+    top = _top(np.abs(signed))
+    if signed.shape[0] != 3:
+        return axes.imshow(signed.mean(0), cmap=GREY, vmin=-top, vmax=top, interpolation="nearest")
+    axes.imshow(as_pixels(signed), interpolation="nearest")
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    return ScalarMappable(Normalize(-top, top), cmap=GREY)
+
+
+def _bar(axes: Axes, drawn: Any, legend: str) -> None:
+    figure = axes.get_figure()
+    assert figure is not None
+    bar = figure.colorbar(drawn, ax=axes, orientation="horizontal", fraction=0.05, pad=0.03, aspect=28)
+    bar.solids.set_alpha(1) if bar.solids is not None else None
+    bar.ax.tick_params(labelsize=7, length=2)
+    bar.ax.locator_params(nbins=4)
+    bar.set_label(legend, fontsize=8)
+    bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
+
+
+def _bare(axes: Axes) -> None:
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def _top(values: np.ndarray) -> float:
+    """What is drawn at full strength; never 0."""
+    return float(np.percentile(values, _ROBUST)) or float(values.max()) or 1.0
