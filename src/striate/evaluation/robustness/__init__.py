@@ -1,0 +1,8 @@
+"""How a network bears images that are corrupted, moved, turned or attacked."""
+
+from striate.evaluation.robustness.asking import robustness_of as robustness_of
+from striate.evaluation.robustness.attacks import fgsm as fgsm
+from striate.evaluation.robustness.attacks import pgd as pgd
+from striate.evaluation.robustness.corruptions import corrupt as corrupt
+from striate.evaluation.robustness.result import Robustness as Robustness
+from striate.evaluation.robustness.sweeps import changed as changed

@@ -1,0 +1,59 @@
+"""The options of asking how a network bears images that are changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from striate.errors import UnknownNameError
+from striate.options.declare import check_options, option
+
+GROUPS: dict[str, tuple[str, ...]] = {
+    "noise": ("gaussian-noise", "shot-noise", "impulse-noise", "speckle-noise"),
+    "blur": ("gaussian-blur", "defocus-blur", "motion-blur", "zoom-blur", "glass-blur"),
+    "weather": ("fog", "snow", "frost", "brightness"),
+    "digital": ("contrast", "pixelate", "jpeg", "elastic", "saturate"),
+    "sweeps": ("translation", "rotation", "scale", "noise-level", "negative"),
+    "adversarial": ("fgsm", "pgd"),
+}
+KINDS = tuple(kind for kinds in GROUPS.values() for kind in kinds)
+SEVERAL: dict[str, tuple[str, ...]] = {  # one word for many kinds
+    **GROUPS,
+    "corruptions": GROUPS["noise"] + GROUPS["blur"] + GROUPS["weather"] + GROUPS["digital"],
+    "all": KINDS,
+}
+CHOICES = (*SEVERAL, *KINDS)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RobustnessOptions:
+    """Accuracy on images that are corrupted, moved, turned or attacked."""
+
+    robustness: tuple[str, ...] | None = option(
+        None,
+        "also score changed images, by kind or several kinds at once: corruptions (noise, blur, weather, digital) in "
+        "five severities, sweeps (translation, rotation, scale, noise-level, negative), adversarial (fgsm, pgd), all",
+        choices=CHOICES,
+        source="Hendrycks & Dietterich 2019, 1903.12261; Goodfellow et al. 2015, 1412.6572; Madry et al. 2018, "
+        "1706.06083",
+    )
+    robustness_images: int | None = option(
+        None, "images for it, drawn alike from all classes [1000 of up to 64 pixels, 200 of more]", at_least=1
+    )
+    robustness_output: str | None = option(None, "folder for its figures and pictures [robustness/ in the run folder]")
+
+    def __post_init__(self) -> None:
+        check_options(self, "robustness")
+
+
+def kinds_of(words: tuple[str, ...] | list[str] | str) -> tuple[str, ...]:
+    """The kinds that words mean, each once, in the order of `KINDS`.
+
+    Raises:
+        UnknownNameError: neither a kind nor several.
+    """
+    wanted: set[str] = set()
+    for word in words.split(",") if isinstance(words, str) else words:
+        if word not in CHOICES:
+            raise UnknownNameError("kind of robustness", word, CHOICES)
+        wanted.update(SEVERAL.get(word, (word,)))
+    return tuple(kind for kind in KINDS if kind in wanted)
