@@ -81,11 +81,12 @@ class Split:
             return self.targets.sum(axis=0, dtype=np.int64)
         return np.bincount(self.targets, minlength=classes)
 
-    def label_texts(self, labels: Labels) -> list[str]:
-        """The label of each image as text, several joined by SEPARATOR; "" where it has none."""
+    def label_texts(self, labels: Labels, rows: np.ndarray | None = None) -> list[str]:
+        """The label of each image, or of those in `rows`, as text: several joined by SEPARATOR, "" for none."""
+        targets = self.targets if rows is None else self.targets[rows]
         if not self.multi_label:
-            return [labels.names[target] for target in self.targets.tolist()]
-        return [joined(labels.names[place] for place in np.flatnonzero(row)) for row in self.targets]
+            return [labels.names[target] for target in targets.tolist()]
+        return [joined(labels.names[place] for place in np.flatnonzero(row)) for row in targets]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

@@ -111,7 +111,7 @@ def column_names(asked: str, known: Sequence[str]) -> tuple[str, ...] | None:
         return None
     names = tuple(part.strip() for part in asked.split(","))
     if len(set(names)) < len(names):
-        raise UsageError(f"--label-column {asked} names a column twice")
+        raise UsageError(f"--label-column {asked} names a column twice", "each label has one column")
     return names
 
 
