@@ -133,7 +133,7 @@ class TrainingBatches:
         mixup, cutmix = self.options.mixup or 0.0, self.options.cutmix or 0.0
         if mixup or cutmix:
             batch.images, batch.mix_weight = mix(images, mixup, cutmix, draws)
-            batch.mixed_targets = targets.roll(-1)
+            batch.mixed_targets = targets.roll(-1, 0)
         return batch
 
 
