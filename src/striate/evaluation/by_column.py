@@ -11,7 +11,8 @@ from striate.data import Dataset, Split
 from striate.data.dataset import printable
 from striate.data.sources.table import TABLE_SUFFIXES, column_by_path
 from striate.errors import UsageError
-from striate.metrics.groups import GroupScores, by_group
+from striate.metrics.groups import GroupScores, by_group, by_group_of_labels
+from striate.metrics.label_table import label_names, label_rows
 
 GROUP = "group"  # the groups by which the data are split
 
@@ -31,13 +32,12 @@ def scores_by(column: str, predictions: pa.Table, dataset: Dataset, splits: Sequ
         DataError: the table cannot be read.
     """
     values = _values(column, dataset, splits)
+    groups = [values.get(path) for path in predictions["path"].to_pylist()]
+    if label_names(predictions) is not None:
+        return by_group_of_labels(groups, *label_rows(predictions), predictions["correct"].to_pylist())
     labels = predictions["label"].to_pylist()
     number = {label: place for place, label in enumerate(dict.fromkeys(labels))}
-    return by_group(
-        [values.get(path) for path in predictions["path"].to_pylist()],
-        [number[label] for label in labels],
-        predictions["correct"].to_pylist(),
-    )
+    return by_group(groups, [number[label] for label in labels], predictions["correct"].to_pylist())
 
 
 def _values(column: str, dataset: Dataset, splits: Sequence[Split]) -> dict[str, str | None]:

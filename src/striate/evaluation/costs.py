@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from striate.errors import DataError
+from striate.errors import DataError, UsageError
 from striate.metrics.ranking import best_decisions, mean_cost
 from striate.spec import Labels
 
@@ -23,8 +23,14 @@ def read_costs(path: str | Path, labels: Labels) -> np.ndarray:
     in any order.
 
     Raises:
+        UsageError: the network gives an image any number of labels.
         DataError: the file cannot be read, or does not hold a number for each pair of classes.
     """
+    if labels.multi_label:
+        raise UsageError(
+            "--costs weigh one class against another; this network gives an image any number of labels",
+            "leave it out; --json has for each label the thresholds of a wanted precision or recall",
+        )
     hint = "the header names the decisions (and `reject`, if that may be one), each row a truth and its costs"
     try:
         with Path(path).open(encoding="utf-8-sig", newline="") as file:

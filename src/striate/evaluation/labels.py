@@ -26,16 +26,37 @@ def matched(split: Split, theirs: Labels, ours: Labels) -> Split:
 
     Raises:
         DataError: classes that the network does not know; the message shows both sides of the difference. Or a name
-            that two classes share, unless the data name the other one otherwise.
+            that two classes share, unless the data name the other one otherwise. Or one of both gives an image any
+            number of labels, and the other one class.
     """
     if theirs == ours:
         return split
+    if theirs.multi_label != ours.multi_label:
+        raise DataError(
+            "the data have any number of labels an image, the network gives each one class"
+            if theirs.multi_label
+            else "the data have one class an image, which says nothing of the other labels that the network gives",
+            "evaluate it on data of its own kind: a table with --label-delimiter, or columns of 0 and 1, for labels",
+        )
     numbers = np.array(numbers_of(theirs, ours), dtype=np.int64)
+    if theirs.multi_label:
+        return _with_sets(split, numbers, len(ours))
     names = {name: ours.names[number] for name, number in zip(theirs.names, numbers.tolist(), strict=True)}
     unreadable = tuple(
         replace(one, label=names.get(one.label, one.label) if one.label else None) for one in split.unreadable
     )
     return replace(split, targets=numbers[split.targets], unreadable=unreadable)
+
+
+def _with_sets(split: Split, numbers: np.ndarray, labels: int) -> Split:
+    """Of images with any number of labels."""
+    targets = np.zeros((len(split.targets), labels), dtype=split.targets.dtype)
+    targets[:, numbers] = split.targets
+    unreadable = tuple(
+        replace(one, targets=None if one.targets is None else tuple(int(numbers[label]) for label in one.targets))
+        for one in split.unreadable
+    )
+    return replace(split, targets=targets, unreadable=unreadable)
 
 
 def numbers_of(theirs: Labels, ours: Labels) -> list[int]:
@@ -44,7 +65,7 @@ def numbers_of(theirs: Labels, ours: Labels) -> list[int]:
     Raises:
         DataError: see `matched`.
     """
-    if theirs == ours:
+    if theirs.names == ours.names:
         return list(range(len(ours)))
     meant = meanings(theirs.names, ours)
     unknown = [name for name, numbers in meant.items() if not numbers]

@@ -11,6 +11,7 @@ import torch
 
 from striate.checkpoint import SavedModel
 from striate.evaluation.costs import cost_of
+from striate.evaluation.label_sets import evaluation_of_labels
 from striate.evaluation.table import Evaluation, predictions_table, unreadable_table
 from striate.evaluation.trust import trust_of
 from striate.metrics import probabilities, score
@@ -37,13 +38,16 @@ def evaluation_of(
     Args:
         saved: the network, for its classes, its loss and its temperature.
         logits: [n, C], on the processor.
-        targets: the true classes, int64 [n].
+        targets: the true classes, int64 [n]; where an image has any number of labels 0 or 1, [n, C].
         paths: of the images, [n].
         unreadable: images that could not be read: wrong answers.
         device: where the network is, None for the processor.
-        calibrate: fit `saved.temperature` on these images first; the result's `fitted` says what came of it.
+        calibrate: fit `saved.temperature` on these images first, or the thresholds of labels; the result's `fitted`
+            says what came of it.
         costs: of each decision, [C, C] or [C, C + 1] (see `read_costs`): the result's `trust["costs"]`.
     """
+    if saved.labels.multi_label:
+        return evaluation_of_labels(saved, logits, targets, paths, unreadable, fit=calibrate)
     with torch.inference_mode():
         losses = saved.model.loss(logits.to(device), targets.to(device), reduction="none").cpu()
     fitted = None

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from striate.checkpoint import SavedModel
+from striate.data.batches import as_targets
 from striate.evaluation.protocols import answers, check_views, takes_any_size
 from striate.evaluation.scoring import evaluation_of
 from striate.evaluation.table import Evaluation
@@ -51,7 +52,7 @@ def evaluate(
         precision: `fp32`, `bf16`, `fp16`, or `auto`.
         views: `single`, or several of each image (see `protocols`); the result's `protocol` says which.
         engine: what computes, instead of torch on `device` in `precision` (see `network.engines`).
-        calibrate: fit the temperature of `saved` on these images first.
+        calibrate: fit the temperature of `saved`, or its thresholds, on these images first.
         costs: what decisions cost (see `read_costs`): the result then says what the cheapest come to.
         progress: shows a bar, and says where views are doubtful.
 
@@ -68,7 +69,7 @@ def evaluate(
         saved, views, batch_size=batch_size, device=device, precision=precision, engine=engine, progress=progress
     )
     splits = [split] if not isinstance(split, Sequence) else list(split)
-    logits, targets, paths = [torch.zeros(0, len(saved.labels))], [torch.zeros(0, dtype=torch.int64)], []
+    logits, targets, paths = [torch.zeros(0, len(saved.labels))], [as_targets(one.targets[:0]) for one in splits], []
     for one in splits:
         given, classes, indices = ask(one)
         if len(indices):

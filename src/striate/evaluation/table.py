@@ -18,6 +18,7 @@ from striate.metrics import predicted, probabilities, ranked
 from striate.metrics.calibration import Temperature
 from striate.metrics.confusions import Confusion, top_confusions
 from striate.metrics.groups import GroupScores
+from striate.metrics.multi_label import FittedThresholds
 from striate.spec import Labels, Scores
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ class Evaluation:
 
     `predictions` has one row per image, in the order of the split: path, label, predicted, probability (of the
     predicted class), label_probability, loss, correct, error (null, or why the image could not be read; then all that
-    the network would have said is null too), and top: the best 5 as (label, probability).
+    the network would have said is null too), and top: the best 5 as (label, probability). Where an image has any number
+    of labels the columns are those of `label_sets.SCHEMA`.
     """
 
     scores: Scores
@@ -45,7 +47,8 @@ class Evaluation:
     engine: dict[str, Any] | None = None  # what computed, why, and how it compares with torch in float32
     trust: dict[str, Any] = field(default_factory=dict)  # top-k, calibration, rejection, ranking: see `trust_of`
     groups: list[GroupScores] | None = None  # the scores of each value of a column, where they were asked for
-    fitted: Temperature | None = None  # where the temperature was fitted on these images
+    ensemble: dict[str, Any] = field(default_factory=dict)  # members and what each adds, of several networks
+    fitted: Temperature | FittedThresholds | None = None  # where one or the other was fitted on these images
     logits: torch.Tensor | None = field(default=None, repr=False)  # [n, C] of the first n predictions, those with any
     strangers: Strangers | None = None  # how images of another set were told from these, where that was asked for
 
@@ -72,6 +75,7 @@ class Evaluation:
             **scores,
             "confusions": [one.to_dict() for one in self.confusions()],
             **self.trust,
+            **self.ensemble,
             **what,
             **computed,
             **({"groups": [one.to_dict() for one in self.groups]} if self.groups is not None else {}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -68,7 +69,7 @@ def _likelihood(logits: torch.Tensor, targets: torch.Tensor) -> float | None:
 
 
 def _rejection(curve: RejectionCurve) -> dict[str, Any]:
-    kept = _spread(len(curve.thresholds))
+    kept = spread(len(curve.thresholds))
     return {
         "n": curve.n,
         "area": curve.area,
@@ -88,13 +89,18 @@ def _rejected(curve: RejectionCurve, wanted: float) -> dict[str, Any]:
 
 
 def _ranking(chances: np.ndarray, targets: np.ndarray, labels: Labels) -> dict[str, Any]:
-    few = len(labels) <= CLASSES_WITH_THRESHOLDS
+    points = [ranking.operating_points(chances[:, number], targets == number) for number in range(len(labels))]
+    return ranking_of(labels.names, points)
+
+
+def ranking_of(names: Sequence[str], of_classes: Sequence[ranking.OperatingPoints]) -> dict[str, Any]:
+    """What `trust_of` says of each class against the rest."""
+    few = len(names) <= CLASSES_WITH_THRESHOLDS
     rows = []
-    for number, name in enumerate(labels.names):
-        points = ranking.operating_points(chances[:, number], targets == number)
+    for name, points in zip(names, of_classes, strict=True):
         area, precision = ranking.area_under_roc(points), ranking.average_precision(points)
         row: dict[str, Any] = {"label": name, "auc": area, "average_precision": precision}
-        if few and area is not None:
+        if few and area is not None and len(points.hits) > 1:
             row |= {"thresholds": _thresholds(points), "roc": _roc(points)}
         rows.append(row)
     means = {
@@ -128,14 +134,14 @@ def _roc(points: ranking.OperatingPoints) -> dict[str, list[float]]:
     x, y = points.false_alarms, points.hits
     bends = (np.diff(x[:-1]) * np.diff(y[1:]) != np.diff(y[:-1]) * np.diff(x[1:])) if len(x) > 2 else np.zeros(0, bool)
     corners = np.flatnonzero(np.concatenate([[True], bends, [True]]))
-    kept = corners[_spread(len(corners))]
+    kept = corners[spread(len(corners))]
     return {
         "false_positive_rate": points.false_positive_rate[kept].tolist(),
         "recall": points.recall[kept].tolist(),
     }
 
 
-def _spread(count: int) -> np.ndarray:
+def spread(count: int) -> np.ndarray:
     """Up to `CURVE_POINTS` positions, the first and the last among them."""
     return (
         np.unique(np.linspace(0, count - 1, min(count, CURVE_POINTS)).round().astype(int))

@@ -13,7 +13,7 @@ from striate.metrics import multi_label
 from striate.metrics.calibration import calibration_error
 from striate.metrics.classes import of_counts
 from striate.metrics.intervals import exact_interval, with_class_intervals
-from striate.metrics.topk import TOP5_FROM_CLASSES, probabilities
+from striate.metrics.topk import TOP5_FROM_CLASSES
 from striate.spec import ClassScores, Labels, Scores
 
 
@@ -49,16 +49,16 @@ def score_labels(
     if loss is None:
         losses = functional.binary_cross_entropy_with_logits(logits, targets.to(logits), reduction="none")
         loss = float(losses.double().mean())
-    scores, chances, truths = rows_of(logits, targets, unreadable)
+    chances, truths = rows_of(logits, targets, unreadable)
     limits = [multi_label.USUAL_THRESHOLD] * len(labels) if thresholds is None else list(thresholds)
-    sets, average = multi_label.set_scores(chances, truths, limits), multi_label.average_precisions(scores, truths)
+    sets, average = multi_label.set_scores(chances, truths, limits), multi_label.average_precisions(chances, truths)
     right, said, images = multi_label.label_counts(multi_label.chosen_labels(chances, limits), truths)
     of_labels = zip(
         labels.names, *(one.tolist() for one in of_counts(right, said, images)), images.tolist(), average.tolist(),
         limits, strict=True,
     )  # fmt: skip
     n, pairs = len(truths), torch.from_numpy(np.isfinite(chances))
-    hits = {k: int(multi_label.hits(scores, truths, k).sum()) for k in (1, 5)}
+    hits = {k: int(multi_label.hits(chances, truths, k).sum()) for k in (1, 5)}
     found = Scores(
         map=multi_label.mean_of(average),
         top1=hits[1] / n if n else 0.0,
@@ -83,7 +83,7 @@ def score_labels(
     low, high = exact_interval(hits[1], n)
     return replace(
         found,
-        map_interval=multi_label.precision_interval(scores, truths),
+        map_interval=multi_label.precision_interval(chances, truths),
         top1_interval=(float(low), float(high)),
         per_class=with_class_intervals(found.per_class, right, said, images, n),
     )
@@ -91,15 +91,15 @@ def score_labels(
 
 def rows_of(
     logits: torch.Tensor, targets: torch.Tensor, unreadable: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Logits, probabilities (both NaN where there is no answer) and truths, [n, L], as `multi_label` takes them.
+) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities float64 (NaN where there is no answer) and truths bool, [n, L], as `multi_label` takes them.
 
     The rows of images that could not be read come last. An answer that holds an infinity or NaN is none.
     """
-    scores = logits.float().cpu().clone()
-    scores[~scores.isfinite().all(dim=1)] = torch.nan
+    chances = logits.double().cpu().sigmoid()  # in double precision, where those of sure answers still differ
+    chances[~logits.isfinite().all(dim=1).cpu()] = torch.nan
     truths = targets.cpu().numpy() > 0.5
     if unreadable is not None and len(unreadable):
-        scores = torch.cat([scores, scores.new_full(unreadable.shape, torch.nan)])
+        chances = torch.cat([chances, chances.new_full(unreadable.shape, torch.nan)])
         truths = np.concatenate([truths, np.asarray(unreadable, dtype=bool)])
-    return scores.numpy(), probabilities(scores, multi_label=True).numpy(), truths
+    return chances.numpy(), truths

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from striate.data.batches import EvaluationBatches
+from striate.data.batches import EvaluationBatches, as_targets
 from striate.errors import UsageError
 from striate.evaluation.protocols.averages import Averages
 from striate.evaluation.protocols.crops import cropped_answers
@@ -97,8 +97,8 @@ def answers(
         progress: shows a bar.
 
     Returns:
-        logits float32 [n, classes], of several networks [n, k, classes], targets int64 [n] and indices int64 [n].
-        Where probabilities were averaged the logits are logarithms of the averages; [0, 0] without images.
+        logits float32 [n, classes], of several networks [n, k, classes], targets (see `as_targets`) and indices
+        int64 [n]. Where probabilities were averaged the logits are those of the averages; [0, 0] without images.
 
     Raises:
         DataError: an image changed since the data were loaded.
@@ -108,7 +108,9 @@ def answers(
     if not least_sizes(views, spec):
         batches = EvaluationBatches(split, spec, batch_size=batch_size, device=device, channels_last=channels_last)
         return logits_of(with_views(network, views), batches, precision=precision, progress=progress)
-    averages = Averages(len(split.images), of_probabilities=_averaged(model) == "probabilities")
+    averages = Averages(
+        len(split.images), of_probabilities=_averaged(model) == "probabilities", multi_label=split.multi_label
+    )
     if takes_any_size(views):
         logits = dense_answers(
             _dense(model, spec), split.images, spec, averages, batch_size=batch_size, device=device,
@@ -119,7 +121,7 @@ def answers(
             network, split.images, spec, views, averages, batch_size=batch_size, device=device, precision=precision,
             channels_last=channels_last, progress=progress,
         )  # fmt: skip
-    return logits, torch.from_numpy(np.asarray(split.targets, dtype=np.int64)), np.arange(len(logits))
+    return logits, as_targets(split.targets), np.arange(len(logits))
 
 
 def _dense(model: ConvNet | Together, spec: InputSpec) -> nn.Module:
