@@ -79,7 +79,7 @@ def test_a_killed_run_ends_with_the_same_bits(tmp_path: Path):
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX")
 def test_a_killed_transfer_ends_with_the_same_bits(tmp_path: Path):
-    """Among epochs of the head alone, of gradual unfreezing and with a frozen stem; a cut gives the new head."""
+    """Among epochs of a fitted head alone, of gradual unfreezing and with a frozen stem; a cut gives the new head."""
     source = tmp_path / "source"
     finish(start(*TRAIN, "--run-dir", str(source)))
     transfer = [
@@ -96,6 +96,7 @@ def test_a_killed_transfer_ends_with_the_same_bits(tmp_path: Path):
         process = start("train", "--resume", str(killed.path))
     finish(process)
     assert_same_end(whole, killed)
+    assert whole.read_recipe().transfer.head_start == "fitted"
     rows = [[row.get("rates") for row in run.read_metrics()] for run in (whole, killed)]
     assert rows[0] == rows[1]
     started, got = load_file(RunFolder(source).model), load_file(killed.model)

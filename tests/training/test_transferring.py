@@ -196,6 +196,7 @@ def test_the_same_classes_go_on_gently_and_new_ones_get_a_head_that_learns_first
     settings = {"schedule": {"epochs": None, "steps_per_epoch": 1}, "optimizer": {"batch_size": None}}
     settings["training"] = {"evaluate_every": 100}
     known = RunFolder(train(begun("a", **settings), dataset=bars([12] * 4, [3] * 4)).run).read_recipe()
+    settings["transfer"] = {"head_start": "random"}
     new = RunFolder(train(begun("b", **settings), dataset=other_bars([12] * 4, [3] * 4)).run).read_recipe()
     assert (known.transfer.head_epochs, known.transfer.pretrained_lr, known.transfer.layer_decay) == (0, 1.0, 1.0)
     assert (new.transfer.head_epochs, new.transfer.pretrained_lr) == (1, 0.1)
@@ -244,9 +245,18 @@ def test_a_classifier_without_parameters_never_learns_alone(begun):
 @pytest.mark.parametrize(("every", "epochs", "alone"), [(5, 4, 3), (2, 8, 2), (0, 3, 1), (0, 2, 0)])
 def test_the_head_alone_never_takes_all_epochs(every, epochs, alone):
     start = saved(small("compact_xs", input_size=16), tuple("xyz"))
-    transfer = {"scenario": "all", "unfreeze_every": every}
+    transfer = {"scenario": "all", "unfreeze_every": every, "head_start": "random"}
     ready = prepared(start, bars([8] * 3), transfer=transfer, schedule={"epochs": epochs})
     assert ready.options.transfer.head_epochs == alone
+    ready = prepared(start, bars([8] * 3), transfer=transfer | {"head_start": None}, schedule={"epochs": epochs})
+    assert ready.options.transfer.head_epochs == 0, "a fitted one need not learn alone"
+
+
+def test_beside_auxiliary_heads_which_start_randomly_a_fitted_head_waits_an_epoch():
+    start = saved(small("googlenet", auxiliary=True, in_channels=1), tuple("xyz"))
+    ready = prepared(start, bars([8] * 4), transfer={"scenario": "all"}, schedule={"epochs": 4})
+    assert len(ready.model.auxiliary)
+    assert (ready.options.transfer.head_start, ready.options.transfer.head_epochs) == ("fitted", 1)
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,10 @@ if TYPE_CHECKING:
     from striate.transfer.plan import TransferPlan
     from striate.transfer.result import Accuracy, DepthProbe, ProbeResult, SourceProbe
 
-_OTHERS = ("scenario", "cut", "freeze_to", "pretrained_lr", "layer_decay", "unfreeze_every", "head_epochs", "grow")
+_OTHERS = (
+    "scenario", "cut", "freeze_to", "pretrained_lr", "layer_decay", "unfreeze_every", "head_start", "head_epochs",
+    "grow",
+)  # fmt: skip
 _BAR = 20  # characters of the widest bar
 
 

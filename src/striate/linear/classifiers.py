@@ -191,11 +191,14 @@ def fit_svm(
 
 
 def fit_softmax(
-    codes: np.ndarray, targets: np.ndarray, classes: int, *, regularization: float | None = None,
-    folds: np.ndarray | None = None, known: OutOfFold | None = None,
+    codes: np.ndarray | Axes, targets: np.ndarray, classes: int, *, regularization: float | None = None,
+    folds: np.ndarray | None = None, known: OutOfFold | None = None, counts: np.ndarray | None = None,
 ) -> Linear:  # fmt: skip
-    """A softmax classifier (multinomial logistic regression) of all images, by L-BFGS; otherwise as `fit_svm`."""
-    return _fitted("softmax", codes, targets, classes, regularization, folds, known)
+    """A softmax classifier (multinomial logistic regression) of all images, by L-BFGS; otherwise as `fit_svm`.
+
+    `counts`, float [n], says how often each image counts; C and temperature are chosen without it.
+    """
+    return _fitted("softmax", codes, targets, classes, regularization, folds, known, counts)
 
 
 def fitted_temperature(margins: np.ndarray, targets: np.ndarray) -> float:
@@ -309,8 +312,8 @@ def _costs(kind: str, margins: np.ndarray, targets: np.ndarray) -> np.ndarray:
 
 
 def _fitted(
-    kind: str, codes: np.ndarray, targets: np.ndarray, classes: int, regularization: float | None,
-    folds: np.ndarray | None, known: OutOfFold | None,
+    kind: str, codes: np.ndarray | Axes, targets: np.ndarray, classes: int, regularization: float | None,
+    folds: np.ndarray | None, known: OutOfFold | None, counts: np.ndarray | None = None,
 ) -> Linear:  # fmt: skip
     axes, targets = _checked(codes, targets, classes, kind, regularization)
     present, dense = np.unique(targets, return_inverse=True)
@@ -326,7 +329,7 @@ def _fitted(
     if kind == "svm" and not many:
         weight, bias = _liblinear(axes, dense, len(present), strength)
     else:
-        everything = np.ones((1, len(targets)), bool)
+        everything = np.ones((1, len(targets)), bool) if counts is None else counts[None, :]
         weights, biases = solve(kind, axes, dense, len(present), everything, np.array([strength]))
         weight, bias = weights[0], biases[0]
     weight, bias = axes.unfolded(weight / known.temperature, bias / known.temperature)

@@ -47,10 +47,17 @@ class TransferOptions:
         at_least=0,
         source="Howard & Ruder 2018, sec. 3.3",
     )
+    head_start: str | None = option(
+        None,
+        "how a new classifier starts; fitted: as the softmax classifier of its inputs for the training images, at most "
+        "4000 of them [fitted, where all below it is copied and it ends in a linear layer]",
+        choices=("fitted", "random"),
+        source="Kumar et al. 2022, arXiv:2202.10054",
+    )
     head_epochs: int | None = option(
         None,
-        "epochs at the start in which only the classifier learns [0; 1, or --unfreeze-every, where a new one is all "
-        "that is new and there are 3 epochs or more]",
+        "epochs at the start in which only the classifier learns [0; 1, or --unfreeze-every, where a new one that starts "
+        "randomly is all that is new and there are 3 epochs or more]",
         at_least=0,
     )
     grow: str = option(

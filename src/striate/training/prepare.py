@@ -13,6 +13,7 @@ from striate.progress import Progress
 from striate.runtime import seed_everything
 from striate.spec import InputSpec
 from striate.training.defaults import resolve, resolve_rate, resolve_runtime
+from striate.training.head_start import FITTED
 from striate.training.planning import RANGE_TEST_RATES, fit_batch, plan_for_budget, range_test
 from striate.training.session import Session, open_session
 from striate.training.start import Built, build_model, from_scratch
@@ -22,6 +23,7 @@ from striate.training.transferring import (
     learns_alone,
     resolve_transfer,
     with_head_epochs,
+    with_head_start,
 )
 
 
@@ -32,7 +34,7 @@ class Prepared:
     options: TrainOptions  # resolved; the epochs of the head alone are open where a budget is to be planned for
     spec: InputSpec
     model: ConvNet
-    new_head: bool  # a classifier started anew on copied layers, which may learn alone
+    new_head: bool  # a classifier started anew and at random on copied layers, which may learn alone
 
 
 def resolved_for(
@@ -66,7 +68,10 @@ def prepare(
     check_new_layers(options, model, built.started, progress)
     options = resolve_rate(options, dataset, model, default_rate_share(options, start, labels))
     options = resolve_runtime(options, progress)
+    options = with_head_start(options, model, labels, start=start)
     new_head = learns_alone(options, start, labels, model)
+    if options.transfer.head_start == FITTED and not len(model.auxiliary):  # auxiliary heads start randomly
+        new_head = False
     check_views(options.evaluate.views, model, spec)  # before the training, not at its end
     if not budgeted:
         options = with_head_epochs(options, new_head)
@@ -79,8 +84,13 @@ def provisional(options: TrainOptions) -> TrainOptions:
     return replace(options, optimizer=replace(options.optimizer, lr=rate))
 
 
-def measure_once(prepared: Prepared, session: Session, budget: float | None, progress: Progress) -> Session:
-    """Measure what is left to measuring (a batch that fits, `--lr auto`, `--budget`) and open the session with it."""
+def measure_once(
+    prepared: Prepared, session: Session, budget: float | None, progress: Progress, *, spent: float = 0.0
+) -> Session:
+    """Measure what is left to measuring (a batch that fits, `--lr auto`, `--budget`) and open the session with it.
+
+    `spent` are seconds of the budget that the start took.
+    """
     options = prepared.options
     if session.device.type != "cpu":
         parts = fit_batch(session, progress)
@@ -89,7 +99,7 @@ def measure_once(prepared: Prepared, session: Session, budget: float | None, pro
     if options.optimizer.lr == "auto":
         options = replace(options, optimizer=replace(options.optimizer, lr=range_test(session, progress)))
     if budget is not None:
-        options = replace(options, schedule=plan_for_budget(session, budget, progress))
+        options = replace(options, schedule=plan_for_budget(session, max(budget - spent, 0.0), progress))
         options = with_head_epochs(options, prepared.new_head)
     if options == session.options:
         return session

@@ -87,8 +87,8 @@ def _train(
         run = journal.create_run(prepared.options, dataset)
         with journal.removed_if_nothing_comes_of_it(run):
             session = open_session(provisional(prepared.options), spec, dataset, run, prepared.model)
-            start_weights(session)
-            session = measure_once(prepared, session, budget, progress)
+            spent = start_weights(session, progress)
+            session = measure_once(prepared, session, budget, progress, spent=spent)
             choice = decide_compile(session, progress)
         facts = environment(session.device)
         facts |= {"precision": session.precision, "compile": choice, "phases": watch.handed_over()}

@@ -18,6 +18,7 @@ from striate.network import open_network, read_spelling, refitted
 from striate.options import TrainOptions
 from striate.progress import Bars, Progress
 from striate.spec import InputSpec, Labels
+from striate.training.head_start import FITTED, fit_head
 from striate.training.session import Session
 
 VARIATIONS = ("activation", "normalization", "pooling", "dropout", "stochastic_depth")
@@ -154,11 +155,12 @@ def build_model(
     return Built(cut, started)
 
 
-def start_weights(session: Session) -> None:
+def start_weights(session: Session, progress: Progress) -> float:
     """Apply `--init` where the run starts from scratch; the paper's own start may look at training images, too.
 
     What such a start sets is never trained. So every network gets it that does not have it yet: with other weights by
-    `--init`, or made elsewhere.
+    `--init`, or made elsewhere. A new head is fitted where `--head-start` says so; the seconds that it took are
+    returned.
     """
     options, model = session.options.model, session.model
     scheme = options.init if options.from_ == SCRATCH else "paper"
@@ -166,8 +168,10 @@ def start_weights(session: Session) -> None:
         initialise(model, scheme, sample=_first_images(session) if scheme == "lsuv" else None)
     if model.starts_from_images:
         model.fit_start(_first_images(session))
+    seconds = fit_head(session, progress) if session.options.transfer.head_start == FITTED else 0.0
     if session.average is not None:  # the average starts where the weights do
         session.average.module.load_state_dict(session.model.state_dict())
+    return seconds
 
 
 def _first_images(session: Session) -> Tensor:

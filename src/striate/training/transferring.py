@@ -1,8 +1,8 @@
 """What `--from` leaves open: which scenario, what is frozen, how fast copied layers learn, and for how long.
 
-The usual order of a fine-tuning by hand: a new head learns alone for an epoch, then everything that is not frozen, the
-copied layers at a tenth of the head's rate and lower ones slower still; a few epochs are enough. Every default yields
-to what was asked for.
+The usual order of a fine-tuning by hand: a new head is fitted to what the copied layers give it (see `head_start`), or
+learns alone for an epoch where it cannot be; then everything that is not frozen learns, the copied layers at a tenth of
+the head's rate and lower ones slower still; a few epochs are enough. Every default yields to what was asked for.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from striate.options import TrainOptions, TransferOptions
 from striate.progress import Progress
 from striate.spec import Labels
 from striate.training.freezing import frozen_for_good, frozen_places
+from striate.training.head_start import FITTED, RANDOM, why_not_fitted
 
 # Over the rows of `defaults.DEFAULTS`, by the kind of images. Where these are so few that an epoch is a step or two,
 # the epochs go on to "least_steps", as far as they would from scratch.
@@ -141,10 +142,29 @@ def classifier_learns(model: ConvNet) -> bool:
     return any(one.requires_grad and depths[name] == above for name, one in model.named_parameters())
 
 
+def with_head_start(options: TrainOptions, model: ConvNet, labels: Labels, *, start: SavedModel | None) -> TrainOptions:
+    """`options` with how the classifier starts, where that was left open and a new one stands on copied layers.
+
+    Raises:
+        UsageError: one is to be fitted that cannot be.
+    """
+    transfer = options.transfer
+    if transfer.scenario in (None, "scratch") or transfer.head_start == RANDOM:
+        return options
+    if transfer.head_start == FITTED:
+        if (obstacle := why_not_fitted(model, labels)) is not None:
+            raise UsageError(f"--head-start fitted: {obstacle}", "leave it out")
+        return options
+    if not head_is_new(options, start, labels):
+        return options
+    fitted = learns_alone(options, start, labels, model) and why_not_fitted(model, labels) is None
+    return replace(options, transfer=replace(transfer, head_start=FITTED if fitted else RANDOM))
+
+
 def with_head_epochs(options: TrainOptions, new_head: bool) -> TrainOptions:
     """`options` with the epochs in which only the classifier learns, where that was left open.
 
-    `new_head` says whether one was started anew, on copied layers alone, and can learn by itself.
+    `new_head` says whether one was started anew, on copied layers alone, and can learn by itself, and knows nothing.
     """
     transfer = options.transfer
     if transfer.head_epochs is not None or transfer.scenario in (None, "scratch"):
@@ -208,6 +228,8 @@ def _refuse_without_start(options: TrainOptions) -> None:
     given = [name for name in BY_HAND if getattr(asked, name) not in (None, 0)]
     if asked.grow != "random":
         given.append("grow")
+    if asked.head_start is not None:
+        given.append("head_start")
     if asked.scenario not in (None, "scratch", "plan"):
         given.insert(0, "scenario")
     if not given:

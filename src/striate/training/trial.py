@@ -36,6 +36,7 @@ class Trial:
     correct: np.ndarray  # bool [n]: for each readable validation image, in the order of the split
     n: int
     seconds: float  # of training
+    seconds_of_start: float  # of fitting a new head to the images to learn from
     seconds_per_image: float  # per image shown
     epochs: int
     options: TrainOptions  # resolved: what was tried
@@ -79,14 +80,14 @@ def try_out(
             options, spec, dataset, given=None, start=start, budgeted=seconds is not None, progress=SILENT
         )
         session = open_session(provisional(prepared.options), spec, dataset, _NOWHERE, prepared.model)
-        start_weights(session)
+        spent = start_weights(session, SILENT)
         session = measure_once(prepared, session, None, SILENT)
         if seconds is not None:
-            session = _shortened(session, prepared.new_head, seconds)
-        return _tried(session, progress)
+            session = _shortened(session, prepared.new_head, max(seconds - spent, 0.0))
+        return _tried(session, spent, progress)
 
 
-def _tried(session: Session, progress: Progress) -> Trial:
+def _tried(session: Session, spent: float, progress: Progress) -> Trial:
     options, position = session.options, session.position
     epochs, scenario = options.schedule.epochs or 1, options.transfer.scenario
     images = session.batches_per_epoch * (options.optimizer.batch_size or 1)
@@ -103,7 +104,7 @@ def _tried(session: Session, progress: Progress) -> Trial:
     shown = epochs * session.batches_per_epoch * session.batches.batch_size
     return Trial(
         top1=float(correct.mean()), correct=correct, n=len(correct), seconds=position.seconds,
-        seconds_per_image=position.seconds / shown, epochs=epochs, options=options,
+        seconds_of_start=spent, seconds_per_image=position.seconds / shown, epochs=epochs, options=options,
     )  # fmt: skip
 
 

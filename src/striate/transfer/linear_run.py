@@ -154,7 +154,7 @@ class _Job:
 
 _WITHOUT_EFFECT = {
     "model": ("activation", "normalization", "pooling", "dropout", "stochastic_depth"),
-    "transfer": ("freeze_to", "pretrained_lr", "layer_decay", "unfreeze_every", "head_epochs"),
+    "transfer": ("freeze_to", "pretrained_lr", "layer_decay", "unfreeze_every", "head_start", "head_epochs"),
     "augment": None,  # the whole section
     "regularize": None,
     "optimizer": None,

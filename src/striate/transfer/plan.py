@@ -152,7 +152,7 @@ def plan_transfer(
 def options_for(options: TrainOptions, scenario: str, source: str) -> TrainOptions:
     """The options by which a scenario is trained from `source`."""
     if scenario == "scratch":
-        own = replace(options.transfer, scenario="scratch", cut=None, freeze_to=None)
+        own = replace(options.transfer, scenario="scratch", cut=None, freeze_to=None, head_start=None)
         return replace(options, transfer=own, model=replace(options.model, from_="scratch"))
     transfer = replace(options.transfer, scenario=scenario)
     return replace(options, transfer=transfer, model=replace(options.model, from_=source))
@@ -232,7 +232,8 @@ def _race(
         )
         resolved[scenario] = tried.options
         steps = -(-len(learn) // (tried.options.optimizer.batch_size or 1)) * tried.epochs
-        return Outcome(tried.correct, time.perf_counter() - begun, tried.seconds_per_image, steps)
+        seconds = time.perf_counter() - begun
+        return Outcome(tried.correct, seconds, tried.seconds_per_image, steps, tried.seconds_of_start / len(learn))
 
     while race.epochs:
         try:

@@ -15,6 +15,7 @@ import numpy as np
 from striate.data import Split
 from striate.data.parts import Rows, folds_of, thinned
 from striate.progress import Progress
+from striate.training.head_start import MOST_IMAGES
 from striate.transfer.verdict import (
     UNSETTLED,
     Belief,
@@ -43,6 +44,7 @@ class Outcome:
     seconds: float  # all of it
     seconds_per_image: float  # of training, by image and epoch
     steps: int  # of the optimiser
+    seconds_of_start: float = 0.0  # of fitting a new head, by image
 
 
 TryOut = Callable[[str, Rows, Rows, int], Outcome]  # (scenario, learn from, held out, epochs)
@@ -66,6 +68,7 @@ class Race:
     images: int
     curve: LinearCurve
     prices: dict[str, float] = field(default_factory=dict)  # seconds per image and epoch
+    starts: dict[str, float] = field(default_factory=dict)  # seconds of fitting a new head, per image
     tried: list[Tried] = field(default_factory=list)
     seconds: float = 0.0  # spent
     budget: float = 0.0
@@ -78,7 +81,8 @@ class Race:
 
     def whole(self, scenario: str) -> float:
         """Seconds of the whole training."""
-        return self.prices.get(scenario, 0.0) * self.images * self.epochs[scenario]
+        start = self.starts.get(scenario, 0.0) * min(self.images, MOST_IMAGES)
+        return self.prices.get(scenario, 0.0) * self.images * self.epochs[scenario] + start
 
     def belief(self, scenario: str) -> Belief:
         """What to expect of a scenario."""
@@ -128,7 +132,7 @@ def run_trials(
     first = folds[0]
     for name in [one for one in race.epochs if one not in race.prices]:
         outcome = try_out(name, thinned(train, first.learn, PRICED_IMAGES), first.held_out[:PRICED_IMAGES], 1)
-        race.prices[name] = outcome.seconds_per_image
+        race.prices[name], race.starts[name] = outcome.seconds_per_image, outcome.seconds_of_start
         race.seconds += outcome.seconds
         if race.limit is not None:  # the budget plans the epochs, more or fewer
             race.epochs = {**race.epochs, name: _epochs_within(race.limit, race.prices[name] * race.images)}
@@ -172,6 +176,7 @@ def _try(
     )
     outcome = try_out(name, learn, fold.held_out, epochs)
     race.prices[name] = min(race.prices[name], outcome.seconds_per_image)  # more is what others made it wait for
+    race.starts[name] = min(race.starts.get(name, outcome.seconds_of_start), outcome.seconds_of_start)
     race.seconds += outcome.seconds
     shown = min(1.0, len(learn) * epochs / (race.images * race.epochs[name]))
     result = Tried(
