@@ -18,12 +18,14 @@ from striate.evaluation.by_column import scores_by
 from striate.evaluation.costs import read_costs
 from striate.evaluation.images import images_to_score, matched_and_told, strangers_to_score
 from striate.evaluation.protocols import check_views, passes_of, takes_any_size
+from striate.evaluation.robustness import check_robustness, robustness_of
 from striate.evaluation.single_crop import asking, evaluate
 from striate.evaluation.strangers import refuse_several, strangers_of
 from striate.evaluation.table import Evaluation
 from striate.network import open_network, read_spelling
 from striate.network.engines import Ready, make_ready, usual_batch
 from striate.options import TrainOptions
+from striate.options.robustness import RobustnessOptions
 from striate.progress import Progress, Silent
 from striate.runfolder import RunFolder
 from striate.spec import InputSpec
@@ -45,6 +47,7 @@ def evaluate_run(
     by: str | None = None,
     costs: str | Path | None = None,
     ood: str | Path | Dataset | None = None,
+    robustness: RobustnessOptions | None = None,
     runs: str | Path = "runs",
     progress: Progress | None = None,
 ) -> Evaluation:
@@ -71,6 +74,7 @@ def evaluate_run(
         costs: a table of what mistakes cost (see `read_costs`): also say what the cheapest decisions come to.
         ood: images of something else, labels or not: also say how the network's answers tell them from the images just
             scored (see `strangers_of`).
+        robustness: also score images that are changed (see `robustness_of`); each is then looked at once.
         runs: the folder that holds the run folders.
         progress: shows bars, and says what the data lack.
 
@@ -89,6 +93,9 @@ def evaluate_run(
     check_views(views, saved.model, saved.spec, backend="torch" if backend == "auto" else backend)
     if ood is not None:
         refuse_several(saved.labels)
+    changes = robustness.robustness if robustness is not None else None
+    if changes:
+        check_robustness(saved, views)
     recipe = RunFolder(folder).read_recipe() if folder is not None else None
     about = [saved.notes.get("data")]
     dataset, splits = images_to_score(data, recipe, given, split=split, trained_on=about, run=run, progress=progress)
@@ -106,12 +113,15 @@ def evaluate_run(
         found = strangers_of(result, splits, others, theirs, ask, saved, progress)
         result = replace(result, strangers=found)
     names = [one.name for one in splits]
+    what = {"model": saved.model.architecture.name, "data": dataset.name, "split": names[0] if len(names) == 1 else ALL}
+    if changes and robustness is not None:
+        borne = robustness_of(
+            saved, splits, changes, images=robustness.robustness_images, batch_size=batch_size, ask=engine,
+            progress=progress,
+        )  # fmt: skip
+        result = replace(result, robustness=replace(borne, **what))
     return replace(
-        result,
-        groups=scores_by(by, result.predictions, dataset, splits) if by is not None else None,
-        model=saved.model.architecture.name,
-        data=dataset.name,
-        split=names[0] if len(names) == 1 else ALL,
+        result, groups=scores_by(by, result.predictions, dataset, splits) if by is not None else None, **what
     )
 
 

@@ -22,6 +22,7 @@ from striate.metrics.multi_label import FittedThresholds
 from striate.spec import Labels, Scores
 
 if TYPE_CHECKING:
+    from striate.evaluation.robustness import Robustness
     from striate.evaluation.strangers import Strangers
 
 TOP = 5  # ranked classes kept per image
@@ -51,6 +52,7 @@ class Evaluation:
     fitted: Temperature | FittedThresholds | None = None  # where one or the other was fitted on these images
     logits: torch.Tensor | None = field(default=None, repr=False)  # [n, C] of the first n predictions, those with any
     strangers: Strangers | None = None  # how images of another set were told from these, where that was asked for
+    robustness: Robustness | None = None  # the scores of images that were changed, where that was asked for
 
     @property
     def unreadable(self) -> list[dict[str, str]]:
@@ -80,6 +82,7 @@ class Evaluation:
             **computed,
             **({"groups": [one.to_dict() for one in self.groups]} if self.groups is not None else {}),
             **({"ood": self.strangers.to_dict()} if self.strangers is not None else {}),
+            **({"robustness": self.robustness.to_dict()} if self.robustness is not None else {}),
             "unreadable_files": self.unreadable,
         }
 

@@ -1,5 +1,6 @@
 """How a network bears images that are corrupted, moved, turned or attacked."""
 
+from striate.evaluation.robustness.asking import check_robustness as check_robustness
 from striate.evaluation.robustness.asking import robustness_of as robustness_of
 from striate.evaluation.robustness.attacks import fgsm as fgsm
 from striate.evaluation.robustness.attacks import pgd as pgd

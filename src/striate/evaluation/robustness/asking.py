@@ -63,8 +63,7 @@ def robustness_of(
         UsageError: a network of several labels an image.
         DataError: an image changed since the data were loaded.
     """
-    if saved.labels.multi_label:
-        raise UsageError("robustness is measured of networks with one label an image", "leave --robustness out")
+    check_robustness(saved)
     began = time.perf_counter()
     progress = progress or Silent()
     splits = [splits] if not isinstance(splits, Sequence) else list(splits)
@@ -85,6 +84,18 @@ def robustness_of(
                 stored = split.images.take(chosen, saved.spec)
                 asking.batch(stored, np.asarray(split.targets)[chosen], chosen + start, task)
     return asking.result(left_out, time.perf_counter() - began)
+
+
+def check_robustness(saved: SavedModel, views: str = "single") -> None:
+    """Whether changed images can be asked about.
+
+    Raises:
+        UsageError: a network of several labels an image, or several views of each.
+    """
+    if saved.labels.multi_label:
+        raise UsageError("robustness is measured of networks with one label an image", "leave --robustness out")
+    if views != "single":
+        raise UsageError(f"changed images are looked at once, not in {views} views", "leave --views out")
 
 
 @dataclass(frozen=True)
