@@ -68,6 +68,11 @@ class RunFolder:
         return self.path / "evaluations"
 
     @property
+    def evaluation_files(self) -> list[Path]:
+        """The JSON files below `evaluations`, by name."""
+        return sorted(self.evaluations.glob("*.json"))
+
+    @property
     def pictures(self) -> Path:
         """The few images that the report shows."""
         return self.path / "pictures.npz"
@@ -111,19 +116,15 @@ class RunFolder:
 
     def read_evaluation(self) -> dict[str, Any]:
         """evaluation.json, or {} where the run has not come that far."""
-        return _read_json(self.evaluation)
-
-    def read_evaluations(self) -> list[dict[str, Any]]:
-        """What `striate evaluate` found later, by file name."""
-        return [_read_json(file) for file in sorted(self.evaluations.glob("*.json"))]
+        return read_json(self.evaluation)
 
     def read_environment(self) -> dict[str, Any]:
         """environment.json, or {}."""
-        return _read_json(self.environment)
+        return read_json(self.environment)
 
     def read_transfer(self) -> dict[str, Any]:
         """transfer.json, or {}."""
-        return _read_json(self.transfer)
+        return read_json(self.transfer)
 
     def read_recipe(self) -> TrainOptions:
         """The resolved options of the run."""
@@ -164,7 +165,12 @@ def is_run(path: Path) -> bool:
     return (path / "recipe.toml").is_file()
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """What a JSON file of a run holds, or {} where there is none.
+
+    Raises:
+        CheckpointError: it is damaged.
+    """
     if not path.is_file():
         return {}
     try:

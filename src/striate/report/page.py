@@ -19,6 +19,7 @@ from markupsafe import Markup, escape
 
 from striate.report import certainty, sections, technical
 from striate.report.diagnosis import findings_of, headline_split, reliability_of
+from striate.report.evaluations import evaluations
 from striate.report.evidence import Evidence
 from striate.report.record import Record, count_manifest, read_record
 from striate.report.transferring import transfer
@@ -72,6 +73,7 @@ def report_values(record: Record) -> dict[str, Any]:
         "calibration": certainty.calibration(record),
         "rejection": certainty.rejection(record),
         "thresholds": certainty.thresholds(record),
+        "evaluations": evaluations(record),
         "transfer": transfer(record),
         "timing": technical.timing(record),
         "network": technical.network(record),

@@ -14,7 +14,7 @@ import numpy as np
 
 from striate.errors import StriateError
 from striate.report.figures import confusion_of, finite
-from striate.runfolder import RunFolder
+from striate.runfolder import RunFolder, read_json
 
 if TYPE_CHECKING:
     import pyarrow
@@ -83,6 +83,7 @@ class Record:
     model_bytes: int = 0
     transfer: dict[str, Any] = field(default_factory=dict)  # transfer.json
     transfer_picture: bytes | None = None  # SVG
+    evaluations: tuple[dict[str, Any], ...] = ()  # what `striate evaluate` found later, by file name
     problems: tuple[str, ...] = ()  # files that are there and could not be read
 
     @property
@@ -150,6 +151,11 @@ def read_record(run: Path) -> Record:
         predictions=_tolerant(lambda: _read_parquet(folder.predictions), None, folder.predictions, problems),
         pictures=_tolerant(lambda: _read_pictures(folder.pictures), {}, folder.pictures, problems),
         transfer_picture=_tolerant(folder.transfer_picture.read_bytes, None, folder.transfer_picture, problems),
+        evaluations=tuple(
+            one
+            for path in folder.evaluation_files
+            if isinstance(one := _tolerant(lambda path=path: read_json(path), {}, path, problems), dict) and one
+        ),
         transfer=_tolerant(folder.read_transfer, {}, folder.transfer, problems),
         problems=tuple(problems),
         **model,
