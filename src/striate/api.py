@@ -133,26 +133,17 @@ def resume(
 
 
 def evaluate(
-    run: str | Path,
-    data: str | Path | Dataset | None = None,
-    *,
-    split: str | None = None,
-    batch_size: int | None = None,
-    device: str = "auto",
-    precision: str | None = None,
-    backend: str = "auto",
-    calibration: str | Path | None = None,
-    views: str = "single",
-    by: str | None = None,
-    costs: str | Path | None = None,
-    ood: str | Path | Dataset | None = None,
-    progress: bool | Progress = True,
-    **settings: Any,
-) -> Evaluation:
+    run: str | Path | Sequence[str | Path], data: str | Path | Dataset | None = None, *, split: str | None = None,
+    batch_size: int | None = None, device: str = "auto", precision: str | None = None, backend: str = "auto",
+    calibration: str | Path | None = None, views: str = "single", by: str | None = None,
+    costs: str | Path | None = None, ood: str | Path | Dataset | None = None, snapshots: bool = False,
+    soup: str | Path | None = None, soup_by: str = "greedy", progress: bool | Progress = True, **settings: Any,
+) -> Evaluation:  # fmt: skip
     """Score a trained network: on the test split of its own data (`val` where there is none), or on other data.
 
     Args:
-        run: A run folder, its name, `latest`, a model file, `MODEL:WEIGHTS` … (see `striate.network`).
+        run: A run folder, its name, `latest`, a model file, `MODEL:WEIGHTS` … (see `striate.network`). Several answer
+            together, and `result.ensemble` says what each adds.
         data: Other data than the network was trained on; all but run folders need them.
         split: `train`, `val`, `test` or `all`.
         batch_size: Images passed at once; 16 to 256 by their size where nothing is said.
@@ -164,8 +155,10 @@ def evaluate(
             `multi-scale`, `144-crop`, `dense` (`docs/evaluation.md`).
         by: Also score the images of each value of this column apart: `result.groups`.
         costs: A table of what mistakes cost, to say what the cheapest decisions come to: `result.trust["costs"]`.
-        ood: Images of something else, labelled or not: how answers tell them from those just scored:
-            `result.strangers`.
+        ood: Images of something else, labelled or not, to tell from those just scored: `result.strangers`.
+        snapshots: Average the weights that each run kept along its way (``train(schedule="cyclic")``).
+        soup: Also write a model file of the mean weights: of the networks that do not lower its validation score
+            (`soup_by` `greedy`), or of all (`uniform`).
         progress: Whether to show bars, or a `Progress` of your own.
         **settings: Options of the data that differ from the run's, such as ``data_root=``.
 
@@ -176,12 +169,12 @@ def evaluate(
     """
     options = _data_settings(settings)
     _before_torch()
-    from striate.evaluation import evaluate_run
+    from striate.evaluation import evaluate_networks
 
-    return evaluate_run(
-        run, data, split=split, data_options=options, batch_size=batch_size, device=device, precision=precision,
-        backend=backend, calibration=calibration, views=views, by=by, costs=costs, ood=ood,
-        progress=progress_of(progress),
+    return evaluate_networks(
+        [run] if isinstance(run, (str, Path)) else run, data, snapshots=snapshots, soup=soup, soup_by=soup_by, ood=ood,
+        split=split, data_options=options, batch_size=batch_size, device=device, precision=precision, backend=backend,
+        calibration=calibration, views=views, by=by, costs=costs, progress=progress_of(progress),
     )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from striate.cli.common import (
     say,
     striate_command,
 )
+from striate.cli.ensembles import ensemble_lines
 from striate.errors import CheckpointError
 from striate.options import InferenceOptions, TrainOptions
 
@@ -39,8 +40,17 @@ _NOT_HERE = (
 
 
 @striate_command("evaluate")
-@click.argument("run")
-@click.argument("data", required=False)
+@click.argument("words", nargs=-1, required=True, metavar="RUN... [DATA]")
+@click.option("--data", "named_data", metavar="DATA", help="The data, where the last word might also be a run's name.")
+@click.option("--snapshots", is_flag=True, help="Average the weights that each RUN kept along its way.")
+@click.option(
+    "--soup", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
+    help="Also write a network of the mean weights of all these networks, which must have begun alike.",
+)  # fmt: skip
+@click.option(
+    "--soup-by", type=click.Choice(("greedy", "uniform")), default="greedy", show_default=True,
+    help="Of the networks that do not lower its score on validation images, or of all.",
+)  # fmt: skip
 @click.option(
     "--split",
     type=click.Choice(("train", "val", "test", "all")),
@@ -68,8 +78,11 @@ _NOT_HERE = (
 @click.option("--runs", default="runs", show_default=True, metavar="FOLDER", help="Folder that holds the run folders.")
 @json_flag
 def command(
-    run: str,
-    data: str | None,
+    words: tuple[str, ...],
+    named_data: str | None,
+    snapshots: bool,
+    soup: Path | None,
+    soup_by: str,
     split: str | None,
     batch_size: int | None,
     predictions: Path | None,
@@ -81,11 +94,14 @@ def command(
     runs: str,
     as_json: bool,
 ) -> None:
-    """Score the network of RUN, on the data it was trained on or on DATA.
+    """Score the network of RUN, on the data it was trained on or on DATA; several by the mean of their probabilities.
 
     RUN is a run folder, its name, `latest`, a model file, published weights (MODEL:WEIGHTS), or a file of weights,
     alone or as MODEL:FILE. The classes of DATA are matched with the network's by name. Images that cannot be read count
-    as wrong and are listed.
+    as wrong and are listed. The last of several words is DATA where it names no network.
+
+    Of several networks, or the --snapshots of a run, it also says how each fares alone, what it adds to the others, and
+    in which order one would take them.
 
     Beside the scores stand their 95 % intervals, how far the probabilities can be taken at their word, and what must be
     rejected for fewer errors; --json has the curves and thresholds, too. What a run came to is kept in its folder below
@@ -99,18 +115,25 @@ def command(
       striate evaluate latest --backend openvino --precision int8
       striate evaluate latest new_photos.csv --by camera
       striate evaluate latest --ood holiday_photos/
+      striate evaluate runs/seed-0 runs/seed-1 runs/seed-2 photos/
+      striate evaluate latest --snapshots --soup soup.safetensors
       striate evaluate model.safetensors mnist --split test --predictions answers.parquet
     """
     prepare_torch()
-    from striate.evaluation import evaluate_run
+    from striate.evaluation import evaluate_networks, told_apart
     from striate.runtime import pick_threads, set_threads
 
     progress = progress_of()
     threads = set_threads(pick_threads(inference.threads, progress.say))
     given = given_options()
-    result = evaluate_run(
-        run,
+    networks, data = (list(words), named_data) if named_data is not None else told_apart(words, runs)
+    several = len(networks) > 1 or snapshots
+    result = evaluate_networks(
+        networks,
         data,
+        snapshots=snapshots,
+        soup=soup,
+        soup_by=soup_by,
         split=split,
         data_options=given.get("data"),
         batch_size=batch_size,
@@ -129,11 +152,13 @@ def command(
     asked = {
         "data": data, "split": split, "views": options.evaluate.views if options.evaluate.views != "single" else None,
         "backend": inference.backend if inference.backend != "auto" else None, "precision": inference.precision,
-        "by": by, "costs": costs, "ood": ood, **(given.get("data") or {}),
+        "by": by, "costs": costs, "ood": ood, "snapshots": snapshots or None, "soup": soup,
+        "networks": networks if len(networks) > 1 else None, **(given.get("data") or {}),
     }  # fmt: skip
-    kept = _kept(result, run, runs, asked, predictions, progress)
+    run = networks[0]
+    kept = _kept(result, None if several else run, runs, asked, predictions, progress)
     if as_json:
-        print_json({**result.to_dict(), "run": run, **kept.to_dict()})
+        print_json({**result.to_dict(), "run": run if len(networks) == 1 else networks, **kept.to_dict()})
         return
     _show(result)
     if kept.predictions is not None:
@@ -142,18 +167,20 @@ def command(
 
 
 def _kept(
-    result: Evaluation, run: str, runs: str, asked: dict[str, Any], predictions: Path | None, progress: Progress
+    result: Evaluation, run: str | None, runs: str, asked: dict[str, Any], predictions: Path | None, progress: Progress
 ) -> Kept:
-    """In the run's folder, where there is one that can be written to, and where the user says."""
+    """In the run's folder (of several: beside them), where it can be written to, and where the user says."""
+    from striate.evaluation import place_of
     from striate.evaluation.keeping import keep
     from striate.network import read_spelling
     from striate.runfolder import RunFolder
 
-    folder = read_spelling(run, runs).run
+    folder = read_spelling(run, runs).run if run is not None else None
+    place = RunFolder(folder) if folder is not None else place_of(result)
     try:
-        return keep(result, RunFolder(folder) if folder is not None else None, asked, predictions)
+        return keep(result, place, asked, predictions)
     except CheckpointError as error:
-        if folder is None or predictions is not None:
+        if place is None or predictions is not None:
             raise
         progress.warn(f"{error.message}: nothing is kept of this evaluation")
         return keep(result, None, asked)
@@ -172,6 +199,8 @@ def _show(result: Evaluation) -> None:
     }
     say("   ".join(f"{name} {value}" for name, value in figures.items() if value is not None))
     for line in _trust_lines(result):
+        say(line)
+    for line in ensemble_lines(result.ensemble):
         say(line)
     say()
     _show_classes(scores.per_class)
