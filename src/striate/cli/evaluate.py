@@ -150,7 +150,7 @@ def command(
         progress=progress,
     )
     asked = {
-        "data": data, "split": split, "views": options.evaluate.views if options.evaluate.views != "single" else None,
+        "data": data, "views": options.evaluate.views if options.evaluate.views != "single" else None,
         "backend": inference.backend if inference.backend != "auto" else None, "precision": inference.precision,
         "by": by, "costs": costs, "ood": ood, "snapshots": snapshots or None, "soup": soup,
         "networks": networks if len(networks) > 1 else None, **(given.get("data") or {}),
