@@ -123,3 +123,40 @@ def test_many_runs_are_compared_with_the_best_and_allow_for_it(make_run, tmp_pat
     assert {pair["first"] for pair in pairs} == {best.name}
     assert all(pair["p_adjusted"] >= pair["p"] for pair in pairs)
     assert len(compare_runs(runs[:3], tmp_path / "page.html").pairs) == 3
+
+
+def later_evaluation(run, right, *, split="test", protocol="single-crop", place="evaluations/photos.parquet"):
+    """What `striate evaluate RUN photos` keeps."""
+    (run / "evaluations").mkdir(exist_ok=True)
+    count = len(right)
+    table = pa.table({"path": [f"{one}.jpg" for one in range(count)], "label": ["a"] * count, "correct": list(right)})
+    pq.write_table(table, run / place)
+    record = {"data": "photos", "split": split, "protocol": protocol, "n": count, "top1": sum(right) / count}
+    (run / place).with_suffix(".json").write_text(json.dumps(record | {"predictions": place}))
+
+
+def test_runs_are_compared_on_later_evaluations_too(make_run, tmp_path):
+    first, second = make_run("first", accuracy=0.9), make_run("second", accuracy=0.9, seed=3)
+    right = np.arange(200) % 10 != 0
+    later_evaluation(first, right)
+    later_evaluation(second, right & (np.arange(200) % 5 != 1))
+    later_evaluation(first, right, protocol="ten-crop", place="evaluations/crops.parquet")
+    comparison = compare_runs([second, first], tmp_path / "page.html")
+    of_end, later = comparison.pairs
+    assert (of_end["split"], later["split"]) == ("val", "photos test, single-crop")
+    assert (later["first"], later["second"], later["n"], later["of"]) == ("first", "second", 200, 200)
+    assert later["top1"] == pytest.approx([0.9, 0.7])
+    assert (later["only_first"], later["only_second"], later["better"]) == (40, 0, True)
+    assert later["p"] == exact_mcnemar(40, 0)
+    assert later["p_adjusted"] == pytest.approx(min(1.0, 2 * later["p"]))
+    assert "photos test, single-crop" in Page(comparison.path).text
+    (second / "evaluations" / "photos.parquet").write_bytes(b"no table")
+    assert len(compare_runs([second, first], tmp_path / "page.html").pairs) == 1
+
+
+def test_folds_of_one_training_are_repeats(make_run, tmp_path):
+    runs = [
+        make_run(f"fold {fold}", accuracy=0.9, options={"data": {"fold": f"{fold}/3"}}) for fold in (1, 2, 3)
+    ]  # fmt: skip
+    text = Page(compare_runs(runs, tmp_path / "page.html").path).text
+    assert "3 runs" in text

@@ -19,7 +19,7 @@ from striate.report.technical import parameters, training_seconds
 
 COLOURS = 8  # line colours of the style sheet; from the ninth run on they come again, dashed
 NOT_SETTINGS = frozenset(("training.run_dir", "training.runs", "training.report", "data.data_root"))
-REPEATS = frozenset(("training.seed", "training.fold"))  # runs that differ in these alone repeat one another
+REPEATS = frozenset(("training.seed", "data.fold"))  # runs that differ in these alone repeat one another
 
 
 @dataclass(frozen=True)
