@@ -10,6 +10,7 @@ from typing import Any
 
 from striate.errors import UsageError
 from striate.report.charts import Point, Series, line_chart
+from striate.report.ensembles import of_runs
 from striate.report.figures import digits_for, finite, interval_of, median, number, percent, points, seconds, thousands
 from striate.report.options_table import flattened, written
 from striate.report.page import write_page
@@ -69,6 +70,7 @@ def comparison_values(records: Sequence[Record], pairs: Sequence[Mapping[str, An
         "warnings": _warnings(records),
         "repeats": _repeats(records, names),
         "pairs": [_pair(one) for one in pairs],
+        "ensembles": of_runs([record.run for record in records]),
         "curves": _curves(records, names),
         "names": names,
         "options": differing_options(records),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from striate.report.charts import Series, line_chart
+from striate.report.ensembles import ensemble
 from striate.report.figures import digits_for, finite, number, percent, thousands
 from striate.report.record import Record
 from striate.report.technical import bar_width
@@ -31,13 +32,19 @@ def evaluations(record: Record) -> dict[str, Any] | None:
         return None
     names = _names(kept)
     parts = [
-        {"name": name, "groups": _groups(one), "costs": _costs(one), "ood": _strangers(one)}
+        {
+            "name": name,
+            "ensemble": ensemble(one, name),
+            "groups": _groups(one),
+            "costs": _costs(one),
+            "ood": _strangers(one),
+        }
         for name, one in zip(names, kept, strict=True)
     ]
     return {
         "rows": [_row(name, one) for name, one in zip(names, kept, strict=True)],
         "ood": any(part["ood"] and part["ood"]["rows"] for part in parts),
-        "parts": [part for part in parts if part["groups"] or part["costs"] or part["ood"]],
+        "parts": [part for part in parts if any(part[kind] for kind in ("ensemble", "groups", "costs", "ood"))],
     }
 
 
