@@ -117,7 +117,8 @@ def _written(
 
 def _free_name(path: str, taken: set[str]) -> str:
     """The image's name as a file's; images of one name in several folders are numbered."""
-    stem = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in Path(path).stem) or "image"
+    letters = (letter if letter.isalnum() or letter in "-_." else "-" for letter in Path(path).stem)
+    stem = "".join(letters).strip("-") or "image"
     name, number = stem, 1
     while name in taken:
         number += 1

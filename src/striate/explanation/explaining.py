@@ -141,7 +141,7 @@ def _explained(
             replace(
                 base, method=name, map=answer.maps[row].detach().float().cpu().numpy(),
                 layer=answer.place.name if answer.place else None, unit=answer.units[row] if answer.units else None,
-                notes=answer.notes,
+                notes=(*answer.notes, *(answer.each[row] if answer.each else ())),
             )
             for name, answer in answers.items()
         ]  # fmt: skip

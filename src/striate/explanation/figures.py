@@ -26,9 +26,10 @@ if TYPE_CHECKING:
 HEAT, SIGNED, STRENGTH, GREY = "viridis", "RdBu_r", "magma", "gray"
 FORMATS = ("png", "svg")
 _PANEL = 2.9  # inches a side
-_TEXT = 1.05  # inches above and below the panels
+_MOST_COLUMNS = 5
+_TEXT = 0.95  # inches above and below the panels
 _DPI = 120
-_ROBUST = 99.5  # percentile of what is shown at full strength: single pixels would leave the others dark
+_ROBUST = 99.0  # percentile of what is shown at full strength: single pixels would leave the others dark
 _ALPHA = 0.62  # of a map that lies over the image
 
 
@@ -40,22 +41,29 @@ def side_by_side(explanations: Sequence[Explanation]) -> Figure:
     """
     if not explanations or any(one.path != explanations[0].path for one in explanations):
         raise UsageError("a figure shows the explanations of one image", "make one for each image")
-    first = explanations[0]
-    figure = new_figure(len(explanations) + 1, first.image.shape[0] / first.image.shape[1])
-    panels = figure.subplots(1, len(explanations) + 1, squeeze=False)[0]
+    first, count = explanations[0], len(explanations) + 1
+    rows = -(-count // _MOST_COLUMNS)
+    columns = -(-count // rows)
+    figure = new_figure(columns, first.image.shape[0] / first.image.shape[1], rows)
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
     show_image(panels[0], first.image)
     panels[0].set_title(_answer(first), fontsize=9, loc="left")
-    for panel, one in zip(panels[1:], explanations, strict=True):
+    panels[0].set_xlabel(_ranks(first), fontsize=7.5, loc="left", linespacing=1.35)
+    for panel, one in zip(panels[1:], explanations, strict=False):
         show_map(panel, one)
+    for panel in panels[count:]:
+        panel.set_visible(False)
     return figure
 
 
 def new_figure(columns: int, aspect: float = 1.0, rows: int = 1) -> Figure:
     """An empty figure for panels of `aspect` (height by width), in a grid."""
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     height = rows * (_PANEL * aspect + _TEXT)
-    return Figure(figsize=(columns * (_PANEL + 0.15), height), dpi=_DPI, layout="constrained")
+    layout = ConstrainedLayoutEngine(hspace=0.05, wspace=0.03)
+    return Figure(figsize=(columns * (_PANEL + 0.15), height), dpi=_DPI, layout=layout)
 
 
 def show_image(axes: Axes, image: np.ndarray) -> None:
@@ -114,13 +122,19 @@ def as_pixels(signed: np.ndarray) -> np.ndarray:
 
 
 def _answer(one: Explanation) -> str:
+    """Two lines above the image: the answer, and what else one has to know of it."""
     best = one.prediction.labels[0]
-    lines = [f"{_short(best.label)}  {best.probability:.1%}"]
-    if one.truth is not None and one.truth != best.label:
-        lines.append(f"is: {_short(one.truth)}")
+    more = " "
     if one.target != best.label:
-        lines.append(f"asked: {_short(one.target)}  {one.probability:.1%}")
-    return "\n".join(lines)
+        more = f"asked: {_short(one.target)}  {one.probability:.1%}"
+    elif one.truth is not None and one.truth != best.label:
+        more = f"is: {_short(one.truth)}"
+    return f"{_short(best.label)}  {best.probability:.1%}\n{more}"
+
+
+def _ranks(one: Explanation) -> str:
+    """The classes that come next, below the image."""
+    return "\n".join(f"{label.probability:.1%}  {_short(label.label)}" for label in one.prediction.labels[1:4])
 
 
 def _short(label: str, most: int = 32) -> str:
@@ -128,8 +142,9 @@ def _short(label: str, most: int = 32) -> str:
 
 
 def _wrapped(one: Explanation) -> str:
+    """Two lines: the method, and the layer and map where it has them."""
     head, _, tail = one.title.partition(" · ")
-    return f"{head}\n{tail}" if tail else head
+    return f"{head}\n{tail or ' '}"
 
 
 def _draw_ground(axes: Axes, image: np.ndarray) -> None:
@@ -149,14 +164,18 @@ def _draw_pixels(axes: Axes, signed: np.ndarray) -> Any:
 
 
 def _bar(axes: Axes, drawn: Any, legend: str) -> None:
+    """A colour bar of its own below the panel, which keeps its size."""
     figure = axes.get_figure()
     assert figure is not None
-    bar = figure.colorbar(drawn, ax=axes, orientation="horizontal", fraction=0.05, pad=0.03, aspect=28)
-    bar.solids.set_alpha(1) if bar.solids is not None else None
-    bar.ax.tick_params(labelsize=7, length=2)
-    bar.ax.locator_params(nbins=4)
-    bar.set_label(legend, fontsize=8)
-    bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
+    place = axes.inset_axes((0.0, -0.075, 1.0, 0.04))
+    bar = figure.colorbar(drawn, cax=place, orientation="horizontal")
+    if bar.solids is not None:
+        bar.solids.set_alpha(1)
+    place.tick_params(labelsize=7, length=2)
+    place.locator_params(nbins=4)
+    bar.set_label(legend, fontsize=7.5)
+    for spine in place.spines.values():
+        spine.set_visible(False)
 
 
 def _bare(axes: Axes) -> None:

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from striate.anatomy.count import input_shape
+from striate.anatomy.fields import Field
 from striate.anatomy.trace import Trace, trace
-from striate.errors import ModelError, UnknownNameError
+from striate.errors import ModelError, UnknownNameError, UsageError
 from striate.models import ConvNet
 from striate.models.cut import modules_up_to, places
 
@@ -23,10 +24,15 @@ _FINE = 3  # places a side: coarser maps say hardly where something is
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A layer: the name it is called by, and the path of the module whose output it is."""
+    """A layer: the name it is called by, and the path of the module whose output it is.
+
+    `centres` are, for the rows and the columns of its maps, the pixels in the middle of what the units there see, for
+    the network's own input size; None where that is not known.
+    """
 
     name: str
     path: str
+    centres: tuple[tuple[float, ...], tuple[float, ...]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +57,14 @@ def find_place(model: nn.Module, name: str | None = None) -> Place:
     if name is None:
         return _default(model)
     known = _cuts(model)
-    if name in known:
-        return Place(name, known[name])
     modules = [path for path, _ in model.named_modules() if path]
-    if name in modules:
-        return Place(name, name)
+    if name in known or name in modules:
+        path = known.get(name, name)
+        try:
+            found = _maps(model, {name: path})
+        except (ModelError, UsageError):  # a network that cannot be followed still has the layer
+            found = []
+        return found[0].place if found else Place(name, path)
     raise UnknownNameError("layer", name, [*known, *modules], _hint(name, known, modules))
 
 
@@ -129,8 +138,19 @@ def _maps(model: nn.Module, paths: dict[str, str]) -> list[MapPlace]:
         if path in found.outputs:
             shape, field = found.outputs[path]
             if len(shape) == 4 and field.is_map:
-                maps.append(MapPlace(Place(name, path), tuple(shape[1:])))
+                maps.append(MapPlace(Place(name, path, _centres(field)), tuple(shape[1:])))
     return maps
+
+
+def _centres(field: Field) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """The middle of what each row and each column of units sees, padding included."""
+    if len(field.axes) != 2 or [field.axis_at(2), field.axis_at(3)] != [0, 1] or None in field.theories:
+        return None
+    rows, columns = (
+        tuple((seen[0] + seen[1]) / 2 for unit in range(len(axis)) if axis.theory and (seen := axis.theory.at(unit)))
+        for axis in field.axes
+    )
+    return rows, columns
 
 
 def _hint(name: str, known: dict[str, str], modules: list[str]) -> str | None:

@@ -33,8 +33,8 @@ class Method:
 
 
 METHODS: dict[str, Method] = {
-    "gradcam": Method("Grad-CAM", gradcam, "heat", reads_layer=True, legend="for the class"),
-    "gradcam++": Method("Grad-CAM++", gradcam_plus_plus, "heat", reads_layer=True, legend="for the class"),
+    "gradcam": Method("Grad-CAM", gradcam, "heat", reads_layer=True, legend="speaks for the class"),
+    "gradcam++": Method("Grad-CAM++", gradcam_plus_plus, "heat", reads_layer=True, legend="speaks for the class"),
     "gradient": Method("gradient", gradient, "strength", legend="change of the score"),
     "smoothgrad": Method("SmoothGrad", smoothgrad, "strength", legend="change of the score"),
     "integrated-gradients": Method("integrated gradients", integrated_gradients, "signed", legend="part of the score"),

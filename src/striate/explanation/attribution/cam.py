@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from striate.errors import ModelError
 from striate.explanation.attribution.question import Answer, Question
 from striate.explanation.places import Place, watched
 
+_BESIDE = 0.55  # of a step: padding on one side of strided layers alone makes up to half a step
 _ONE_PIXEL = "maps of a single place: the same everywhere"
 
 
 def gradcam(question: Question) -> Answer:
     """ReLU of the sum of maps weighted by the mean gradient of the score by each, [n, H, W].
 
-    Selvaraju et al. 2017, 1610.02391, eq. 1 and 2; brought to the image's size by bilinear interpolation.
+    Selvaraju et al. 2017, 1610.02391, eq. 1 and 2; brought to the image's size by `laid_over`.
     """
     return _answer(question, mean_gradients)
 
@@ -69,6 +70,31 @@ def coarse_map(question: Question, weigh: Callable[[Tensor, Tensor], Tensor]) ->
 
 def _answer(question: Question, weigh: Callable[[Tensor, Tensor], Tensor]) -> Answer:
     coarse, place = coarse_map(question, weigh)
-    size = question.images.shape[2:]
-    maps = F.interpolate(coarse[:, None], size=tuple(size), mode="bilinear", align_corners=False)[:, 0]
+    height, width = question.images.shape[2:]
+    maps = laid_over(coarse, (height, width), place)
     return Answer(maps, place, notes=(_ONE_PIXEL,) if coarse[0].numel() == 1 else ())
+
+
+def laid_over(coarse: Tensor, size: tuple[int, int], place: Place) -> Tensor:
+    """Maps [n, h, w] of `place` brought to the image's `size`, [n, H, W].
+
+    They are stretched over the image, as everybody does. Where convolutions are not padded that puts the units at the
+    border far from what they see: along a side where it would be by clearly more than half a step, they are laid at the
+    centres of their receptive fields instead, and what is between and beyond is interpolated.
+    """
+    rows, columns = place.centres or (None, None)
+    down, across = _weights(coarse.shape[1], size[0], rows), _weights(coarse.shape[2], size[1], columns)
+    return down.to(coarse) @ coarse @ across.to(coarse).T
+
+
+def _weights(units: int, pixels: int, centres: Sequence[float] | None) -> Tensor:
+    """[pixels, units]: at each pixel a mean of the units on either side, by distance; constant beyond the last."""
+    step = pixels / units
+    stretched = (np.arange(units) + 0.5) * step - 0.5
+    where = stretched
+    if centres is not None and len(centres) == units and min(centres) >= 0 and max(centres) < pixels:
+        seen = np.asarray(centres)
+        if units > 1 and (np.diff(seen) > 0).all() and np.abs(seen - stretched).max() > _BESIDE * step:
+            where = seen
+    bumps = np.eye(units)
+    return torch.from_numpy(np.stack([np.interp(np.arange(pixels), where, bump) for bump in bumps], axis=1))

@@ -71,9 +71,9 @@ def reconstruct(model: nn.Module, images: Tensor, place: Place, channels: Sequen
         for channel, spot, value in zip(chosen.tolist(), spots.tolist(), values.tolist(), strict=True)
     )
     notes = () if mode.caught else (NO_RECTIFIER,)
-    if min(values.tolist(), default=1.0) <= 0:
-        notes += (f"not one positive activation at {place.name}",)
-    return Answer(torch.zeros_like(images) if maps is None else maps, place, units, notes)
+    silent = (f"no positive activation of it at {place.name}",)
+    each = tuple(silent if value <= 0 else () for value in values.tolist())
+    return Answer(torch.zeros_like(images) if maps is None else maps, place, units, notes, each)
 
 
 def _spot(spot: int, outputs: Tensor) -> tuple[int | None, int | None]:

@@ -63,11 +63,10 @@ def integrated_gradients(question: Question) -> Answer:
     with torch.no_grad():
         change = question.scores(images) - question.scores(black)
     left = (found.flatten(1).sum(1) - change).abs()
-    worst = float((left / change.abs().clamp_min(1e-6)).max())
-    notes = ()
-    if worst > _INCOMPLETE:
-        notes = (f"the parts miss the whole by {worst:.0%}: more --steps come closer",)
-    return Answer(found.detach(), notes=notes)
+    missing = (left / change.abs().clamp_min(1e-6)).tolist()
+    note = "the parts miss the whole by {:.0%}: more --steps come closer"
+    each = tuple((note.format(one),) if one > _INCOMPLETE else () for one in missing)
+    return Answer(found.detach(), each=each)
 
 
 def gradient_of(question: Question, images: Tensor) -> Tensor:

@@ -62,6 +62,7 @@ class Answer:
     place: Place | None = None  # the layer that was looked at
     units: tuple[Unit, ...] = ()  # the activation that each picture is of
     notes: tuple[str, ...] = ()
+    each: tuple[tuple[str, ...], ...] = ()  # further notes for each image
 
 
 def logits_of(model: nn.Module, images: Tensor) -> Tensor:

@@ -82,10 +82,8 @@ class RectifiedBackward(TorchFunctionMode):
                 return _Past.apply(args[0], func(*args, **kwargs).detach())
             return func(*args, **kwargs)
         self.caught += 1
-        if self.rule == "guided":
-            outputs = func(*args, **kwargs)
-            return (_RectifyInPlace if outputs is inputs else _Rectify).apply(outputs)
-        return _Deconvolve.apply(inputs, lambda values: func(*_with_first(args, values), **_with_input(kwargs, values)))
+        way = _Guide if self.rule == "guided" else _Deconvolve
+        return way.apply(inputs, lambda values: func(*_with_first(args, values), **_with_input(kwargs, values)))
 
 
 def _rectifies(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
@@ -107,25 +105,23 @@ def _past(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Ten
     return _Past.apply(inputs[0], output.detach())  # pyright: ignore[reportReturnType]
 
 
-class _Rectify(torch.autograd.Function):
-    """Values as they are, the signal rectified."""
+class _Guide(torch.autograd.Function):
+    """A rectifier forwards, in place or not; backwards the rectified signal times the rectifier's own slope."""
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor) -> Tensor:
-        return values.view_as(values)
+    def forward(ctx: Any, values: Tensor, rectifier: Callable[[Tensor], Tensor]) -> Tensor:
+        ctx.values, ctx.rectifier = values.clone(), rectifier
+        outputs = rectifier(values)
+        if outputs is values:
+            ctx.mark_dirty(values)
+        return outputs
 
     @staticmethod
-    def backward(ctx: Any, *signals: Tensor) -> Tensor:
-        return signals[0].clamp_min(0)
-
-
-class _RectifyInPlace(_Rectify):
-    """The same for a tensor that the network may go on using under its old name."""
-
-    @staticmethod
-    def forward(ctx: Any, values: Tensor) -> Tensor:
-        ctx.mark_dirty(values)
-        return values
+    def backward(ctx: Any, *signals: Tensor) -> tuple[Tensor, None]:
+        with torch.enable_grad():
+            values = ctx.values.requires_grad_()
+            outputs = ctx.rectifier(values.clone())
+        return torch.autograd.grad(outputs, values, signals[0].clamp_min(0))[0], None
 
 
 class _Deconvolve(torch.autograd.Function):
