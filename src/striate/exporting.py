@@ -162,7 +162,7 @@ def export_run(
     check_choices(format, preprocessing, precision, batch)
     saved = open_network(run, runs=runs, offline=offline, progress=progress)
     path = _place(run, runs, saved, format, output)
-    record = record_of(saved.model, saved.spec, saved.labels, preprocessing, saved.temperature)
+    record = record_of(saved.model, saved.spec, saved.labels, preprocessing, saved.temperature, saved.thresholds)
     sources, where = _sources(run, runs, check, saved.spec, progress)
     with progress.task(f"exporting to {format.name}") as task:
         staging = _staging(path)
@@ -249,11 +249,12 @@ def _write(
         write_as(
             format, saved.model, saved.spec, saved.labels, path,
             preprocessing=preprocessing, precision=precision, batch=batch, temperature=saved.temperature,
+            thresholds=saved.thresholds,
         )  # fmt: skip
     else:
         save_model(
             path, saved.model, saved.spec, saved.labels, scores=saved.scores, notes=saved.notes,
-            temperature=saved.temperature,
+            temperature=saved.temperature, thresholds=saved.thresholds,
         )  # fmt: skip
 
 
@@ -264,8 +265,8 @@ def _opened(format: Format, path: Path, record: ExportRecord) -> Run:
         same = found == record
     else:
         again = load_model(path, code=_code(record))
-        found = (again.spec, again.labels, again.temperature)
-        run, same = _runner(again), found == (record.spec, record.labels, record.temperature)
+        found = (again.spec, again.labels, again.temperature, again.thresholds)
+        run, same = _runner(again), found == (record.spec, record.labels, record.temperature, record.thresholds)
     if not same:
         raise ModelError(f"the {format.name} file does not describe the network that was written")
     return run
@@ -357,7 +358,7 @@ def _compared(
     with torch.inference_mode():
         logits = torch.cat([forward(saved.model, part, "fp32") for part in images.split(16)])
     of_logits = float((given - logits).abs().max() / logits.abs().max().clamp_min(1e-12))
-    of_chances = float((probabilities(given, saved.temperature) - chances).abs().max())
+    of_chances = float((_probabilities(given, saved) - chances).abs().max())
     most = TOLERANCES[precision]
     return Parity(
         images=len(sources),
@@ -367,6 +368,10 @@ def _compared(
         largest_logit_difference=of_logits,
         passed=of_logits <= most[0] and of_chances <= most[1],  # False for what is no number
     )
+
+
+def _probabilities(logits: torch.Tensor, saved: SavedModel) -> torch.Tensor:
+    return probabilities(logits, saved.temperature, multi_label=saved.labels.multi_label)
 
 
 def _differs(result: ExportResult) -> ModelError:

@@ -21,6 +21,7 @@ from striate.data.given import count_paths as count_paths
 from striate.data.given import expand, pixels_or_reason
 from striate.data.normalise import normalise
 from striate.metrics import probabilities, ranked
+from striate.metrics.multi_label import USUAL_THRESHOLD
 from striate.network import open_network
 from striate.network.engines import make_ready, usual_batch
 from striate.progress import Progress
@@ -127,7 +128,7 @@ class Classifier:
     def predict(
         self, images: Source | Iterable[Source], top_k: int = 5, batch_size: int | None = None
     ) -> list[Prediction]:
-        """The `top_k` best classes of each image, in order.
+        """The `top_k` best classes of each image, in order; of several labels an image all that are chosen, too.
 
         Args:
             images: a path, a folder (all images below it), a pattern such as ``photos/**/*.jpg``, the bytes of a file,
@@ -184,11 +185,22 @@ class Classifier:
         stored = torch.from_numpy(pixels).to(self.device)
         if self.engine.backend == "torch":  # the others take rows of one map after another, as pixels come
             stored = stored.contiguous(memory_format=torch.channels_last)
+        labels = self.labels
         with torch.inference_mode():
             logits = self.engine(normalise(stored, self.spec)).cpu()
-            chances, classes = ranked(probabilities(logits, self.saved.temperature), top_k)
-        names = self.labels.names
+            chances = probabilities(logits, self.saved.temperature, multi_label=labels.multi_label)
+            chances, classes = ranked(chances, len(labels) if labels.multi_label else top_k)
+        rows = zip(classes.tolist(), chances.tolist(), strict=True)
+        if labels.multi_label:
+            return [self._with_chosen(zip(*row, strict=True), top_k) for row in rows]
         return [
-            tuple(RankedLabel(names[number], chance) for number, chance in zip(*row, strict=True))
-            for row in zip(classes.tolist(), chances.tolist(), strict=True)
+            tuple(RankedLabel(labels.names[number], chance) for number, chance in zip(*row, strict=True))
+            for row in rows
         ]
+
+    def _with_chosen(self, row: Iterable[tuple[int, float]], top_k: int) -> tuple[RankedLabel, ...]:
+        """Of all labels with their probabilities, best first, the `top_k` best and whatever else is chosen."""
+        names = self.labels.names
+        limits = self.saved.thresholds or (USUAL_THRESHOLD,) * len(names)
+        every = [RankedLabel(names[number], chance, chance >= limits[number]) for number, chance in row]
+        return tuple(one for place, one in enumerate(every) if place < top_k or one.chosen)

@@ -89,7 +89,10 @@ def command(
         _line("fixed split", f"{fixed.file}: {sides}; {len(fixed.moved):,} changed sides")
         _lines([f"{one.path}: {one.before} → {one.now}" for one in fixed.moved])
         what = fixed.file if dataset.kind == "photos" else f"{options.data.data} --split-file {fixed.file}"
-        _line("next", f"striate train {what}")
+        from striate.data.dataset import SEPARATOR
+
+        several = f" --label-delimiter '{SEPARATOR}'" if dataset.labels.multi_label else ""
+        _line("next", f"striate train {what}{several}")
     if html is not None:
         click.echo(f"wrote {html}", err=True)
 
@@ -126,7 +129,13 @@ def _show(report: CheckReport, suspects: Suspects | None = None) -> None:
         counts, what = [one.train for one in report.per_class], "training images"
     else:
         counts, what = [one.val + one.test + one.all for one in report.per_class], "images"
-    _line("per class", f"{min(counts):,} to {max(counts):,} {what}")
+    if report.labels_per_image is None:
+        _line("per class", f"{min(counts):,} to {max(counts):,} {what}")
+    else:
+        _line("per label", f"{min(counts):,} to {max(counts):,} {what}")
+        _lines([f"{one.label}: {count:,}" for one, count in zip(report.per_class, counts, strict=True)])
+        shares = ", ".join(f"{number}: {count:,}" for number, count in report.labels_per_image.items())
+        _line("labels", f"images by how many they have: {shares}")
     _line("unreadable", f"{report.unreadable:,}")
     _lines([f"{one.path}: {one.reason}" for one in report.unreadable_files])
     _line("duplicates", f"{report.duplicates:,} exact, {report.near_duplicates:,} near")
@@ -134,7 +143,8 @@ def _show(report: CheckReport, suspects: Suspects | None = None) -> None:
     _line("leaks", counted(report.leaks, "held-out image", "held-out images") + " with a copy in another split")
     _lines([_group(one, with_splits=True) for one in report.leaking_groups])
     if report.label_conflicts:
-        _line("conflicts", counted(report.label_conflicts, "image", "images") + " under more than one label")
+        under = "more than one label" if report.labels_per_image is None else "different labels"
+        _line("conflicts", counted(report.label_conflicts, "image", "images") + f" under {under}")
         _lines([_group(one, with_labels=True) for one in report.conflicting_groups])
     if report.odd_images:
         _line("odd", counted(report.odd, "image", "images"))

@@ -23,6 +23,7 @@ _IMAGE_START = re.compile(
     re.DOTALL,
 )
 _SIZED = (b"BM", b"RIFF", b"\x00")  # begin with a size, in which any byte may come, the end of a line too
+_MARKS = {None: "", False: " ", True: "*"}  # behind labels of which an image may have any number
 _BLOCK = 64  # lines that are lined up with one another
 
 
@@ -53,6 +54,9 @@ def command(
     alone or as MODEL:FILE. IMAGE is a file, a folder, a pattern in quotes such as 'photos/**/*.jpg', or - for standard
     input: paths, one a line, or the bytes of one image. An image that cannot be read is named, the others go on, and
     the exit code is 1.
+
+    Of a network for several labels an image, the labels that it chooses are marked *, by thresholds of its own;
+    all of them are shown, however many --top-k says.
 
     Computes in fp32 unless --precision says otherwise. Standard error tells what computes and why and, for anything
     but PyTorch in fp32, how far its answers are from that; --json has it under `engine`.
@@ -149,7 +153,8 @@ def _show_block(block: list[Prediction]) -> None:
         if one.error is not None:
             say(f"{path:<{longest}}  error: {one.error}")
             continue
-        ranks = (
-            f"{rank.label:<{width}} {rank.probability:6.1%}" for rank, width in zip(one.labels, widths, strict=True)
+        ranks = (  # those of an image with several labels may be fewer than another's in the block
+            f"{rank.label:<{width}} {rank.probability:6.1%}{_MARKS[rank.chosen]}"
+            for rank, width in zip(one.labels, widths, strict=False)
         )
-        say(f"{path:<{longest}}  {'   '.join(ranks)}")
+        say(f"{path:<{longest}}  {'   '.join(ranks)}".rstrip())

@@ -86,8 +86,8 @@ def _show(result: RunResult | RepeatResult) -> None:
     for run in result.runs:
         _show_run(run)
     for split, figures in result.summary().items():
-        top1 = figures["top1"]
-        spread = f"top-1 {top1['mean']:.2%} ± {top1['sd']:.2%}, {top1['min']:.2%} to {top1['max']:.2%}"
+        name, one = ("mAP", figures["map"]) if "map" in figures else ("top-1", figures["top1"])
+        spread = f"{name} {one['mean']:.2%} ± {one['sd']:.2%}, {one['min']:.2%} to {one['max']:.2%}"
         say(f"{_in_full(split):<11} {spread}, over {len(result.runs)} runs")
 
 
@@ -114,7 +114,8 @@ def _in_full(split: str) -> str:
 
 def _in_words(scores: Scores) -> str:
     top5 = f", top-5 {scores.top5:.2%}" if scores.top5 is not None else ""
-    return f"top-1 {scores.top1:.2%}{top5}, loss {scores.loss:.4f}, {scores.n} images"
+    several = f"mAP {scores.map:.2%}, " if scores.map is not None else ""
+    return f"{several}top-1 {scores.top1:.2%}{top5}, loss {scores.loss:.4f}, {scores.n} images"
 
 
 def _how_to_go_on(resumed: str | None, options: TrainOptions, started: float) -> str | None:

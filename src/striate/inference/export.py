@@ -154,6 +154,7 @@ def write_as(
     precision: str = "fp32",
     batch: int | None = None,
     temperature: float = 1.0,
+    thresholds: tuple[float, ...] | None = None,
 ) -> ExportRecord:
     """Write a network in a format that holds a graph (see `onnx_file.write_onnx` for the arguments).
 
@@ -164,11 +165,11 @@ def write_as(
         ModelError: torch cannot export the network.
         CheckpointError: the file cannot be written.
     """
-    record = record_of(model, spec, labels, preprocessing, temperature)
+    record = record_of(model, spec, labels, preprocessing, temperature, thresholds)
     if format.name == "onnx":
         write_onnx(
             model, spec, labels, path, preprocessing=preprocessing, batch=batch, weights=precision,
-            temperature=temperature,
+            temperature=temperature, thresholds=thresholds,
         )  # fmt: skip
     elif format.name == "openvino":
         _write_openvino(model, record, path, batch, precision)

@@ -43,6 +43,7 @@ def write_onnx(
     batch: int | None = None,
     weights: str = "fp32",
     temperature: float = 1.0,
+    thresholds: tuple[float, ...] | None = None,
 ) -> None:
     """Write `model` as ONNX, whole or not at all. The model itself stays as it is.
 
@@ -57,6 +58,7 @@ def write_onnx(
         weights: `fp16` stores the parameters in half precision; they are widened when the file is loaded, and the
             arithmetic is that of whatever runs it.
         temperature: by which its logits are to be divided before softmax; it goes into the record, not the graph.
+        thresholds: of several labels an image, likewise.
 
     Raises:
         MissingExtraError: onnx or onnxscript is not installed.
@@ -66,7 +68,7 @@ def write_onnx(
     """
     if weights not in WEIGHTS:
         raise UsageError(f"ONNX files have no {weights} parameters", f"they have: {', '.join(WEIGHTS)}")
-    record = record_of(model, spec, labels, preprocessing, temperature)
+    record = record_of(model, spec, labels, preprocessing, temperature, thresholds)
     proto = _graph(packaged(model, spec, preprocessing), record, batch)
     if weights == "fp16":
         _halve(proto)

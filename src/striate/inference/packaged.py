@@ -29,7 +29,7 @@ PREPROCESSING = {
 }
 INPUT, OUTPUT = "images", "logits"  # names in every graph
 RECORD = "striate"  # the key of the record in every format's metadata
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 2: several labels an image; 1 is still read
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,6 +42,7 @@ class ExportRecord:
     preprocessing: str  # a key of PREPROCESSING
     versions: Mapping[str, str]
     temperature: float = 1.0  # probabilities are softmax(logits / temperature)
+    thresholds: tuple[float, ...] | None = None  # of several labels an image, whose probabilities are sigmoid(logits)
 
     @property
     def input_dtype(self) -> str:
@@ -52,15 +53,22 @@ class ExportRecord:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values: those to read back, and `feed`, the same said for whoever writes the code that feeds it."""
-        return {
-            "format_version": FORMAT_VERSION,
+        row: dict[str, Any] = {
+            "format_version": FORMAT_VERSION if self.labels.multi_label else 1,
             "architecture": self.architecture.to_dict(),
             "input": self.spec.to_dict(),
             "labels": list(self.labels.names),
             "preprocessing": self.preprocessing,
             "feed": self.feed(),
             "versions": dict(self.versions),
-        } | ({"temperature": self.temperature} if self.temperature != 1 else {})
+        }
+        if self.temperature != 1:
+            row["temperature"] = self.temperature
+        if self.labels.multi_label:
+            row |= {"multi_label": True, "probabilities": "sigmoid(logits)"}
+        if self.thresholds is not None:
+            row["thresholds"] = list(self.thresholds)
+        return row
 
     def feed(self) -> dict[str, str]:
         """How an image becomes the input, step by step, in words and formulas."""
@@ -100,10 +108,11 @@ class ExportRecord:
             return cls(
                 architecture=Architecture.from_dict(values["architecture"]),
                 spec=InputSpec.from_dict(values["input"]),
-                labels=Labels(tuple(values["labels"])),
+                labels=Labels(tuple(values["labels"]), multi_label=values.get("multi_label", False) is True),
                 preprocessing=values["preprocessing"],
                 versions=values["versions"],
                 temperature=float(values.get("temperature", 1.0)),
+                thresholds=tuple(map(float, values["thresholds"])) if "thresholds" in values else None,
             )
         except CheckpointError:
             raise
@@ -158,8 +167,9 @@ def packaged(model: nn.Module, spec: InputSpec, preprocessing: str) -> Packaged:
 
 
 def record_of(
-    model: nn.Module, spec: InputSpec, labels: Labels, preprocessing: str, temperature: float = 1.0
-) -> ExportRecord:
+    model: nn.Module, spec: InputSpec, labels: Labels, preprocessing: str, temperature: float = 1.0,
+    thresholds: tuple[float, ...] | None = None,
+) -> ExportRecord:  # fmt: skip
     """The record that goes with `packaged` of the same arguments; the graph gives logits, whatever the temperature.
 
     Raises:
@@ -177,6 +187,7 @@ def record_of(
         preprocessing=preprocessing,
         versions={"striate": __version__, "torch": torch.__version__},
         temperature=temperature,
+        thresholds=thresholds,
     )
 
 

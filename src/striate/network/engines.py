@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +140,8 @@ class Ready:
 
     def _compare(self, given: torch.Tensor, expected: torch.Tensor) -> None:
         """Measure the parity and keep it with the engine."""
-        self.parity, self.measured = compare(given, expected, probabilities), "now"
+        chances = partial(probabilities, multi_label=self.saved.labels.multi_label)
+        self.parity, self.measured = compare(given, expected, chances), "now"
         if self._cache is not None and self.engine is not None and self.engine.key is not None:
             self._cache.write_parity(self.engine.key, self.backend, self.precision, self.parity)
 

@@ -177,10 +177,17 @@ def knows_all(saved: SavedModel, labels: Labels, *, code: str | None = None) -> 
     """
     if labels == saved.labels:
         return True
-    if None in rows_by_name(labels, saved.labels):
+    if None in _rows(labels, saved.labels):
         return False
     asked = _Asked(classes=None, in_channels=None, input_size=None, variations={})
     return fitted(_maker(saved, asked, code), saved.model.state_dict()).row_for_each_class
+
+
+def _rows(wanted: Labels, known: Labels) -> list[int | None]:
+    """`rows_by_name`; a head that chooses one class knows nothing of one for any number of labels, nor vice versa."""
+    if wanted.multi_label != known.multi_label:
+        return [None] * len(wanted)
+    return rows_by_name(wanted, known)
 
 
 def _maker(saved: SavedModel, asked: _Asked, code: str | None) -> Any:
@@ -200,7 +207,7 @@ def _maker(saved: SavedModel, asked: _Asked, code: str | None) -> Any:
 
 def _refitted(saved: SavedModel, asked: _Asked, code: str | None, wanted: Labels | None = None) -> SavedModel:
     make = _maker(saved, asked, code)
-    rows = None if wanted is None or wanted == saved.labels else rows_by_name(wanted, saved.labels)
+    rows = None if wanted is None or wanted == saved.labels else _rows(wanted, saved.labels)
     result = adapted(
         make, saved.model.state_dict(), classes=asked.classes, in_channels=asked.in_channels, rows=rows,
         blue_first=saved.spec.reverses_channels,
@@ -209,7 +216,12 @@ def _refitted(saved: SavedModel, asked: _Asked, code: str | None, wanted: Labels
     refit = _saved(result, saved.spec, labels, saved.notes, saved.path)
     # the same logits, in whatever order, are as sure of themselves; a head that gained or lost classes is another one
     same = knows_all(saved, refit.labels, code=code) and len(refit.labels) == len(saved.labels)
-    return replace(refit, temperature=saved.temperature) if same else refit
+    if not same:
+        return refit
+    thresholds = saved.thresholds
+    if thresholds is not None and refit.labels != saved.labels:
+        thresholds = tuple(thresholds[row] for row in _rows(refit.labels, saved.labels) if row is not None)
+    return replace(refit, temperature=saved.temperature, thresholds=thresholds)
 
 
 def _without_weights(entry: ModelEntry, asked: _Asked, published: Weights | None, start: bool) -> SavedModel:

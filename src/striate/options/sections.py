@@ -297,8 +297,10 @@ class TrainingOptions:
         at_most=0.99999,
         source="Polyak & Juditsky 1992",
     )
-    best_by: str = option(
-        "top1", "validation figure that picks the best epoch", choices=("top1", "loss", "balanced_accuracy", "last")
+    best_by: str | None = option(
+        None,
+        "validation figure that picks the best epoch [top1; of several labels an image map, mean average precision]",
+        choices=("top1", "map", "loss", "balanced_accuracy", "last"),
     )
     early_stopping: int = option(
         0, "stop after this many epochs without improvement and keep the best weights, 0 for never", at_least=0

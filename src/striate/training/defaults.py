@@ -54,6 +54,20 @@ def kind_of(dataset: Dataset) -> str:
     return "small" if side <= 96 else "photos"
 
 
+def _best_by(asked: str | None, multi_label: bool) -> str:
+    """The validation figure that picks the best epoch: what was asked for, or the usual one.
+
+    Raises:
+        UsageError: a figure that these labels do not have.
+    """
+    usual = "map" if multi_label else "top1"
+    refused = {"balanced_accuracy": multi_label, "map": not multi_label}
+    if asked is not None and refused.get(asked):
+        what = "several labels an image have" if multi_label else "one class an image has"
+        raise UsageError(f"--best-by {asked}: {what} no such figure", f"{usual} is the usual one")
+    return asked or usual
+
+
 def data_options(dataset: Dataset, asked: DataOptions) -> DataOptions:
     """What repeats the loading of `dataset`, with what was asked about feeding the network."""
     # a set made by hand cannot be loaded again: a name that `load_data` refuses, rather than another set's
@@ -73,7 +87,7 @@ def resolve(
     """
     kind = kind_of(dataset)
     row = DEFAULTS[kind] | few_epochs(options, start, kind)
-    train_split = dataset.splits["train"]
+    train_split, several = dataset.splits["train"], dataset.labels.multi_label
     if given is not None:
         name = given.architecture.name
     else:
@@ -83,6 +97,7 @@ def resolve(
     spec = input_spec(options, dataset, entry, given) if start is None else fed_as(start.spec, options, dataset)
     data = replace(
         options.data, data=_absolute(options.data.data), data_root=_absolute(options.data.data_root),
+        split_file=_absolute(options.data.split_file),
         input_size=spec.size[0] if spec.size[0] == spec.size[1] else None, channels=spec.channels, resize=spec.resize,
         crop_fraction=spec.crop_fraction, interpolation=spec.interpolation, mean=spec.mean, std=spec.std,
         channel_order=spec.channel_order,
@@ -112,9 +127,13 @@ def resolve(
     regularize = replace(
         options.regularize,
         weight_decay=_first(options.regularize.weight_decay, 0.05 if name == "adamw" else row["weight_decay"]),
-        label_smoothing=_first(options.regularize.label_smoothing, row["label_smoothing"]),
+        # several labels an image: probabilities are to be compared with thresholds, not moved towards one half
+        label_smoothing=_first(options.regularize.label_smoothing, 0.0 if several else row["label_smoothing"]),
     )
-    training = replace(options.training, ema=_first(options.training.ema, row["ema"]))
+    training = replace(
+        options.training, ema=_first(options.training.ema, row["ema"]),
+        best_by=_best_by(options.training.best_by, several),
+    )  # fmt: skip
     resolved = replace(
         options, data=data, model=model, augment=augment, regularize=regularize, optimizer=optimizer,
         schedule=schedule, training=training,

@@ -41,7 +41,7 @@ def finish_run(
     """Score the weights in `run.model` on validation and, once, on the test split; write scores, predictions, pictures.
 
     The temperature of the probabilities is fitted on the validation images, where there are enough, and kept in the
-    model file.
+    model file; of several labels an image so are their thresholds.
 
     Args:
         run: a run folder with recipe and model file.
@@ -60,7 +60,7 @@ def finish_run(
     saved = load_model(run.model, code=name if name is not None and is_own(name) else None)
     scores: dict[str, Scores] = {}
     trust: dict[str, dict[str, Any]] = {}
-    protocol, temperature = None, None
+    protocol, fitted = None, None
     tables, row_splits = [], []
     for name in ("val", "test"):
         split = dataset.splits.get(name)
@@ -72,8 +72,8 @@ def finish_run(
             progress=progress,
         )  # fmt: skip
         if result.fitted is not None:
-            temperature = result.fitted
-            progress.say(temperature.in_words())
+            fitted = result.fitted
+            progress.say(fitted.in_words())
         scores[name], trust[name], protocol = result.scores, result.trust, result.protocol
         tables.append(result.predictions.append_column("split", pa.array([name] * len(result.predictions))))
         row_splits += [name] * len(result.predictions)
@@ -86,15 +86,16 @@ def finish_run(
     summaries = {name: one.summary() for name, one in scores.items()}
     notes = saved.notes | ({"protocol": protocol} if protocol else {})
     save_model(
-        run.model, saved.model, saved.spec, saved.labels, scores=summaries, notes=notes, temperature=saved.temperature
-    )
+        run.model, saved.model, saved.spec, saved.labels, scores=summaries, notes=notes,
+        temperature=saved.temperature, thresholds=saved.thresholds,
+    )  # fmt: skip
     record = {
         "model": saved.model.architecture.name,
         "protocol": protocol,
         **facts,
         "params": sum(parameter.numel() for parameter in saved.model.parameters()),
         "splits": {name: one.to_dict() | trust[name] for name, one in scores.items()},
-        "temperature": temperature.to_dict() if temperature is not None else None,
+        "thresholds" if saved.labels.multi_label else "temperature": fitted.to_dict() if fitted is not None else None,
         "train": None,
     }
     write_atomically(run.evaluation, json.dumps(record, indent=1).encode())

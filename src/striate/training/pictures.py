@@ -31,7 +31,7 @@ def save_pictures(
     augmented = to_pixels(first.images[:AUGMENTED].float().cpu(), spec)
     arrays = {
         "augmented": augmented,
-        "augmented_labels": np.array([dataset.labels.names[int(target)] for target in first.targets[:AUGMENTED].cpu()]),
+        "augmented_labels": np.array(dataset.splits["train"].label_texts(dataset.labels, first.indices[:AUGMENTED])),
     }
     for name, rows in extreme_rows(predictions).items():
         arrays[f"{name}_rows"] = rows
@@ -47,6 +47,8 @@ def extreme_rows(predictions: pa.Table) -> dict[str, np.ndarray]:
     readable = np.isfinite(loss)
     correct = predictions["correct"].to_numpy(zero_copy_only=False).astype(bool)
     wrong = np.flatnonzero(~correct & readable)
+    if "labels" in predictions.column_names:  # surest are images without any label, which show little
+        readable &= np.array([bool(names) for names in predictions["labels"].to_pylist()], dtype=bool)
     right = np.flatnonzero(correct & readable)
     return {
         "worst": wrong[np.argsort(-loss[wrong], kind="stable")][:EXTREMES].astype(np.int64),

@@ -64,6 +64,7 @@ def prepare(
     seed_everything(options.training.seed, deterministic=options.runtime.deterministic)
     built = build_model(options, spec, labels, start, progress) if given is None else Built(given)
     model = built.model
+    model.check_labels(multi_label=labels.multi_label)
     options = resolve_transfer(options, model, labels, start=start, given=given is not None)
     check_new_layers(options, model, built.started, progress)
     options = resolve_rate(options, dataset, model, default_rate_share(options, start, labels))

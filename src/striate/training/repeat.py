@@ -39,8 +39,8 @@ class RepeatResult:
             if scores:
                 result[split] = {
                     name: _spread([getattr(one, name) for one in scores])
-                    for name in ("top1", "top5", "loss")
-                    if getattr(scores[0], name) is not None
+                    for name in ("map", "top1", "top5", "loss")
+                    if all(getattr(one, name) is not None for one in scores)
                 }
         return result
 

@@ -16,6 +16,7 @@ from striate.data.wording import counted
 from striate.errors import UsageError
 from striate.inference import logits_of
 from striate.metrics import score
+from striate.metrics.label_summary import score_labels
 from striate.models import ConvNet, rebuild
 from striate.models.sources import full_name
 from striate.options import TrainOptions, write_recipe
@@ -207,7 +208,7 @@ def _train_epochs(session: Session, resumable: bool, progress: Progress) -> None
         row |= freezing.figures(session)
         if position.epoch == epochs or position.epoch % options.training.evaluate_every == 0:
             row |= _validate_and_keep_best(session)
-        session.schedule.after_epoch(_quality(row["val"], "top1")[0] if "val" in row else None)
+        session.schedule.after_epoch(_quality(row["val"], "last")[0] if "val" in row else None)
         journal.append_metrics(run, row)
         if events is not None:
             journal.add_events(events, row)
@@ -225,6 +226,7 @@ def _train_epochs(session: Session, resumable: bool, progress: Progress) -> None
 def _validate_and_keep_best(session: Session) -> dict[str, Any]:
     """Score the raw and the averaged weights on the validation split; save the better if it is the best so far."""
     position, by = session.position, session.options.training.best_by
+    assert by is not None  # resolved
     candidates: list[tuple[str, torch.nn.Module]] = [("raw", session.model)]
     if session.average is not None:
         candidates.append(("ema", session.average.module))
@@ -248,21 +250,33 @@ def _validate_and_keep_best(session: Session) -> dict[str, Any]:
 
 
 def validate(session: Session, network: torch.nn.Module) -> dict[str, Any] | None:
-    """top1, top5, loss and balanced_accuracy of `network` on the validation split, or None where there is none."""
+    """top1, top5, loss and balanced_accuracy of `network` on the validation split, or None where there is none.
+
+    Of several labels an image map, top1, top5 and loss.
+    """
     if session.validation is None:
         return None
     logits, targets, _ = logits_of(network, session.validation, precision=session.precision)
     loss = float(session.model.loss(logits.to(session.device), targets.to(session.device)))
-    unreadable = session.dataset.splits["val"].unreadable_targets
-    scores = score(logits, targets, session.dataset.labels, loss=loss, unreadable=unreadable)
+    split, labels = session.dataset.splits["val"], session.dataset.labels
+    if labels.multi_label:
+        scores = score_labels(logits, targets, labels, loss=loss, unreadable=split.unreadable_labels)
+        return {"map": scores.map, "top1": scores.top1, "top5": scores.top5, "loss": loss}
+    scores = score(logits, targets, labels, loss=loss, unreadable=split.unreadable_targets)
     return {"top1": scores.top1, "top5": scores.top5, "loss": loss, "balanced_accuracy": scores.balanced_accuracy}
 
 
 def _quality(figures: dict[str, Any] | None, by: str) -> tuple[float, float]:
-    """What is compared: the chosen figure, then the loss, both so that more is better."""
+    """What is compared: the chosen figure, then the loss, both so that more is better.
+
+    `last` is the usual figure: the mean average precision of several labels an image, else top-1.
+    """
     if figures is None:
         return (0.0, 0.0)
-    return (-figures["loss"] if by == "loss" else figures["top1" if by == "last" else by], -figures["loss"])
+    name = ("map" if "map" in figures else "top1") if by == "last" else by
+    if by == "loss" or figures[name] is None:  # no validation image has a label
+        return (-figures["loss"], -figures["loss"])
+    return (figures[name], -figures["loss"])
 
 
 def _save_weights(session: Session, path: Path, network: torch.nn.Module, scores: dict[str, Any]) -> None:
@@ -335,8 +349,11 @@ def _headline(session: Session) -> str:
     counts = ", ".join(f"{len(split)} {name}" for name, split in splits.items())
     epochs = counted(options.schedule.epochs or 0, "epoch", "epochs")
     batches = counted(session.batches_per_epoch, "batch", "batches")
+    classes = counted(len(session.dataset.labels), "class", "classes")
+    if session.dataset.labels.multi_label:
+        classes = f"{counted(len(session.dataset.labels), 'label', 'labels')}, any number to an image"
     return (
-        f"{name} on {session.dataset.name} ({counts}; {len(session.dataset.labels)} classes), "
+        f"{name} on {session.dataset.name} ({counts}; {classes}), "
         f"{epochs} of {batches} of {options.optimizer.batch_size}, "
         f"{session.device} {session.precision} → {session.run.path}"
     )
@@ -346,6 +363,8 @@ def _epoch_line(row: dict[str, Any], epochs: int) -> str:
     parts = [f"epoch {row['epoch']}/{epochs}", f"loss {row['train_loss']:.4f}"]
     for key, name in (("val", "val"), ("val_ema", "averaged")):
         if key in row:
-            parts.append(f"{name} top1 {row[key]['top1']:.2%} loss {row[key]['loss']:.4f}")
+            figures = row[key]
+            what, value = ("mAP", figures["map"]) if figures.get("map") is not None else ("top1", figures["top1"])
+            parts.append(f"{name} {what} {value:.2%} loss {figures['loss']:.4f}")
     parts.append(f"{row['seconds']:.1f} s  {row['images_per_second']:,.0f} images/s")
     return "  ".join(parts) + ("  *" if row.get("best") else "")

@@ -209,9 +209,11 @@ def _copied(start: SavedModel, run: RunFolder) -> list[dict[str, str]]:
     """By part of the network how many of its parameters it started with, out of how many."""
     with safe_open(run.model, framework="numpy") as stored:
         shapes = {name: tuple(stored.get_slice(name).get_shape()) for name in stored.keys()}  # noqa: SIM118
-        labels = json.loads((stored.metadata() or {}).get("striate", "{}")).get("labels")
+        record = json.loads((stored.metadata() or {}).get("striate", "{}"))
     known, depths = len(places(start.model)), depth_of(start.model)
-    same_classes = labels == list(start.labels.names)
+    same_classes = (record.get("labels"), record.get("multi_label", False)) == (
+        list(start.labels.names), start.labels.multi_label,
+    )  # fmt: skip
     theirs = {
         name: tuple(one.shape)
         for name, one in start.model.named_parameters()

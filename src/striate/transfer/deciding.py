@@ -66,6 +66,8 @@ def decide(options: TrainOptions, dataset: Dataset, *, given: bool, progress: Pr
         Also what `open_network` raises, for networks that were named.
     """
     check_feasible(dataset)
+    if dataset.labels.multi_label:
+        _refuse_probing(options)
     asked = options.model.from_
     if given:
         _refuse_linear(options)
@@ -87,10 +89,30 @@ def decide(options: TrainOptions, dataset: Dataset, *, given: bool, progress: Pr
     first, start = next(iter(opened.items()))
     chosen = _from(options, first)
     scenario = _scenario(chosen, start, dataset)
+    if dataset.labels.multi_label:
+        if scenario == "plan":
+            progress.say("several labels an image cannot be probed by linear classifiers: training all layers")
+            chosen = replace(chosen, transfer=replace(chosen.transfer, scenario="all"))
+        warn_of_known_images(first, dataset, progress, _SCORED)
+        return Decision(chosen, why, start)
     if len(opened) > 1 or scenario == "plan" or (scenario in LINEAR and options.transfer.cut is None):
         return _measured(options, dataset, opened, why, progress)
     warn_of_known_images(first, dataset, progress, _SCORED)
     return Decision(chosen, why, start)
+
+
+def _refuse_probing(options: TrainOptions) -> None:
+    """Linear classifiers of codes, which also measure what networks know, take one class an image."""
+    if is_linear(options):
+        raise UsageError(
+            f"--scenario {options.transfer.scenario} fits one class to an image, and these images have several labels",
+            "--scenario head trains the classifier alone, by gradients",
+        )
+    if isinstance(options.model.from_, tuple):
+        raise UsageError(
+            "networks to start from are compared by probing, which takes one class an image; these have several labels",
+            "name one network with --from",
+        )
 
 
 def _refuse_linear(options: TrainOptions, why: str = "") -> None:

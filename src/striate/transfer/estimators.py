@@ -14,7 +14,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted, validate_data
 
 from striate.data import EvaluationBatches, Split
@@ -24,6 +24,7 @@ from striate.errors import UnknownNameError, UsageError
 from striate.inference import logits_of
 from striate.inference.forward import place
 from striate.metrics import probabilities
+from striate.metrics.multi_label import USUAL_THRESHOLD, chosen_labels
 from striate.models.cut import pooled_codes
 from striate.network.engines import usual_batch
 from striate.options import DataOptions, TrainOptions, merged, options_of, sections_of
@@ -38,7 +39,8 @@ OPTIONS = frozenset(one.name.rstrip("_") for one in options_of(TrainOptions))
 # here that is said by the arguments of the methods, by scikit-learn's own tools, or not at all.
 NOT_HERE = frozenset(
     {"data", "data_root", "image_column", "label_column", "split_column", "group", "test_fraction", "fold", "limit"}
-    | {"from", "folds", "seeds", "runs", "run_dir", "report", "tensorboard", "snapshots", "save_minutes"}
+    | {"label_delimiter", "split_file", "from", "folds", "seeds", "runs", "run_dir", "report", "tensorboard"}
+    | {"snapshots", "save_minutes"}
 )
 HELD_OUT = 0.1  # of the images, where early stopping asks for some and `val_fraction` does not say how many
 _NEVER = 10**9  # epochs
@@ -189,7 +191,7 @@ class StriateClassifier(_ReadsImages, ClassifierMixin, BaseEstimator):
             and `threads` is what torch uses already: both would otherwise depend on what else the machine does.
 
     Attributes:
-        classes_: the labels in their order, of the type that `fit` was given.
+        classes_: the labels in their order, of the type that `fit` was given; of several labels an image their numbers.
         network_: the trained network, with its input and class names.
         history_: the figures of each epoch.
         value_range_: black and white of arrays of other numbers, else None.
@@ -235,37 +237,47 @@ class StriateClassifier(_ReadsImages, ClassifierMixin, BaseEstimator):
         return super().set_params(**own)
 
     def fit(self, X: Any, y: Any) -> Self:
-        """Train on images X with labels y of any type that can be sorted.
+        """Train on images X with labels y of any type that can be sorted; several labels an image are 0 and 1, [n, L].
 
         Raises:
             RefusedError: an unknown option or a wrong value, fewer than two classes, labels that are no classes.
             Also what reading the images and training raise.
         """
-        y = validate_data(self, y=y)
+        several = type_of_target(y) == "multilabel-indicator"
+        y = check_array(y, accept_sparse=False, input_name="y") if several else validate_data(self, y=y)
         check_classification_targets(y)
         options = self._train_options()
         split = self._split_of(X, reset=True, training=options.data)
         check_consistent_length(split.paths, y)
-        self.classes_, targets = np.unique(y, return_inverse=True)
+        if several:
+            self.classes_, targets = np.arange(y.shape[1]), y
+            names = [f"label {number}" for number in range(y.shape[1])]
+        else:
+            self.classes_, targets = np.unique(y, return_inverse=True)
+            names = _class_names(self.classes_)
         if len(self.classes_) < 2:
             raise RefusedError(f"the labels have 1 class ({self.classes_[0]})", "classification needs at least two")
-        dataset = training_data(split, targets, _class_names(self.classes_), _held_out(split, targets, options))
+        dataset = training_data(split, targets, names, _held_out(split, targets, options))
         self.network_, self.history_ = trained(options, dataset, own_code(self.network, self._options.get("model")))
         return self
 
     def predict(self, X: Any) -> np.ndarray:
-        """The class of each image, [n], of the type that `fit` was given."""
+        """The class of each image, [n], of the type that `fit` was given; of several labels 0 and 1, int64 [n, L]."""
+        if self._several():
+            limits = self.network_.thresholds or (USUAL_THRESHOLD,) * len(self.classes_)
+            return chosen_labels(self.predict_proba(X), np.array(limits)).astype(np.int64)
         best = self._logits(X).argmax(dim=1).numpy()
         return self.classes_[best]
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """The probability of each class, float32 [n, classes]."""
-        return probabilities(self._logits(X), self.network_.temperature).numpy()
+        several = self._several()
+        return probabilities(self._logits(X), self.network_.temperature, multi_label=several).numpy()
 
     def decision_function(self, X: Any) -> np.ndarray:
         """The logits, float32 [n, classes]; of two classes, by how much the second exceeds the first, [n]."""
         logits = self._logits(X).numpy()
-        return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
+        return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 and not self._several() else logits
 
     def save(self, path: str | Path) -> None:
         """Write the trained network as a model file, which `striate predict`, `evaluate` and `export` read.
@@ -275,6 +287,11 @@ class StriateClassifier(_ReadsImages, ClassifierMixin, BaseEstimator):
         """
         check_is_fitted(self)
         save(self.network_, Path(path))
+
+    def _several(self) -> bool:
+        """Whether an image has any number of labels."""
+        check_is_fitted(self)
+        return self.network_.labels.multi_label
 
     def _logits(self, X: Any) -> torch.Tensor:
         """float32 [n, classes] on the processor."""
@@ -312,6 +329,7 @@ class StriateClassifier(_ReadsImages, ClassifierMixin, BaseEstimator):
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
+        tags.classifier_tags.multi_label = True
         return tags
 
     def __getstate__(self) -> Any:

@@ -138,14 +138,18 @@ def value_range_of(stack: np.ndarray) -> ValueRange | None:
 
 
 def training_data(split: Split, targets: np.ndarray, names: Sequence[str], held_out: np.ndarray) -> Dataset:
-    """A data set of classes `names` that trains on the images of `split` but those `held_out` (bool [n])."""
-    labelled = replace(split, targets=targets.astype(np.int64))
+    """A data set of classes `names` that trains on the images of `split` but those `held_out` (bool [n]).
+
+    `targets` are int [n], or of several labels an image [n, names] of 0 and 1.
+    """
+    several = targets.ndim == 2
+    labelled = replace(split, targets=targets.astype(np.uint8 if several else np.int64))
     images = split.images
     sizes = np.unique(images.sizes, axis=0)
     parts = {"train": ~held_out, "val": held_out}
     return Dataset(
         name=NAME,
-        labels=Labels(tuple(names)),
+        labels=Labels(tuple(names), multi_label=several),
         splits={name: part_of(labelled, np.flatnonzero(part), name) for name, part in parts.items()},
         channels=images.channels,
         bits=images.bits,

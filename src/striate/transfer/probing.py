@@ -65,6 +65,11 @@ def probe(
     if not sources:
         raise UsageError("no network to probe with", "--from NETWORK names one: a run, MODEL:WEIGHTS or MODEL:FILE")
     check_feasible(dataset)
+    if dataset.labels.multi_label:
+        raise UsageError(
+            f"probing takes one class an image; those of {dataset.name} have several labels",
+            "striate train --from NETWORK trains on them by gradients",
+        )
     seen = _seen(dataset, images)
     folder = _folder(cache, progress)
     found = tuple(_probed(source, dataset, seen, options, folder, progress) for source in sources)
