@@ -125,13 +125,15 @@ def test_many_runs_are_compared_with_the_best_and_allow_for_it(make_run, tmp_pat
     assert len(compare_runs(runs[:3], tmp_path / "page.html").pairs) == 3
 
 
-def later_evaluation(run, right, *, split="test", protocol="single-crop", place="evaluations/photos.parquet"):
+def later_evaluation(
+    run, right, *, data="photos", split="test", protocol="single-crop", place="evaluations/photos.parquet"
+):
     """What `striate evaluate RUN photos` keeps."""
     (run / "evaluations").mkdir(exist_ok=True)
     count = len(right)
     table = pa.table({"path": [f"{one}.jpg" for one in range(count)], "label": ["a"] * count, "correct": list(right)})
     pq.write_table(table, run / place)
-    record = {"data": "photos", "split": split, "protocol": protocol, "n": count, "top1": sum(right) / count}
+    record = {"data": data, "split": split, "protocol": protocol, "n": count, "top1": sum(right) / count}
     (run / place).with_suffix(".json").write_text(json.dumps(record | {"predictions": place}))
 
 
@@ -141,6 +143,8 @@ def test_runs_are_compared_on_later_evaluations_too(make_run, tmp_path):
     later_evaluation(first, right)
     later_evaluation(second, right & (np.arange(200) % 5 != 1))
     later_evaluation(first, right, protocol="ten-crop", place="evaluations/crops.parquet")
+    for run in (first, second):  # what the run's end says already
+        later_evaluation(run, right, split="val", protocol=None, data="digits", place="evaluations/again.parquet")
     comparison = compare_runs([second, first], tmp_path / "page.html")
     of_end, later = comparison.pairs
     assert (of_end["split"], later["split"]) == ("val", "photos test, single-crop")

@@ -21,8 +21,8 @@ def command(runs: tuple[str, ...], output: Path | None, folder: Path, as_json: b
     """Write the report of a run again, or compare several runs.
 
     One RUN: its report.html. Several: one page with their curves overlaid, their scores, a paired test of those that
-    scored the same images, and the options that differ (comparison.html in the folder of the runs). RUN is a run
-    folder, its name (or how it begins), or `latest`.
+    scored the same images (at their end, or later by `striate evaluate`), and the options that differ (comparison.html
+    in the folder of the runs). RUN is a run folder, its name (or how it begins), or `latest`.
 
     \b
     Examples:
@@ -50,7 +50,7 @@ def _pair_line(one: dict[str, Any]) -> str:
     verdict = "more than chance" if one["better"] else "which may be chance"
     scores = f"{one['first']} {one['top1'][0]:.2%}, {one['second']} {one['top1'][1]:.2%}"
     return (
-        f"{scores} on {one['n']} {one['split']} images: "
+        f"{scores} on {one['n']} images ({one['split']}): "
         f"{100 * one['difference']:.2f} points ({100 * one['low']:.2f} to {100 * one['high']:.2f}), "
         f"p = {one['p_adjusted']:.2g}, {verdict}"
     )

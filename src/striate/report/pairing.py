@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,8 +13,6 @@ from striate.metrics.pairs import compare_pairs, holm
 from striate.report.record import HEADLINE_ORDER, Record
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import pyarrow
 
 Image = tuple[str, ...]  # path and class, and content where that is known
@@ -80,9 +79,16 @@ def _tested(one: Mapping[Image, bool], other: Mapping[Image, bool]) -> dict[str,
 
 
 def _later_answers(record: Record) -> Answers:
-    """As `_answers`, of each evaluation that was made after the run; of several alike the last by name."""
+    """As `_answers`, of each evaluation that was made after the run; of several alike the last by name.
+
+    The run's own end scores, made again, are no evaluation of their own.
+    """
     found: Answers = {}
+    at_end = {(name, record.evaluation.get("protocol")) for name in record.evaluation.get("splits") or {}}
     for one in record.evaluations:
+        own = one.get("data") in (record.data_name, Path(record.data_name).stem)
+        if own and (one.get("split"), one.get("protocol")) in at_end:
+            continue
         what = f"{one.get('data')} {one.get('split')}, {one.get('protocol')}"
         table = _read_answers(record.run, one.get("predictions"))
         if table is not None:
