@@ -12,6 +12,7 @@ from striate.metrics.reliability import Reliability
 from striate.report.charts import Series, line_chart, reliability_diagram
 from striate.report.diagnosis import reliability_of
 from striate.report.figures import finite, number, percent, thousands
+from striate.report.label_sets import stored_reliability
 from striate.report.record import Record
 
 # where all areas are at least so large, the ROC chart ends at that false-positive rate, and begins at half the recall
@@ -24,7 +25,7 @@ WISH_WORDS = {"recall": "recall", "precision": "precision", "false_positive_rate
 
 def calibration(record: Record) -> dict[str, Any] | None:
     """Reliability diagram and expected calibration error of the headline split, before and after the temperature."""
-    bins = reliability_of(record.predictions, record.headline)
+    bins = bins_of(record)
     if bins is None or bins.n < 2:
         return None
     accuracy = float(np.nansum(bins.accuracy * bins.counts) / bins.n)
@@ -32,7 +33,7 @@ def calibration(record: Record) -> dict[str, Any] | None:
         ("expected calibration error", percent(bins.ece)),
         ("mean claimed probability", percent(accuracy + bins.overconfidence)),
         ("share correct", percent(accuracy)),
-        ("images", thousands(bins.n)),
+        ("pairs of image and label" if record.multi_label else "images", thousands(bins.n)),
     ]
     stored = record.scores.get("calibration") or {}
     temperature, before = finite(stored.get("temperature")) or 1.0, ""
@@ -45,6 +46,13 @@ def calibration(record: Record) -> dict[str, Any] | None:
             ("without temperature", number(finite(stored.get("loss_before")), zeros=True)),
         ]
     return {"chart": reliability_diagram(bins), "before": before, "facts": facts, "words": _temperature_words(record)}
+
+
+def bins_of(record: Record) -> Reliability | None:
+    """Calibration bins of the headline split: of its images, or of all pairs of image and label."""
+    if record.multi_label:
+        return stored_reliability(record.scores)
+    return reliability_of(record.predictions, record.headline)
 
 
 def _temperature_words(record: Record) -> str:

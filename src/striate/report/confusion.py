@@ -47,9 +47,9 @@ def _cells(matrix: np.ndarray, names: Sequence[str]) -> Markup:
     parts: list[str] = []
     for row in range(count):
         middle = margin + (row + 0.5) * cell
-        label = _shortened(names[row], letters)
-        parts.append(_label(margin - 6, middle, label, names[row], "end", small=cell < 12))
-        parts.append(_label(middle, margin - 6, label, names[row], "start", turned=True, small=cell < 12))
+        label = shortened(names[row], letters)
+        parts.append(label_text(margin - 6, middle, label, names[row], "end", small=cell < 12))
+        parts.append(label_text(middle, margin - 6, label, names[row], "start", turned=True, small=cell < 12))
         for column in range(count):
             value = int(matrix[row, column])
             if value or row == column:
@@ -161,7 +161,10 @@ def _cell_words(truth: str, predicted: str, value: int, share: float) -> str:
     return f"{truth} taken for {predicted}: {thousands(value)} {images} ({percent(share)} of {truth})"
 
 
-def _label(x: float, y: float, text: str, whole: str, anchor: str, *, turned: bool = False, small: bool = False) -> str:
+def label_text(
+    x: float, y: float, text: str, whole: str, anchor: str, *, turned: bool = False, small: bool = False
+) -> str:
+    """The name of a row or a column, its whole form on hovering."""
     place = f"translate({x + 4:.1f} {y:.1f}) rotate(-90)" if turned else f"translate({x:.1f} {y + 4:.1f})"
     return str(
         Markup('<text transform="{}" text-anchor="{}" class="{}">{}<title>{}</title></text>').format(
@@ -170,5 +173,6 @@ def _label(x: float, y: float, text: str, whole: str, anchor: str, *, turned: bo
     )
 
 
-def _shortened(text: str, letters: int) -> str:
+def shortened(text: str, letters: int) -> str:
+    """At most that many letters."""
     return text if len(text) <= letters else text[: letters - 1] + "…"

@@ -13,13 +13,14 @@ from striate.metrics.reliability import Reliability, reliability
 from striate.report.evidence import LEVELS, Evidence
 from striate.report.evidence import Finding as Finding
 from striate.report.record import HEADLINE_ORDER, count_manifest
-from striate.report.rules_data import DATA_RULES
-from striate.report.rules_learning import LEARNING_RULES
-from striate.report.rules_scores import SCORE_RULES
+from striate.report.rules_data import DATA_RULES, label_shift
+from striate.report.rules_learning import LEARNING_RULES, average, length
+from striate.report.rules_scores import SCORE_RULES, certainty
 
 if TYPE_CHECKING:
     import pyarrow
 
+OF_TOP1 = (length, average, certainty, label_shift)  # have a meaning only where an image has one class
 RULES = (*LEARNING_RULES, *SCORE_RULES, *DATA_RULES)
 MUTED_BY_DIVERGENCE = ("Still improving", "Plateaued", "Underfitting", "Overfitting", "The average")
 
@@ -42,14 +43,17 @@ def diagnose(
         predictions: predictions.parquet, for the direction of miscalibration; None where there is none.
     """
     split = headline_split(evaluation)
-    counts = None if manifest is None else count_manifest(manifest, _class_names(evaluation, split))
+    several = ((evaluation.get("splits") or {}).get(split) or {}).get("exact_match") is not None
+    counts = (
+        None if manifest is None else count_manifest(manifest, _class_names(evaluation, split), multi_label=several)
+    )
     evidence = Evidence(
         epochs=[row for row in metrics if row.get("kind") == "epoch"],
         steps=[row for row in metrics if row.get("kind") == "step"],
         evaluation=evaluation,
         environment=environment,
         counts=counts,
-        reliability=reliability_of(predictions, split),
+        reliability=None if several else reliability_of(predictions, split),
         split=split,
     )
     return findings_of(evidence)
@@ -57,7 +61,8 @@ def diagnose(
 
 def findings_of(evidence: Evidence) -> list[Finding]:
     """The findings of all rules on evidence that is already gathered."""
-    found = [finding for rule in RULES for finding in rule(evidence)]
+    rules = [rule for rule in RULES if rule not in OF_TOP1] if evidence.multi_label else RULES
+    found = [finding for rule in rules for finding in rule(evidence)]
     if any(finding.title == "Training diverged" for finding in found):
         # the weights are ruined: what the other curves suggest about the length of training would mislead
         found = [finding for finding in found if not finding.title.startswith(MUTED_BY_DIVERGENCE)]
@@ -92,7 +97,8 @@ def _class_names(evaluation: dict[str, Any], split: str | None) -> list[str]:
 def _all_clear_figures(evidence: Evidence) -> dict[str, str]:
     figures = {"epochs": str(len(evidence.epochs))}
     if evidence.scores:
-        figures["mistakes"] = f"{round((1 - evidence.scores['top1']) * evidence.n)} of {evidence.n}"
+        right = evidence.scores["exact_match" if evidence.multi_label else "top1"]
+        figures["mistakes"] = f"{round((1 - right) * evidence.n)} of {evidence.n}"
     return figures
 
 

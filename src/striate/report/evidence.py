@@ -45,6 +45,11 @@ class Evidence:
         return (self.evaluation.get("splits") or {}).get(self.split) or {}
 
     @property
+    def multi_label(self) -> bool:
+        """Whether the network gives an image any number of labels: top-1 then says little."""
+        return self.scores.get("exact_match") is not None or bool(self.curve("val", "map"))
+
+    @property
     def train(self) -> dict[str, Any]:
         """Scores on the training images as they are, without augmentation, or {}."""
         return self.evaluation.get("train") or {}
@@ -59,7 +64,7 @@ class Evidence:
         """Images behind the headline score, or else validation images of the manifest; 0 where nothing says."""
         if self.scores.get("n"):
             return int(self.scores["n"])
-        return int(self.counts.splits["val"].sum()) if self.counts and "val" in self.counts.splits else 0
+        return self.counts.images.get("val", 0) if self.counts else 0
 
     def curve(self, *keys: str) -> list[tuple[int, float]]:
         """(epoch, value) wherever it is a finite number."""

@@ -13,9 +13,17 @@ from striate.metrics.intervals import wilson_interval
 
 
 def interval_of(scores: Mapping[str, Any]) -> tuple[float, float]:
-    """The 95 % interval of top-1: the exact one that was stored with it, or Wilson's of a run that has none."""
-    stored = scores.get("top1_interval")
-    return tuple(stored) if stored else wilson_interval(scores["top1"] * scores["n"], int(scores["n"]))
+    """The 95 % interval of `measure_of`: as it was stored, or Wilson's of top-1 in a run that has none."""
+    measure = measure_of(scores)
+    stored = scores.get(f"{measure}_interval")
+    if stored or measure != "top1":
+        return tuple(stored) if stored else (0.0, 1.0)
+    return wilson_interval(scores["top1"] * scores["n"], int(scores["n"]))
+
+
+def measure_of(scores: Mapping[str, Any]) -> str:
+    """What is called the score: `top1`, or `map` where an image has any number of labels."""
+    return "map" if scores.get("exact_match") is not None else "top1"
 
 
 def total_variation(first: np.ndarray, second: np.ndarray) -> float:

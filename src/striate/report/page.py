@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup, escape
 
-from striate.report import certainty, sections, technical
-from striate.report.diagnosis import findings_of, headline_split, reliability_of
+from striate.report import certainty, label_sets, sections, technical
+from striate.report.diagnosis import findings_of, headline_split
 from striate.report.evaluations import evaluations
 from striate.report.evidence import Evidence
 from striate.report.record import Record, count_manifest, read_record
@@ -46,7 +46,11 @@ def write_report(run: Path, output: Path | None = None) -> Path:
 
 def report_values(record: Record) -> dict[str, Any]:
     """Everything that the template shows."""
-    counts = None if record.manifest is None else count_manifest(record.manifest, record.labels)
+    counts = (
+        None
+        if record.manifest is None
+        else count_manifest(record.manifest, record.labels, multi_label=record.multi_label)
+    )
     split = headline_split(record.evaluation)
     evidence = Evidence(
         epochs=record.epochs,
@@ -54,7 +58,7 @@ def report_values(record: Record) -> dict[str, Any]:
         evaluation=record.evaluation,
         environment=record.environment,
         counts=counts,
-        reliability=reliability_of(record.predictions, split),
+        reliability=certainty.bins_of(record),
         split=split,
     )
     return {
@@ -68,7 +72,8 @@ def report_values(record: Record) -> dict[str, Any]:
         "data": sections.data(record, counts),
         "curves": sections.curves(record),
         "mistakes": sections.mistakes(record),
-        "classes": sections.classes(record, counts),
+        "classes": None if record.multi_label else sections.classes(record, counts),
+        "labels": label_sets.labels(record, counts),
         "images": sections.images(record),
         "calibration": certainty.calibration(record),
         "rejection": certainty.rejection(record),

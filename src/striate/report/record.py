@@ -19,9 +19,24 @@ from striate.runfolder import RunFolder, read_json
 if TYPE_CHECKING:
     import pyarrow
 
+SEPARATOR = "|"  # between the labels of an image, where it may have several
 HEADLINE_ORDER = ("test", "val")
 COLUMNS = frozenset(
-    ("path", "hash", "label", "split", "reason", "predicted", "probability", "label_probability", "correct", "error")
+    (
+        "path",
+        "hash",
+        "label",
+        "split",
+        "reason",
+        "predicted",
+        "probability",
+        "label_probability",
+        "correct",
+        "error",
+        "labels",
+        "chosen",
+        "probabilities",
+    )
 )  # of data.parquet and predictions.parquet: what a report shows
 
 
@@ -42,11 +57,12 @@ class Counts:
     splits: dict[str, np.ndarray]  # split -> images per class, int64 [classes], without those left out
     omitted: tuple[Omitted, ...]
     shared: dict[str, int]  # split -> images whose content is also in the training set
+    images: dict[str, int]  # split -> images, of which one may count for any number of classes
 
     @property
     def used(self) -> int:
         """Images in all splits."""
-        return int(sum(int(counts.sum()) for counts in self.splits.values()))
+        return sum(self.images.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +117,11 @@ class Record:
     def scores(self) -> dict[str, Any]:
         """The scores of the headline split, or {}."""
         return self.evaluation["splits"][self.headline] if self.headline else {}
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether the network gives an image any number of labels."""
+        return bool(self.model.get("multi_label")) or self.scores.get("exact_match") is not None
 
     @property
     def model_name(self) -> str:
@@ -167,27 +188,32 @@ BEYOND_LIMIT = (
 )
 
 
-def count_manifest(manifest: pyarrow.Table, labels: Sequence[str] = ()) -> Counts:
+def count_manifest(manifest: pyarrow.Table, labels: Sequence[str] = (), *, multi_label: bool = False) -> Counts:
     """Images per split and class, what was left out, and content that a split shares with the training set.
 
-    `labels` gives the order of classes; those that only the manifest knows follow, sorted as people count.
+    `labels` gives the order of classes; those that only the manifest knows follow, sorted as people count. With
+    `multi_label` an image has any number of them, joined to one text.
     """
     splits, split_codes = _codes(manifest, "split")
     names, label_codes = _codes(manifest, "label")
     reasons = manifest["reason"].to_pylist() if "reason" in manifest.column_names else [None] * len(manifest)
     used = np.array([reason is None for reason in reasons], dtype=bool)
     known = {name: position for position, name in enumerate(labels)}
-    for name in sorted((name for name in names if name not in known), key=natural_key):
+    sets = [[part for part in name.split(SEPARATOR) if part] if multi_label else [name] for name in names]
+    for name in sorted({part for one in sets for part in one if part not in known}, key=natural_key):
         known[name] = len(known)
-    place = np.array([known[name] for name in names] or [0])
-    counts = {}
+    members = np.zeros((len(names) + 1, len(known)), dtype=np.int64)  # the last row is that of images without a name
+    for row, one in zip(members, sets, strict=False):
+        row[[known[part] for part in one]] = 1
+    counts, images = {}, {}
     for code, split in sorted(enumerate(splits), key=lambda item: split_key(item[1])):
         rows = used & (split_codes == code) & (label_codes >= 0)
         if rows.any():
-            counts[split] = np.bincount(place[label_codes[rows]], minlength=len(known))
+            counts[split] = np.bincount(label_codes[rows], minlength=len(members)) @ members
+            images[split] = int(rows.sum())
     rows = [] if used.all() else [row for row in manifest.filter(~used).to_pylist() if row["reason"] != BEYOND_LIMIT]
     omitted = tuple(Omitted(str(row.get("path")), str(row["reason"]), str(row.get("split") or "")) for row in rows)
-    return Counts(tuple(known), counts, omitted, _shared(manifest, splits, split_codes, used))
+    return Counts(tuple(known), counts, omitted, _shared(manifest, splits, split_codes, used), images)
 
 
 def natural_key(text: str) -> tuple[Any, ...]:

@@ -235,12 +235,16 @@ def waiting(evidence: Evidence) -> Iterator[Finding]:
 
 def _train_top1(evidence: Evidence) -> float | None:
     """On the training images: as they are where that was measured, otherwise as augmented in the last epoch."""
+    if evidence.multi_label:
+        return None  # how often the likeliest label is right depends on how many images have none
     clean = finite(evidence.train.get("top1"))
     running = evidence.curve("train_top1")
     return clean if clean is not None else running[-1][1] if running else None
 
 
 def _held_out_top1(evidence: Evidence) -> float | None:
+    if evidence.multi_label:
+        return None
     top1 = finite(evidence.scores.get("top1"))
     curve = evidence.curve("val", "top1")
     return top1 if top1 is not None else curve[-1][1] if curve else None

@@ -38,7 +38,7 @@ def too_good(evidence: Evidence) -> Iterator[Finding]:
     for split, shared in (counts.shared if counts else {}).items():
         if not shared or counts is None or split not in counts.splits:
             continue
-        total = int(counts.splits[split].sum())
+        total = counts.images[split]
         yield Finding(
             "problem" if shared >= 0.01 * total else "attention",
             f"Training images among those of {split}",
@@ -46,6 +46,8 @@ def too_good(evidence: Evidence) -> Iterator[Finding]:
             "training image, so its score is partly a test of memory. `striate check` lists them.",
             {"shared": thousands(shared), "part of the split": percent(shared / max(total, 1))},
         )
+    if evidence.multi_label:
+        return
     top1, clean = evidence.scores.get("top1"), evidence.train.get("top1")
     if top1 == 1.0 and evidence.n >= 100:
         yield Finding(
@@ -136,11 +138,12 @@ def unread(evidence: Evidence) -> Iterator[Finding]:
     """Held-out images that could not be read, and count as mistakes."""
     missing = int(evidence.scores.get("unreadable") or 0)
     if missing:
+        readable = evidence.scores["top1"] * evidence.n / max(evidence.n - missing, 1)
+        without = "" if evidence.multi_label else f" Without them top-1 would be {percent(readable)}."
         yield Finding(
             "attention" if missing >= 0.01 * evidence.n else "note",
             "Unreadable images count as mistakes",
-            f"{missing} of the {thousands(evidence.n)} scored images could not be read. Without them top-1 would be "
-            f"{percent(evidence.scores['top1'] * evidence.n / max(evidence.n - missing, 1))}.",
+            f"{missing} of the {thousands(evidence.n)} scored images could not be read.{without}",
             {"unreadable": str(missing), "share": percent(missing / max(evidence.n, 1))},
         )
 

@@ -9,12 +9,14 @@ import numpy as np
 
 from striate.metrics.confusions import top_confusions
 from striate.report import confusion as confusion_room
+from striate.report import label_sets
 from striate.report.charts import Series, line_chart, silhouette
 from striate.report.figures import (
     confusion_of,
     digits_for,
     finite,
     interval_of,
+    measure_of,
     median,
     number,
     percent,
@@ -40,13 +42,17 @@ def headline(record: Record) -> dict[str, Any]:
     scores, split = record.scores, SPLIT_WORDS.get(record.headline, record.headline)
     n = int(scores["n"])
     digits = digits_for(n)
+    value, words = finite(scores.get(measure_of(scores))) or 0.0, "top-1"
+    mistakes = f"{thousands(round((1 - scores['top1']) * n))} mistakes"
+    if record.multi_label:
+        words, mistakes = "mean average precision", label_sets.mistakes_in_words(scores)
     low, high = interval_of(scores)
     return {
-        "score": percent(scores["top1"], digits),
-        "caption": f"top-1 on {thousands(n)} {split} images{_views(record)}",
-        "mistakes": f"{thousands(round((1 - scores['top1']) * n))} mistakes",
+        "score": percent(value, digits),
+        "caption": f"{words} on {thousands(n)} {split} images{_views(record)}",
+        "mistakes": mistakes,
         "interval": f"{percent(low, digits)} to {percent(high, digits)}",
-        "gauge": _gauge(scores["top1"], low, high),
+        "gauge": _gauge(value, low, high),
         "nature": _nature(record),
         "kind": record.headline,
         "facts": facts,
@@ -77,7 +83,9 @@ def _gauge(value: float, low: float, high: float) -> dict[str, str]:
 def _nature(record: Record) -> str:
     evaluation, split = record.evaluation, record.headline
     chosen_on, chosen_by = evaluation.get("selected_on"), evaluation.get("selected_by")
-    by = {"top1": "top-1", "balanced_accuracy": "balanced accuracy"}.get(str(chosen_by), str(chosen_by))
+    by = {"top1": "top-1", "balanced_accuracy": "balanced accuracy", "map": "mean average precision"}.get(
+        str(chosen_by), str(chosen_by)
+    )
     best, total = evaluation.get("best_epoch"), len(record.epochs)
     weights = "the averaged weights (EMA)" if evaluation.get("weights") == "ema" else "the weights"
     several = total != 1 or bool(epoch_values(record.epochs, "val_ema", "loss"))  # of one epoch: raw or averaged
@@ -100,11 +108,12 @@ def _nature(record: Record) -> str:
 
 def _unfinished_words(record: Record) -> str:
     planned, done = record.planned_epochs, len(record.epochs)
-    top1 = epoch_values(record.epochs, "val", "top1")
+    name, words_of = ("map", "mean average precision") if record.multi_label else ("top1", "top-1")
+    last = epoch_values(record.epochs, "val", name)
     progress = f"{done} of {planned} epochs" if planned else f"{done} epoch{'s' if done != 1 else ''}"
     words = f"This run has not come to its end: {progress} are recorded and the final evaluation is missing."
-    if top1:
-        words += f" The last validation gave {percent(top1[-1][1])} top-1."
+    if last:
+        words += f" The last validation gave {percent(last[-1][1])} {words_of}."
     return words + f" `striate train --resume {record.run.name}` goes on."
 
 
@@ -113,6 +122,9 @@ def _facts(record: Record) -> list[tuple[str, str]]:
     rate = median([value for _, value in epoch_values(record.epochs, "images_per_second")])
     spent = training_seconds(record)
     facts = []
+    if record.multi_label and scores:
+        facts += [("exactly right sets", percent(scores["exact_match"])), ("micro F1", percent(scores["micro_f1"]))]
+        facts += [("likeliest label right", percent(scores["top1"]))]
     if (few := scores.get("top_k")) and few["k"] != 5:
         facts.append((f"top-{few['k']}", percent(few["accuracy"], digits_for(int(scores["n"])))))
     if scores.get("top5") is not None:
@@ -123,7 +135,11 @@ def _facts(record: Record) -> list[tuple[str, str]]:
         facts.append(("loss", number(finite(scores.get("loss")), zeros=True)))
     if record.headline == "test" and record.evaluation["splits"].get("val"):
         val = record.evaluation["splits"]["val"]
-        facts.append(("validation top-1", percent(val["top1"], digits_for(int(val["n"])))))
+        words = "validation mAP" if record.multi_label else "validation top-1"
+        facts.append((words, percent(finite(val.get(measure_of(val))), digits_for(int(val["n"])))))
+    for key, words in (("raw", "validation, raw weights"), ("ema", "validation, their average")):
+        if figures := (evaluation.get("validated") or {}).get(key):
+            facts.append((words, percent(figures["top1"], digits_for(int(scores["n"])))))
     if record.epochs:
         best = evaluation.get("best_epoch") if len(record.epochs) > 1 else None
         facts.append(("epochs", f"{len(record.epochs)}" + (f", best {best}" if best else "")))
@@ -156,7 +172,7 @@ def data(record: Record, counts: Counts | None) -> dict[str, Any] | None:
         shape = silhouette("Training images per class", train, note)
     reasons = Counter(item.reason for item in counts.omitted).most_common()
     return {
-        "splits": [(SPLIT_WORDS.get(name, name), thousands(int(one.sum()))) for name, one in counts.splits.items()],
+        "splits": [(SPLIT_WORDS.get(name, name), thousands(count)) for name, count in counts.images.items()],
         "classes": thousands(len(counts.classes)),
         "rows": rows,
         "silhouette": shape,
@@ -199,29 +215,30 @@ def curves(record: Record) -> list[Any]:
         Series("validation", epoch_values(epochs, "val", "loss"), "val"),
         Series("validation, average (EMA)", epoch_values(epochs, "val_ema", "loss"), "ema", dashed=True),
     ]
+    measure, title = ("map", "Mean average precision") if record.multi_label else ("top1", "Accuracy (top-1)")
     accuracy = [
-        Series("training", epoch_values(epochs, "train_top1"), "train"),
-        Series("validation", epoch_values(epochs, "val", "top1"), "val"),
-        Series("validation, average (EMA)", epoch_values(epochs, "val_ema", "top1"), "ema", dashed=True),
+        Series("training", epoch_values(epochs, f"train_{measure}"), "train"),
+        Series("validation", epoch_values(epochs, "val", measure), "val"),
+        Series("validation, average (EMA)", epoch_values(epochs, "val_ema", measure), "ema", dashed=True),
     ]
     names = ("training", "validation")
-    digits = 2 if any(value > 0.97 for _, value in epoch_values(epochs, "val", "top1")) else 1
+    digits = 2 if any(value > 0.97 for _, value in epoch_values(epochs, "val", measure)) else 1
 
     def form(share: float) -> str:
         return percent(share, digits)
 
     charts = [
         line_chart("Loss", loss, band=names, mark=mark, note="training: as augmented and regularised"),
-        line_chart("Accuracy (top-1)", accuracy, form=form, log=False, share=True, mark=mark),
+        line_chart(title, accuracy, form=form, log=False, share=True, mark=mark),
     ]
-    for title, key, colour in (("Learning rate", "lr", "ink"), ("Gradient norm", "grad_norm", "ink")):
+    for name, key, colour in (("Learning rate", "lr", "ink"), ("Gradient norm", "grad_norm", "ink")):
         steps, whole = _by_epoch(record, key), epoch_values(epochs, key)
         lines = [Series("steps", steps, colour, faint=True)] if key == "grad_norm" else []
         lines.append(Series("", steps if key == "lr" and steps else whole, colour))
         log = _in_steps([value for _, value in whole]) if key == "lr" else None
         if len(steps) + len(whole) < 2:
             continue
-        charts.append(line_chart(title, lines, log=log))
+        charts.append(line_chart(name, lines, log=log))
     return [chart for chart in charts if chart]
 
 
@@ -311,6 +328,8 @@ def images(record: Record) -> list[dict[str, Any]]:
         ("worst", "Worst", "wrong, the truth thought least likely first: what was said, how surely, what it is"),
         ("best", "Best", "right and most sure of it"),
     ):
+        if name == "worst" and record.multi_label:
+            words = "wrong, the largest loss first: what was chosen, what it is"
         pictures, rows = record.pictures.get(name), record.pictures.get(f"{name}_rows")
         if pictures is None or rows is None or record.predictions is None or not len(rows):
             continue
@@ -323,6 +342,8 @@ def images(record: Record) -> list[dict[str, Any]]:
 
 
 def _answer_words(answer: dict[str, Any]) -> dict[str, Any]:
+    if "chosen" in answer:
+        return label_sets.answer_words(answer)
     probability, right = finite(answer.get("probability")), bool(answer.get("correct"))
     truth, said = str(answer["label"]), str(answer.get("predicted"))
     title = f"{answer.get('path')}: {truth}, {percent(probability)} sure"
