@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, get_origin
 from striate.errors import UnknownNameError, UsageError
 from striate.options import DataOptions, TrainOptions, load_recipe, merged, options_of, sections_of
 from striate.options.bench import BenchOptions
+from striate.options.robustness import changes_asked
 from striate.progress import Console, Progress
 
 if TYPE_CHECKING:
@@ -137,7 +138,8 @@ def evaluate(
     batch_size: int | None = None, device: str = "auto", precision: str | None = None, backend: str = "auto",
     calibration: str | Path | None = None, views: str = "single", by: str | None = None,
     costs: str | Path | None = None, ood: str | Path | Dataset | None = None, snapshots: bool = False,
-    soup: str | Path | None = None, soup_by: str = "greedy", progress: bool | Progress = True, **settings: Any,
+    soup: str | Path | None = None, soup_by: str = "greedy", robustness: str | Sequence[str] | None = None,
+    robustness_images: int | None = None, progress: bool | Progress = True, **settings: Any,
 ) -> Evaluation:  # fmt: skip
     """Score a trained network: on the test split of its own data (`val` where there is none), or on other data.
 
@@ -159,6 +161,8 @@ def evaluate(
         snapshots: Average the weights that each run kept along its way (``train(schedule="cyclic")``).
         soup: Also write a model file of the mean weights: of the networks that do not lower its validation score
             (`soup_by` `greedy`), or of all (`uniform`).
+        robustness: Also score so many (`robustness_images`) changed images, by kind: `result.robustness`, which can
+            `write` its pictures (`docs/robustness.md`).
         progress: Whether to show bars, or a `Progress` of your own.
         **settings: Options of the data that differ from the run's, such as ``data_root=``.
 
@@ -174,7 +178,8 @@ def evaluate(
     return evaluate_networks(
         [run] if isinstance(run, (str, Path)) else run, data, snapshots=snapshots, soup=soup, soup_by=soup_by, ood=ood,
         split=split, data_options=options, batch_size=batch_size, device=device, precision=precision, backend=backend,
-        calibration=calibration, views=views, by=by, costs=costs, progress=progress_of(progress),
+        calibration=calibration, views=views, by=by, costs=costs,
+        robustness=changes_asked(robustness, robustness_images), progress=progress_of(progress),
     )  # fmt: skip
 
 

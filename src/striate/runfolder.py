@@ -73,6 +73,11 @@ class RunFolder:
         return sorted(self.evaluations.glob("*.json"))
 
     @property
+    def robustness(self) -> Path:
+        """Folder of accuracy on changed images, with pictures."""
+        return self.path / "robustness"
+
+    @property
     def pictures(self) -> Path:
         """The few images that the report shows."""
         return self.path / "pictures.npz"

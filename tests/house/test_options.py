@@ -12,6 +12,7 @@ from striate.cli.main import COMMANDS, striate
 from striate.options import (
     ExplainOptions,
     InferenceOptions,
+    RobustnessOptions,
     TrainOptions,
     load_recipe,
     options_of,
@@ -25,6 +26,7 @@ ROOT = Path(__file__).parents[2]
 OPTIONS = list(options_of(TrainOptions))
 OTHERS = [
     *options_of(InferenceOptions, "inference"),
+    *options_of(RobustnessOptions, "robustness"),
     *options_of(BenchOptions, "bench"),
     *options_of(ExplainOptions, "explain"),
 ]  # in no recipe

@@ -18,8 +18,9 @@ from striate.cli.common import (
     striate_command,
 )
 from striate.cli.ensembles import ensemble_lines
+from striate.cli.robustness import keep_robustness, show_robustness
 from striate.errors import CheckpointError
-from striate.options import InferenceOptions, TrainOptions
+from striate.options import InferenceOptions, RobustnessOptions, TrainOptions
 
 if TYPE_CHECKING:
     from striate.evaluation import Evaluation
@@ -75,6 +76,7 @@ _NOT_HERE = (
 )
 @options_from(TrainOptions, sections=("data", "evaluate"), leave_out=_NOT_HERE, recipe=False)
 @options_from(InferenceOptions, into="inference")
+@options_from(RobustnessOptions, into="robustness")
 @click.option("--runs", default="runs", show_default=True, metavar="FOLDER", help="Folder that holds the run folders.")
 @json_flag
 def command(
@@ -91,6 +93,7 @@ def command(
     ood: str | None,
     options: TrainOptions,
     inference: InferenceOptions,
+    robustness: RobustnessOptions,
     runs: str,
     as_json: bool,
 ) -> None:
@@ -115,6 +118,7 @@ def command(
       striate evaluate latest --backend openvino --precision int8
       striate evaluate latest new_photos.csv --by camera
       striate evaluate latest --ood holiday_photos/
+      striate evaluate latest --robustness corruptions,translation,fgsm
       striate evaluate runs/seed-0 runs/seed-1 runs/seed-2 photos/
       striate evaluate latest --snapshots --soup soup.safetensors
       striate evaluate model.safetensors mnist --split test --predictions answers.parquet
@@ -146,6 +150,7 @@ def command(
         by=by,
         costs=costs,
         ood=ood,
+        robustness=robustness,
         runs=runs,
         progress=progress,
     )
@@ -157,10 +162,12 @@ def command(
     }  # fmt: skip
     run = networks[0]
     kept = _kept(result, None if several else run, runs, asked, predictions, progress)
+    result, changed = keep_robustness(result, run, runs, robustness.robustness_output, progress)
     if as_json:
         print_json({**result.to_dict(), "run": run if len(networks) == 1 else networks, **kept.to_dict()})
         return
     _show(result)
+    show_robustness(result.robustness, changed)
     if kept.predictions is not None:
         say()
         say(f"kept: {kept.predictions}" + (f", {kept.ood_images}" if kept.ood_images is not None else ""))

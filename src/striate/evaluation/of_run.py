@@ -24,8 +24,7 @@ from striate.evaluation.strangers import refuse_several, strangers_of
 from striate.evaluation.table import Evaluation
 from striate.network import open_network, read_spelling
 from striate.network.engines import Ready, make_ready, usual_batch
-from striate.options import TrainOptions
-from striate.options.robustness import RobustnessOptions
+from striate.options import RobustnessOptions, TrainOptions
 from striate.progress import Progress, Silent
 from striate.runfolder import RunFolder
 from striate.spec import InputSpec

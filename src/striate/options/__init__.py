@@ -14,6 +14,7 @@ from striate.options.inference import InferenceOptions as InferenceOptions
 from striate.options.recipes import load_recipe as load_recipe
 from striate.options.recipes import recipe_names as recipe_names
 from striate.options.recipes import write_recipe as write_recipe
+from striate.options.robustness import RobustnessOptions as RobustnessOptions
 from striate.options.sections import DataOptions as DataOptions
 from striate.options.sections import ModelOptions as ModelOptions
 from striate.options.sections import OptimizerOptions as OptimizerOptions

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from striate.errors import UnknownNameError
@@ -43,6 +44,16 @@ class RobustnessOptions:
 
     def __post_init__(self) -> None:
         check_options(self, "robustness")
+
+
+def changes_asked(kinds: str | Sequence[str] | None, images: int | None) -> RobustnessOptions:
+    """The options from words that may be one text with commas.
+
+    Raises:
+        UnknownNameError, UsageError: a kind that there is not, no images.
+    """
+    words = tuple(kinds.split(",")) if isinstance(kinds, str) else tuple(kinds or ())
+    return RobustnessOptions(robustness=words or None, robustness_images=images)
 
 
 def kinds_of(words: tuple[str, ...] | list[str] | str) -> tuple[str, ...]:

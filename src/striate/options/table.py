@@ -8,6 +8,7 @@ from striate.options.bench import BenchOptions
 from striate.options.declare import Option, options_of
 from striate.options.explain import ExplainOptions
 from striate.options.inference import InferenceOptions
+from striate.options.robustness import RobustnessOptions
 from striate.options.sections import TrainOptions
 
 _HEAD = """# Options
@@ -25,6 +26,11 @@ _OTHERS = {
         InferenceOptions,
         "Flags of `striate predict` and `striate evaluate`; all but `threads` are keywords of `striate.load` and "
         "`striate.evaluate`.",
+    ),
+    "robustness": (
+        RobustnessOptions,
+        "Flags of `striate evaluate`; all but the last are keywords of `striate.evaluate`. Several kinds have commas "
+        "between them.",
     ),
     "explain": (
         ExplainOptions,

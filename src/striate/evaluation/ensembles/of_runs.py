@@ -32,6 +32,7 @@ from striate.inference.engines import EngineModule
 from striate.metrics.pairs import compare_pairs
 from striate.models import ConvNet
 from striate.network.engines import Ready, usual_batch
+from striate.options import RobustnessOptions
 from striate.progress import Progress, Silent
 from striate.runfolder import RunFolder
 from striate.spec import are_characters
@@ -151,6 +152,7 @@ def evaluate_networks(
     soup: str | Path | None = None,
     soup_by: str = "greedy",
     ood: str | Path | Dataset | None = None,
+    robustness: RobustnessOptions | None = None,
     **settings: Any,
 ) -> Evaluation:
     """`evaluate_run` of one network, `evaluate_ensemble` of several or of `snapshots`; their other arguments as there.
@@ -161,10 +163,12 @@ def evaluate_networks(
     if len(networks) > 1 or snapshots:
         if ood is not None:
             raise UsageError("images of something else are told apart by one network", "evaluate each by itself")
+        if robustness is not None and robustness.robustness:
+            raise UsageError("changed images are asked of one network", "evaluate each by itself")
         return evaluate_ensemble(networks, data, snapshots=snapshots, soup=soup, soup_by=soup_by, **settings)
     if soup is not None:
         raise UsageError("a soup needs several networks", "name several, or the snapshots of one")
-    return evaluate_run(networks[0], data, ood=ood, **settings)
+    return evaluate_run(networks[0], data, ood=ood, robustness=robustness, **settings)
 
 
 def place_of(result: Evaluation) -> RunFolder | None:

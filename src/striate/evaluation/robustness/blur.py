@@ -49,13 +49,14 @@ def glass(images: np.ndarray, figures: tuple[float, ...], scale: float, draws: D
 
     The paper exchanges pixels one after the other; here all look about at once, so that some are seen twice.
     """
-    softness, reach, times = figures[0] * scale, max(1, round(figures[1] * scale)), int(figures[2])
+    softness, reach, times = figures[0] * scale, figures[1] * scale + 0.5, int(figures[2])
     images = smoothed(images, softness)
     count, _, height, width = images.shape
     y, x = np.mgrid[:height, :width]
     which = np.arange(count)[:, None, None]
     for turn in range(times):
-        steps = draws.integers(f"glass-blur/{turn}", -reach, reach, 2 * height * width).reshape(count, 2, height, width)
+        steps = draws.uniform(f"glass-blur/{turn}", -reach, reach, 2 * height * width)
+        steps = np.rint(steps).astype(int).reshape(count, 2, height, width)
         rows, columns = np.clip(y + steps[:, 0], 0, height - 1), np.clip(x + steps[:, 1], 0, width - 1)
         images = np.moveaxis(images.transpose(0, 2, 3, 1)[which, rows, columns], 3, 1)
     return smoothed(np.ascontiguousarray(images), softness)

@@ -1,9 +1,9 @@
 """How strong each corruption is at severities 1 to 5, for photos and for small images.
 
 The figures are those of ImageNet-C for 224 pixels and of CIFAR-10-C for 32 (Hendrycks & Dietterich 2019, 1903.12261,
-and the code published with it). Lengths in pixels are stated for these sides and grow and shrink with the short side of
-the image. Of the paper's elastic transform, whose five settings are of two sorts, only the sort is kept: its figures
-are our own, as are those of frost, which the paper takes from six photos of ice.
+and the code published with it). Lengths in pixels are stated for these sides and change with the short side of the
+image, but shrink no further for less than 32. Those of the elastic transform are our own: the papers' five settings
+are of two sorts. The ice of frost, which they take from photos, is made.
 """
 
 from __future__ import annotations
@@ -69,7 +69,9 @@ def strength(kind: str, severity: int, size: tuple[int, int]) -> tuple[float, ..
 
 def length_factor(size: tuple[int, int]) -> float:
     """By how much lengths in pixels are multiplied for images of `size` (height, width)."""
-    return min(size) / SIDES["small" if is_small(size) else "large"]
+    if is_small(size):
+        return max(1.0, min(size) / SIDES["small"])
+    return min(size) / SIDES["large"]
 
 
 def is_small(size: tuple[int, int]) -> bool:

@@ -108,6 +108,7 @@ def border_colours(pixels: np.ndarray) -> np.ndarray:
 
 def _moved(pixels: np.ndarray, down: int, right: int) -> np.ndarray:
     height, width = pixels.shape[2:]
+    down, right = (max(-side, min(side, by)) for side, by in ((height, down), (width, right)))
     made = np.broadcast_to(border_colours(pixels)[:, :, None, None], pixels.shape).copy()
     to = np.s_[:, :, max(0, down) : height + min(0, down), max(0, right) : width + min(0, right)]
     of = np.s_[:, :, max(0, -down) : height + min(0, -down), max(0, -right) : width + min(0, -right)]
