@@ -20,7 +20,10 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from striate.checkpoint import load_model
 from striate.runfolder import RunFolder
+
+from .mosaics import write_mosaics
 
 TRAIN = [
     "train", "digits", "--limit", "400", "--epochs", "8", "--model", "compact_s", "--batch-size", "32",
@@ -103,6 +106,27 @@ def test_a_killed_transfer_ends_with_the_same_bits(tmp_path: Path):
     frozen = [name for name in got if name.startswith("stem.")]
     assert frozen
     assert all(torch.equal(got[name], started[name]) for name in frozen)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX")
+def test_a_killed_run_of_several_labels_ends_with_the_same_bits(tmp_path: Path):
+    table = write_mosaics(tmp_path / "data", 400)
+    settings = [
+        "train", str(table), "--label-delimiter", "|", "--epochs", "8", "--model", "compact_s", "--batch-size", "32",
+        "--dropout", "0.2", "--ema", "0.9", "--schedule", "cosine", "--mixup", "0.2", "--cutmix", "0.5",
+        "--class-weights", "balanced", "--sampling", "balanced", "--label-smoothing", "0.05", "--threads", "1",
+        "--save-minutes", "0.002", "--no-report",
+    ]  # fmt: skip
+    whole, killed = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "killed")
+    finish(start(*settings, "--run-dir", str(whole.path)))
+    process, chance = start(*settings, "--run-dir", str(killed.path)), random.Random(0)
+    for _ in range(3):
+        kill(process, killed, chance.uniform(0, 0.3))
+        process = start("train", "--resume", str(killed.path))
+    finish(process)
+    assert_same_end(whole, killed)
+    assert load_model(killed.path).thresholds == load_model(whole.path).thresholds
 
 
 @pytest.mark.slow

@@ -122,7 +122,10 @@ def random_dataset(saved: SavedModel, count: int) -> Dataset:
     generator = np.random.default_rng(0)
     spec = saved.spec
     pixels = generator.integers(0, 256, (count, spec.channels, *spec.size)).astype(np.uint8)
-    targets = generator.integers(0, len(saved.labels), count)
+    if saved.labels.multi_label:
+        targets = generator.integers(0, 2, (count, len(saved.labels)), np.uint8)
+    else:
+        targets = generator.integers(0, len(saved.labels), count)
     split = Split("train", targets, [f"train[{index}]" for index in range(count)], TensorImages(pixels))
     return Dataset(
         name="noise", labels=saved.labels, splits={"train": split}, channels=spec.channels, native_size=spec.size

@@ -19,7 +19,7 @@ class LabelledImages(Protocol):
     """What a batch must have to be passed through a network."""
 
     images: torch.Tensor  # float32 [B, C, H, W], on the network's device
-    targets: torch.Tensor  # int64 [B]
+    targets: torch.Tensor  # int64 [B]; of several labels an image float32 [B, classes]
     indices: np.ndarray  # int64 [B]
 
 
@@ -39,8 +39,8 @@ def logits_of(
         progress: shows a bar over the batches.
 
     Returns:
-        logits float32 [n, classes], targets int64 [n], both on the processor, and indices int64 [n]; without any
-        batch, the logits are [0, 0].
+        logits float32 [n, classes], targets as the batches have them, both on the processor, and indices int64 [n];
+        without any batch, the logits are [0, 0].
     """
     logits: list[torch.Tensor] = []
     targets: list[torch.Tensor] = []

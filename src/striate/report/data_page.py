@@ -102,7 +102,7 @@ def _findings(report: CheckReport, suspects: Suspects | None) -> Iterator[Findin
         )  # fmt: skip
     if report.label_conflicts:
         several = counted(report.label_conflicts, "image is", "images are")
-        yield Finding("problem", "Contradictory labels", f"{several} there under more than one label.")
+        yield Finding("problem", "Contradictory labels", f"{several} there under different labels.")
     if suspects is not None and suspects.labels:
         found = counted(len(suspects.labels), "label is", "labels are")
         yield Finding(
