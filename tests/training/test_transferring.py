@@ -250,6 +250,19 @@ def test_the_head_alone_never_takes_all_epochs(every, epochs, alone):
     assert ready.options.transfer.head_epochs == alone
     ready = prepared(start, bars([8] * 3), transfer=transfer | {"head_start": None}, schedule={"epochs": epochs})
     assert ready.options.transfer.head_epochs == 0, "a fitted one need not learn alone"
+    assert ready.options.transfer.pretrained_lr == 1.0, "nor faster than the layers below it"
+
+
+def test_a_fitted_head_that_learns_alone_does_so_slowly():
+    start, dataset = saved(small("compact_xs", input_size=16), tuple("xyz")), bars([8] * 3)
+    alone, random, whole = (
+        prepared(start, dataset, transfer=transfer).options.optimizer.lr
+        for transfer in ({"scenario": "head"}, {"scenario": "head", "head_start": "random"}, {"scenario": "all"})
+    )
+    assert alone == pytest.approx(0.01 * random)
+    assert whole == random
+    asked = prepared(start, dataset, transfer={"scenario": "head"}, optimizer={"lr": 0.3})
+    assert asked.options.optimizer.lr == 0.3
 
 
 def test_beside_auxiliary_heads_which_start_randomly_a_fitted_head_waits_an_epoch():

@@ -32,7 +32,10 @@ class TransferOptions:
         "the classifier]",
     )
     pretrained_lr: float | None = option(
-        None, "peak rate of the copied layers as part of --lr [0.1 below a new head, else 1]", above=0.0, at_most=10.0
+        None,
+        "peak rate of the copied layers as part of --lr [0.1 below a new head that starts randomly, else 1]",
+        above=0.0,
+        at_most=10.0,
     )
     layer_decay: float | None = option(
         None,
@@ -56,8 +59,8 @@ class TransferOptions:
     )
     head_epochs: int | None = option(
         None,
-        "epochs at the start in which only the classifier learns [0; 1, or --unfreeze-every, where a new one that starts "
-        "randomly is all that is new and there are 3 epochs or more]",
+        "epochs at the start in which only the classifier learns [0; 1, or --unfreeze-every, where a new one that "
+        "starts randomly is all that is new and there are 3 epochs or more]",
         at_least=0,
     )
     grow: str = option(

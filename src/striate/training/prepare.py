@@ -23,7 +23,6 @@ from striate.training.transferring import (
     learns_alone,
     resolve_transfer,
     with_head_epochs,
-    with_head_start,
 )
 
 
@@ -69,7 +68,6 @@ def prepare(
     check_new_layers(options, model, built.started, progress)
     options = resolve_rate(options, dataset, model, default_rate_share(options, start, labels))
     options = resolve_runtime(options, progress)
-    options = with_head_start(options, model, labels, start=start)
     new_head = learns_alone(options, start, labels, model)
     if options.transfer.head_start == FITTED and not len(model.auxiliary):  # auxiliary heads start randomly
         new_head = False

@@ -1,8 +1,9 @@
 """What `--from` leaves open: which scenario, what is frozen, how fast copied layers learn, and for how long.
 
 The usual order of a fine-tuning by hand: a new head is fitted to what the copied layers give it (see `head_start`), or
-learns alone for an epoch where it cannot be; then everything that is not frozen learns, the copied layers at a tenth of
-the head's rate and lower ones slower still; a few epochs are enough. Every default yields to what was asked for.
+learns alone for an epoch where it cannot be. Then everything that is not frozen learns, the copied layers as fast as a
+fitted head or at a tenth of the rate of one that started randomly, and lower ones slower; a few epochs are enough.
+Every default yields to what was asked for.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ FEW_EPOCHS: dict[str, dict[str, Any]] = {
     "small": {"seen": 100_000, "epochs": (4, 20), "least_steps": 150, "weight_decay": 1e-4},
     "photos": {"seen": 15_000, "epochs": (4, 15), "least_steps": 150, "weight_decay": 1e-4},
 }
-COPIED_RATE = 0.1  # of what was copied, as part of what a new head has
+COPIED_RATE = 0.1  # of what was copied, as part of what a new head has that starts randomly
+FITTED_RATE = 0.01  # of a fitted head that learns alone, as part of the usual rate
 LAYER_DECAY = 0.8  # where everything learns
 SHORTEST_WITH_HEAD_EPOCH = 3  # epochs: shorter trainings have no epoch to spare for the head alone
 BY_GRADIENTS = ("head", "top", "all")
@@ -96,13 +98,15 @@ def resolve_transfer(
             "leave it out",
         )
     freeze_to = {"head": known[-1], "top": _middle(known), "all": None}[scenario]
+    resolved = replace(asked, scenario=scenario, freeze_to=freeze_to if asked.freeze_to is None else asked.freeze_to)
+    options = _with_head_start(replace(options, transfer=resolved), model, labels, start=start)
     slower = head_is_new(options, start, labels) and not _grows(options, start)
+    copied = COPIED_RATE if slower and options.transfer.head_start != FITTED else 1.0
     resolved = replace(
-        asked, scenario=scenario,
-        freeze_to=freeze_to if asked.freeze_to is None else asked.freeze_to,
-        pretrained_lr=_first(asked.pretrained_lr, COPIED_RATE if slower else 1.0),
+        options.transfer,
+        pretrained_lr=_first(asked.pretrained_lr, copied),
         layer_decay=_first(asked.layer_decay, LAYER_DECAY if slower and scenario == "all" else 1.0),
-    )  # fmt: skip
+    )
     return replace(options, transfer=resolved)
 
 
@@ -142,25 +146,6 @@ def classifier_learns(model: ConvNet) -> bool:
     return any(one.requires_grad and depths[name] == above for name, one in model.named_parameters())
 
 
-def with_head_start(options: TrainOptions, model: ConvNet, labels: Labels, *, start: SavedModel | None) -> TrainOptions:
-    """`options` with how the classifier starts, where that was left open and a new one stands on copied layers.
-
-    Raises:
-        UsageError: one is to be fitted that cannot be.
-    """
-    transfer = options.transfer
-    if transfer.scenario in (None, "scratch") or transfer.head_start == RANDOM:
-        return options
-    if transfer.head_start == FITTED:
-        if (obstacle := why_not_fitted(model, labels)) is not None:
-            raise UsageError(f"--head-start fitted: {obstacle}", "leave it out")
-        return options
-    if not head_is_new(options, start, labels):
-        return options
-    fitted = learns_alone(options, start, labels, model) and why_not_fitted(model, labels) is None
-    return replace(options, transfer=replace(transfer, head_start=FITTED if fitted else RANDOM))
-
-
 def with_head_epochs(options: TrainOptions, new_head: bool) -> TrainOptions:
     """`options` with the epochs in which only the classifier learns, where that was left open.
 
@@ -191,7 +176,12 @@ def learns_alone(options: TrainOptions, start: SavedModel | None, labels: Labels
 
 
 def default_rate_share(options: TrainOptions, start: SavedModel | None, labels: Labels) -> float:
-    """What part of the usual rate is used where none was given: little where everything is copied, head and all."""
+    """What part of the usual rate is used where none was given: little where everything is copied, head and all.
+
+    Less for a fitted head that learns alone: gradients hardly better it, and at the usual rate they ruin it.
+    """
+    if options.transfer.scenario == "head" and options.transfer.head_start == FITTED:
+        return FITTED_RATE
     if start is None or head_is_new(options, start, labels) or _grows(options, start):
         return 1.0
     return COPIED_RATE
@@ -200,6 +190,27 @@ def default_rate_share(options: TrainOptions, start: SavedModel | None, labels: 
 def few_epochs(options: TrainOptions, start: SavedModel | None, kind: str) -> dict[str, Any]:
     """What a training from the weights of `start` does otherwise than one from scratch, for this kind of images."""
     return {} if start is None or _grows(options, start) else FEW_EPOCHS[kind]
+
+
+def _with_head_start(
+    options: TrainOptions, model: ConvNet, labels: Labels, *, start: SavedModel | None
+) -> TrainOptions:
+    """`options` with how the classifier starts, where that was left open and a new one stands on copied layers.
+
+    Raises:
+        UsageError: one is to be fitted that cannot be.
+    """
+    transfer = options.transfer
+    if transfer.scenario in (None, "scratch") or transfer.head_start == RANDOM:
+        return options
+    if transfer.head_start == FITTED:
+        if (obstacle := why_not_fitted(model, labels)) is not None:
+            raise UsageError(f"--head-start fitted: {obstacle}", "leave it out")
+        return options
+    if not head_is_new(options, start, labels):
+        return options
+    fitted = learns_alone(options, start, labels, model) and why_not_fitted(model, labels) is None
+    return replace(options, transfer=replace(transfer, head_start=FITTED if fitted else RANDOM))
 
 
 def _brings_new_classes(options: TrainOptions, start: SavedModel, labels: Labels) -> bool:
