@@ -48,7 +48,8 @@ def command(runs: tuple[str, ...], output: Path | None, folder: Path, as_json: b
 
 def _pair_line(one: dict[str, Any]) -> str:
     verdict = "more than chance" if one["better"] else "which may be chance"
-    scores = f"{one['first']} {one['top1'][0]:.2%}, {one['second']} {one['top1'][1]:.2%}"
+    first, second = one["map"] if "map" in one else one["top1"]
+    scores = f"{one['first']} {first:.2%}, {one['second']} {second:.2%}" + (" mAP" if "map" in one else "")
     return (
         f"{scores} on {one['n']} images ({one['split']}): "
         f"{100 * one['difference']:.2f} points ({100 * one['low']:.2f} to {100 * one['high']:.2f}), "

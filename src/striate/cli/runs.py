@@ -32,6 +32,8 @@ class Row:
     epochs: int
     val_top1: float | None
     test_top1: float | None
+    val_map: float | None  # where an image has any number of labels
+    test_map: float | None
     seconds: float
     bytes: int
     finished: bool
@@ -56,6 +58,7 @@ class Row:
             "epochs": self.epochs,
             "val_top1": self.val_top1,
             "test_top1": self.test_top1,
+            **({"val_map": self.val_map, "test_map": self.test_map} if self.val_map is not None else {}),
             "seconds": self.seconds,
             "bytes": self.bytes,
             "status": self.status,
@@ -90,6 +93,8 @@ def command(
     as_json: bool,
 ) -> None:
     """List the run folders in FOLDER (runs), newest first.
+
+    Columns val and test are top-1, or mAP where an image has any number of labels.
 
     The top-1 that --min-top1, --below and --keep-best go by is the test score where there is one, otherwise that of
     validation. Runs that may still be going on are never removed.
@@ -127,9 +132,8 @@ def read_row(run: RunFolder) -> Row:
     except StriateError:
         options, evaluation, environment, epochs = {}, {}, {}, []
     splits = evaluation.get("splits") or {}
-    val = (splits.get("val") or {}).get("top1")
-    if val is None:
-        val = next((row["val"]["top1"] for row in reversed(epochs) if row.get("val")), None)
+    last = next((row["val"] for row in reversed(epochs) if row.get("val")), {})
+    val, test = splits.get("val") or last, splits.get("test") or {}
     files = [path.stat() for path in run.path.rglob("*") if path.is_file()]
     data = str(options.get("data", {}).get("data", "?"))
     return Row(
@@ -137,8 +141,10 @@ def read_row(run: RunFolder) -> Row:
         model=str(evaluation.get("model") or options.get("model", {}).get("model") or "?"),
         data=Path(data).name or data,
         epochs=len({row.get("epoch") for row in epochs}),
-        val_top1=val,
-        test_top1=(splits.get("test") or {}).get("top1"),
+        val_top1=val.get("top1"),
+        test_top1=test.get("top1"),
+        val_map=val.get("map"),
+        test_map=test.get("map"),
         seconds=environment.get("training_seconds") or sum(row.get("seconds") or 0.0 for row in epochs),
         bytes=sum(one.st_size for one in files),
         finished=run.finished,
@@ -170,8 +176,8 @@ def chosen(
 
 
 def _rank(row: Row) -> tuple[bool, float]:
-    top1 = _top1(row)
-    return (not row.finished, -(top1 if top1 is not None else -1.0))
+    score = next((one for one in (row.test_map, row.val_map, _top1(row)) if one is not None), -1.0)
+    return (not row.finished, -score)
 
 
 def _top1(row: Row) -> float | None:
@@ -243,8 +249,8 @@ def _show(rows: Sequence[Row], folder: Path, as_json: bool) -> None:
             row.model,
             row.data,
             str(row.epochs),
-            _percent(row.val_top1),
-            _percent(row.test_top1),
+            _scored(row.val_top1, row.val_map),
+            _scored(row.test_top1, row.test_map),
             f"{row.seconds:.1f}",
             _size(row.bytes),
             row.status + (", in use?" if row.busy else ""),
@@ -262,7 +268,14 @@ def _show(rows: Sequence[Row], folder: Path, as_json: bool) -> None:
 
 
 def _figures(row: Row) -> str:
-    return f"{row.model}, {row.data}, top-1 {_percent(_top1(row))}, {row.status}, {_size(row.bytes)}"
+    mean = row.test_map if row.test_map is not None else row.val_map
+    score = f"mAP {_percent(mean)}" if mean is not None else f"top-1 {_percent(_top1(row))}"
+    return f"{row.model}, {row.data}, {score}, {row.status}, {_size(row.bytes)}"
+
+
+def _scored(top1: float | None, mean: float | None) -> str:
+    """The top-1, or the mean average precision where an image has any number of labels."""
+    return _percent(top1) if mean is None else f"mAP {_percent(mean)}"
 
 
 def _percent(share: float | None) -> str:

@@ -11,7 +11,18 @@ from typing import Any
 from striate.errors import UsageError
 from striate.report.charts import Point, Series, line_chart
 from striate.report.ensembles import of_runs
-from striate.report.figures import digits_for, finite, interval_of, median, number, percent, points, seconds, thousands
+from striate.report.figures import (
+    digits_for,
+    finite,
+    interval_of,
+    measure_of,
+    median,
+    number,
+    percent,
+    points,
+    seconds,
+    thousands,
+)
 from striate.report.options_table import flattened, written
 from striate.report.page import write_page
 from striate.report.pairing import paired_tests
@@ -70,6 +81,8 @@ def comparison_values(records: Sequence[Record], pairs: Sequence[Mapping[str, An
         "warnings": _warnings(records),
         "repeats": _repeats(records, names),
         "pairs": [_pair(one) for one in pairs],
+        "measure": _measure(records)[1],
+        "alone": any("only_first" in one for one in pairs),
         "ensembles": of_runs([record.run for record in records]),
         "curves": _curves(records, names),
         "names": names,
@@ -84,10 +97,10 @@ def _pair(one: Mapping[str, Any]) -> dict[str, str]:
         "second": one["second"],
         "images": f"{thousands(one['n'])} {one['split']}"
         + (f" of {thousands(one['of'])}" if one["of"] > one["n"] else ""),
-        "scores": " and ".join(percent(share, digits) for share in one["top1"]),
+        "scores": " and ".join(percent(share, digits) for share in one["map" if "map" in one else "top1"]),
         "difference": points(one["difference"], digits),
         "interval": f"{points(one['low'], digits).removesuffix(' points')} to {points(one['high'], digits)}",
-        "alone": f"{one['only_first']} and {one['only_second']}",
+        "alone": f"{one['only_first']} and {one['only_second']}" if "only_first" in one else "",
         "p": "below 0.001" if one["p_adjusted"] < 0.001 else f"{one['p_adjusted']:.3f}",
         "verdict": "more than chance" if one["better"] else "may be chance",
     }
@@ -140,8 +153,8 @@ def _score(scores: dict[str, Any] | None) -> dict[str, Any] | None:
     digits = digits_for(n)
     low, high = interval_of(scores)
     return {
-        "value": scores["top1"],
-        "text": percent(scores["top1"], digits),
+        "value": (value := finite(scores.get(measure_of(scores))) or 0.0),
+        "text": percent(value, digits),
         "interval": f"{percent(low, digits)} – {percent(high, digits)}",
         "best": False,
     }
@@ -150,6 +163,8 @@ def _score(scores: dict[str, Any] | None) -> dict[str, Any] | None:
 def _warnings(records: Sequence[Record]) -> list[str]:
     """What makes the scores hard to compare."""
     found = []
+    if len({record.multi_label for record in records}) > 1:
+        found.append("Some of these runs give an image any number of labels, others one class: their scores differ.")
     data = sorted({record.data_name for record in records})
     if len(data) > 1:
         found.append(f"These runs learned from different data ({', '.join(data)}): their scores do not compare.")
@@ -178,7 +193,7 @@ def _repeats(records: Sequence[Record], names: Sequence[str]) -> list[dict[str, 
     for places in groups.values():
         for split in ("val", "test"):
             there = [(records[place].evaluation.get("splits") or {}).get(split) for place in places]
-            scores = [one["top1"] for one in there if one]
+            scores = [finite(one.get(measure_of(one))) or 0.0 for one in there if one]
             if len(scores) < 2:
                 continue
             digits = digits_for(int(next(one["n"] for one in there if one)))
@@ -202,8 +217,10 @@ def _curves(records: Sequence[Record], names: Sequence[str]) -> list[Any]:
             for place, (record, name) in enumerate(zip(records, names, strict=True))
         ]
 
+    measure, name = _measure(records)
+    title = name if measure == "map" else f"accuracy ({name})"
     timed = [
-        Series(name, _over_time(record), _colour(place), dashed=place >= COLOURS)
+        Series(name, _over_time(record, measure), _colour(place), dashed=place >= COLOURS)
         for place, (record, name) in enumerate(zip(records, names, strict=True))
     ]
 
@@ -211,9 +228,15 @@ def _curves(records: Sequence[Record], names: Sequence[str]) -> list[Any]:
         return percent(value, 1)
 
     charts = [
-        line_chart("Validation accuracy (top-1)", lines("val", "top1"), form=share, log=False, share=True, keys=False),
+        line_chart(f"Validation {title}", lines("val", measure), form=share, log=False, share=True, keys=False),
         line_chart(
-            "Validation accuracy over time", timed, x_label="seconds", form=share, log=False, share=True, keys=False
+            f"Validation {title.removesuffix(' (top-1)')} over time",
+            timed,
+            x_label="seconds",
+            form=share,
+            log=False,
+            share=True,
+            keys=False,
         ),
         line_chart("Validation loss", lines("val", "loss"), keys=False),
         line_chart("Training loss", lines("train_loss"), keys=False),
@@ -222,13 +245,18 @@ def _curves(records: Sequence[Record], names: Sequence[str]) -> list[Any]:
     return [chart for chart in charts if chart]
 
 
-def _over_time(record: Record) -> list[Point]:
-    """Validation top-1 over the seconds of training until then."""
+def _measure(records: Sequence[Record]) -> tuple[str, str]:
+    """What the runs are compared by, and its name: top-1, or mAP where all give an image any number of labels."""
+    return ("map", "mAP") if all(record.multi_label for record in records) else ("top1", "top-1")
+
+
+def _over_time(record: Record, measure: str) -> list[Point]:
+    """The validation score over the seconds of training until then."""
     spent, total = {}, 0.0
     for epoch, value in epoch_values(record.epochs, "seconds"):
         total += value
         spent[epoch] = total
-    return [(spent[epoch], value) for epoch, value in epoch_values(record.epochs, "val", "top1") if epoch in spent]
+    return [(spent[epoch], value) for epoch, value in epoch_values(record.epochs, "val", measure) if epoch in spent]
 
 
 def _colour(place: int) -> str:

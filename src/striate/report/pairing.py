@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from striate.metrics.pairs import compare_pairs, holm
+from striate.report.figures import measure_of
+from striate.report.label_pairing import LabelAnswers, compared_labels
 from striate.report.record import HEADLINE_ORDER, Record
 
 if TYPE_CHECKING:
@@ -27,16 +29,24 @@ def paired_tests(records: Sequence[Record], names: Sequence[str]) -> list[dict[s
 
     Two runs are compared on the images that both scored: of one path, class and content, on the test split where both
     have one, otherwise validation; and once more on each later evaluation that both have, of one data set, split and
-    protocol. The first of a pair is the better. `p_adjusted` allows for the number of tests (Holm), `better` says
+    protocol. Where an image has any number of labels the bootstrap compares the mean average precisions at the end of
+    the runs. The first of a pair is the better. `p_adjusted` allows for the number of tests (Holm), `better` says
     whether it is below 5 %.
     """
     answers = [_answers(record) | _later_answers(record) for record in records]
+    of_labels = [LabelAnswers(record, _contents(record.manifest)) for record in records]
     there = [place for place, one in enumerate(answers) if one]
     pairs = list(combinations(there, 2))
     if len(there) > MOST_IN_PAIRS:
-        best = max(there, key=lambda place: _top1(records[place]))
+        best = max(there, key=lambda place: _score(records[place]))
         pairs = [(best, other) for other in there if other != best]
-    rows = [row for first, second in pairs for row in _compared(answers, names, first, second)]
+    rows = []
+    for first, second in pairs:
+        several = [records[place].multi_label for place in (first, second)]
+        if all(several):
+            rows += compared_labels(of_labels, names, first, second)
+        elif not any(several):
+            rows += _compared(answers, names, first, second)
     for row, adjusted in zip(rows, holm([row["p"] for row in rows]), strict=True):
         row |= {"p_adjusted": adjusted, "better": adjusted < SIGNIFICANT}
     return rows
@@ -129,5 +139,5 @@ def _contents(manifest: pyarrow.Table | None) -> dict[tuple[str, str], str]:
     return {(split, path): content or "" for split, path, content in zip(*columns, strict=True)}
 
 
-def _top1(record: Record) -> float:
-    return float(record.scores.get("top1") or 0.0)
+def _score(record: Record) -> float:
+    return float(record.scores.get(measure_of(record.scores)) or 0.0)
