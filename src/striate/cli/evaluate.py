@@ -18,6 +18,7 @@ from striate.cli.common import (
     striate_command,
 )
 from striate.cli.ensembles import ensemble_lines
+from striate.cli.label_sets import show_labels
 from striate.cli.robustness import keep_robustness, show_robustness
 from striate.errors import CheckpointError
 from striate.options import InferenceOptions, RobustnessOptions, TrainOptions
@@ -158,6 +159,7 @@ def command(
         "data": data, "views": options.evaluate.views if options.evaluate.views != "single" else None,
         "backend": inference.backend if inference.backend != "auto" else None, "precision": inference.precision,
         "by": by, "costs": costs, "ood": ood, "snapshots": snapshots or None, "soup": soup,
+        "robustness": ",".join(robustness.robustness or ()) or None,
         "networks": networks if len(networks) > 1 else None, **(given.get("data") or {}),
     }  # fmt: skip
     run = networks[0]
@@ -196,6 +198,10 @@ def _kept(
 def _show(result: Evaluation) -> None:
     scores = result.scores
     say(f"{result.model} on {result.data} {result.split}: {scores.n} images, {result.protocol}")
+    if scores.exact_match is not None:
+        show_labels(result)
+        _show_unreadable(result.unreadable)
+        return
     few = result.trust.get("top_k") or {"k": 5, "accuracy": None}
     figures = {
         "top-1": _percent(scores.top1),

@@ -81,7 +81,7 @@ def _name(result: Evaluation, asked: Mapping[str, str]) -> str:
         if name in asked:
             value = Path(asked[name]).name
             words.append(value if name in ("views", "backend", "precision") else f"{name}-{value}")
-    words += [name for name in ("costs", "snapshots", "networks") if name in asked]
+    words += [name for name in ("costs", "robustness", "snapshots", "networks") if name in asked]
     text = re.sub(r"[^\w.+-]+", "_", "-".join(words)).strip("._") or "evaluation"
     return text[:_LONGEST]
 
