@@ -27,6 +27,7 @@ class Layer:
     training_bytes: int = 0  # what autograd keeps for the backward pass, where it was not kept already
     field: Field | None = field(default=None, repr=False)  # None: does not depend on the image
     note: str = ""
+    inputs: tuple[int, ...] = ()  # places of the rows that it reads; -1 is the image
     lost: bool = False  # no rule for its operation: what its units see is not known
 
     @property

@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_leaves
 from striate.anatomy.calls import Call, NoRuleError, each
 from striate.anatomy.describe import words_for, words_for_module
 from striate.anatomy.fields import Field, of_image, whole
+from striate.anatomy.flow import IMAGE, Flow, Source
 from striate.anatomy.parameters import weight_names
 from striate.anatomy.reasons import why_without_theory
 from striate.anatomy.rules import POINTWISE, SHAPE_ONLY, VIEWS, field_after
@@ -77,6 +78,7 @@ def run(
     values = meta_values(model)
     recorder = _Recorder(model, values, extents, wanted, root)
     recorder.remember(image, field)
+    recorder.flow.note(Source(IMAGE), (), (image,), written=False)
     with torch.no_grad(), mode_kept(model, training=training), recorder.listening(model), plain_attention():
         forward(model, values, image, recorder)
     recorder.found.peak_bytes = recorder.memory.peak
@@ -168,10 +170,11 @@ class _Memory:
         self.peak = max(self.peak, self.now)
 
 
-class _Row:
+class _Row(Source):
     """A layer in the making."""
 
     def __init__(self, name: str, module: nn.Module | None, path: str = "") -> None:
+        super().__init__()
         self.name, self.module, self.path = name, module, path
         self.calls: list[tuple[str, bool]] = []
         self.macs = self.other_ops = 0
@@ -187,7 +190,7 @@ class _Recorder(MetaMode):
     ) -> None:
         super().__init__()
         self.found = Trace()
-        self.memory = _Memory(values)
+        self.memory, self.flow = _Memory(values), Flow()
         self.extents, self.wanted, self.root = tuple(extents), set(wanted), root
         # By storage: the parameters that are in it, or that it is a copy of.
         self.owners = {values[name].untyped_storage()._cdata: {name} for name, _ in model.named_parameters()}
@@ -275,6 +278,7 @@ class _Recorder(MetaMode):
         own = row.parameters - self.counted
         self.counted |= own
         op = row.calls[-1][0] if module is None else words_for_module(module, row.calls)
+        row.place = len(self.found.layers)
         self.found.layers.append(
             Layer(
                 name=row.name,
@@ -287,6 +291,7 @@ class _Recorder(MetaMode):
                 activation_bytes=output.numel() * BYTES if row.computes else 0,
                 field=self.field_of(output),
                 lost=row.lost,
+                inputs=row.places(),
                 note="; ".join(dict.fromkeys(row.notes)),
             )
         )
@@ -319,6 +324,7 @@ class _Recorder(MetaMode):
         owners = {name for tensor in tensors for name in self.owners.get(tensor.untyped_storage()._cdata, ())}
         row.parameters |= owners
         outs = [one for one in tree_leaves(call.out) if isinstance(one, Tensor)]
+        self.flow.note(row, tensors, outs, written=written)
         for one in outs:
             self.memory.see(one)
             if owners and call.name in _QUIET:

@@ -51,7 +51,18 @@ class Size(click.ParamType):
 @click.option("--all", "every", is_flag=True, help="A row for every layer, however many.")
 @click.option("--format", "form", type=OneOf(FORMATS), default="text", help=f"{', '.join(FORMATS)} [text]")
 @click.option("--output", "-o", type=click.Path(dir_okay=False, path_type=Path), help="Write the table there.")
-@click.option("--picture", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Draw it: PNG or SVG.")
+@click.option(
+    "--picture",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Chart of the figures: PNG or SVG.",
+)
+@click.option(
+    "--drawing",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="The architecture drawn to scale, as in the papers: PNG or SVG.",
+)
 @click.option(
     "--html",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -71,6 +82,7 @@ def command(
     form: str,
     output: Path | None,
     picture: Path | None,
+    drawing: Path | None,
     html: Path | None,
     runs: str,
     as_json: bool,
@@ -85,6 +97,7 @@ def command(
     Examples:
       striate anatomy alexnet_2012
       striate anatomy resnet50 --input-size 320 --all --picture resnet50.png
+      striate anatomy googlenet --drawing googlenet.svg
       striate anatomy inception_v3 --format csv -o inception.csv
       striate anatomy --conv "input 227 kernel 11 stride 4 channels 3 filters 96"
       striate anatomy --conv "pool input 56 kernel 3 stride 2 ceil"
@@ -108,10 +121,13 @@ def command(
         from striate.anatomy.picture import draw_anatomy
 
         draw_anatomy(found, picture)
+    if drawing is not None:
+        from striate.anatomy.drawing import draw_architecture
+
+        draw_architecture(found, drawing)
     if as_json:
-        print_json(
-            found.to_dict() | {"published": published_figures(entry)} | ({"picture": picture} if picture else {})
-        )
+        written_to = {name: path for name, path in (("picture", picture), ("drawing", drawing)) if path}
+        print_json(found.to_dict() | {"published": published_figures(entry)} | written_to)
         if output is None:
             return
     rows, folded = _rows(found, depth, every or (form != "text" and depth is None))
@@ -123,7 +139,7 @@ def command(
     elif not as_json:
         say(text)
     if not as_json:
-        for path in filter(None, (output, picture)):
+        for path in filter(None, (output, picture, drawing)):
             click.echo(f"wrote {path}", err=True)
 
 
