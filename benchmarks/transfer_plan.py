@@ -27,7 +27,7 @@ from transfer_summary import MARGIN, packed, summary
 # No epoch is chosen by its validation score: where there is no test set, those are the images that are scored.
 SHARED = ("--best-by", "last", "--evaluate-every", "1000000", "--no-report", "--offline")
 # what a plan decides, as the run's recipe records it
-DECIDED = ("scenario", "cut", "freeze_to", "pretrained_lr", "layer_decay", "head_epochs")
+DECIDED = ("scenario", "cut", "freeze_to", "pretrained_lr", "layer_decay", "head_start", "head_epochs")
 
 
 def main() -> None:
