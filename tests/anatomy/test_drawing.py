@@ -75,7 +75,8 @@ def check(found: Anatomy, folder) -> None:
                 channels.append((wide, shape[0]))
     assert len(channels) == sum(len(group.items) for group in groups)
     proportional(channels)
-    if sides or any(len(layer.output) > 1 for layer in found.layers):  # not of dense layers alone
+    assert bool(sides) == any(max((1, *item.output[1:])) > 1 for group in groups for item in group.items)
+    if sides:  # not dense layers alone
         proportional(sides)
     bars = [
         (max(p[0] for p in shape.points) - min(p[0] for p in shape.points), shape.about["channels"])

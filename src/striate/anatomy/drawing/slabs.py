@@ -98,10 +98,11 @@ def short_op(op: str) -> str:
 
 def extent_of(slot: Slot, scale: Scale) -> tuple[float, float, float, float]:
     """Thickness and height of the front, and how far the depth goes to the right and up."""
+    channels, *sides = slot.shape
     if _is_vector(slot.shape):
-        return _COLUMN, slot.shape[0] * scale.channel, _COLUMN * _DEPTH[0], _COLUMN * _DEPTH[1]
-    tall, deep = scale.side * slot.shape[1], scale.side * (slot.shape[2] if len(slot.shape) > 2 else 1)
-    return slot.shape[0] * scale.channel, tall, deep * _DEPTH[0], deep * _DEPTH[1]
+        return _COLUMN, channels * scale.channel, _COLUMN * _DEPTH[0], _COLUMN * _DEPTH[1]
+    tall, deep = (scale.side * side for side in (*sides, 1)[:2])  # a line of values is as deep as one pixel
+    return channels * scale.channel, tall, deep * _DEPTH[0], deep * _DEPTH[1]
 
 
 def width_of(slot: Slot, scale: Scale) -> float:
