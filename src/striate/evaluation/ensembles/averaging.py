@@ -1,6 +1,6 @@
 """The mean of several networks' probabilities, and what each network adds to it.
 
-Krizhevsky et al. 2012, sec. 6.1, average the predictions of five and of seven networks; Huang et al. 2017
+Krizhevsky et al. 2012, sec. 6, average the predictions of five and of seven networks; Huang et al. 2017
 (arXiv:1704.00109), sec. 3, those of the snapshots of one training. Means are taken of probabilities, of logits divided
 by each network's own temperature, in logarithms, so that no small probability is lost.
 """

@@ -1,0 +1,77 @@
+"""`striate evaluate` with several networks, as people call it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from striate.checkpoint import load_model
+from striate.cli.main import striate
+from striate.options import DataOptions, ModelOptions, RuntimeOptions, TrainOptions, write_recipe
+
+
+@pytest.fixture
+def call(world, model_file, tmp_path, monkeypatch):
+    """`striate evaluate` beside two runs on the same photos, the first with snapshots, and a third that divided them
+    otherwise."""
+    monkeypatch.chdir(tmp_path)
+    photos = world.photo_folder(tmp_path / "photos")
+    for name, seed in (("one", 3), ("two", 3), ("three", 4)):
+        folder = tmp_path / "runs" / name
+        (folder / "snapshots").mkdir(parents=True)
+        options = TrainOptions(
+            data=DataOptions(data=str(photos), split_seed=seed, val_fraction=0.3),
+            model=ModelOptions(model="resnet20"),
+            runtime=RuntimeOptions(precision="fp32"),
+        )
+        write_recipe(options, folder / "recipe.toml")
+        (folder / "model.safetensors").write_bytes(model_file.read_bytes())
+    for ending in ("0001", "0002", "0002-ema"):
+        (tmp_path / "runs" / "one" / "snapshots" / f"epoch-{ending}.safetensors").write_bytes(model_file.read_bytes())
+
+    def called(*words: object, fails: int = 0):
+        result = CliRunner().invoke(striate, ["evaluate", *map(str, words), "--device", "cpu"])
+        assert result.exit_code == fails, result.output
+        return json.loads(result.stdout) if "--json" in words else result.output
+
+    return called
+
+
+def test_runs_are_scored_on_their_own_images_and_kept_beside_them(call, tmp_path):
+    row = call("one", "two", "--json")
+    assert (row["data"], row["split"], row["run"]) == ("photos", "val", ["one", "two"])
+    alone = call("one", "--json")
+    assert (row["n"], row["top1"]) == (alone["n"], alone["top1"])  # two copies of one network
+    assert [one["name"] for one in row["members"]] == ["one", "two"]
+    assert row["members"][0]["adds"]["difference"] == 0
+    kept = json.loads((tmp_path / "runs" / "evaluations" / "photos-val-networks.json").read_text())
+    assert kept["members"] == row["members"]
+    assert Path(row["predictions"]).is_file()
+
+
+def test_data_may_follow_the_networks(call, world, tmp_path):
+    world.photo_folder(tmp_path / "others", names=("fox", "bee"))
+    for words in (("one", "two", "others"), ("one", "two", "--data", "others")):
+        row = call(*words, "--json")
+        assert (row["data"], row["n"], len(row["members"])) == ("others", 8, 2)
+
+
+def test_snapshots_of_a_run_and_their_soup(call, tmp_path):
+    row = call("one", "--snapshots", "--soup", "soup.safetensors", "--json")
+    assert [one["name"] for one in row["members"]] == ["epoch-0001", "epoch-0002"]  # not the average
+    assert row["soup"]["kept"] == ["epoch-0001", "epoch-0002"]
+    assert (tmp_path / "runs" / "one" / "evaluations" / "photos-val-snapshots.json").is_file()
+    assert load_model("soup.safetensors").notes["data"] == load_model("runs/one").notes.get("data")
+    text = call("one", "--snapshots")
+    assert "one after the other" in text
+    assert "runs/two has kept no snapshots" in call("runs/two", "--snapshots", fails=2)
+
+
+def test_what_cannot_be_asked_of_them(call):
+    assert "divide their data differently (split_seed)" in call("one", "three", fails=2)
+    assert "a soup needs several networks" in call("one", "--soup", "soup.safetensors", fails=2)
+    assert "told apart by one network" in call("one", "two", "--ood", "photos", fails=2)
+    assert "named twice" in call("one", "runs/one", fails=2)
