@@ -161,8 +161,8 @@ def evaluate(
         snapshots: Average the weights that each run kept along its way (``train(schedule="cyclic")``).
         soup: Also write a model file of the mean weights: of the networks that do not lower its validation score
             (`soup_by` `greedy`), or of all (`uniform`).
-        robustness: Also score so many (`robustness_images`) changed images, by kind: `result.robustness`, which can
-            `write` its pictures (`docs/robustness.md`).
+        robustness: Also score so many (`robustness_images`) images changed by these kinds (`docs/robustness.md`):
+            `result.robustness`.
         progress: Whether to show bars, or a `Progress` of your own.
         **settings: Options of the data that differ from the run's, such as ``data_root=``.
 

@@ -28,6 +28,7 @@ def keep_robustness(
     Returns:
         The result with the places of its pictures, and the folder; None where there is none.
     """
+    from striate.evaluation.robustness import write_robustness
     from striate.network import read_spelling
     from striate.runfolder import RunFolder
 
@@ -38,7 +39,7 @@ def keep_robustness(
     if folder is None:
         progress.say("no run folder: --robustness-output FOLDER keeps pictures")
         return result, None
-    result = replace(result, robustness=result.robustness.write(folder, progress))
+    result = replace(result, robustness=write_robustness(result.robustness, folder, progress))
     if output is None and of_run is not None and RunFolder(of_run).report.is_file():
         from striate.report import write_report
 

@@ -22,6 +22,7 @@ from striate.report.diagnosis import findings_of, headline_split
 from striate.report.evaluations import evaluations
 from striate.report.evidence import Evidence
 from striate.report.record import Record, count_manifest, read_record
+from striate.report.robustness import robustness
 from striate.report.transferring import transfer
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ def report_values(record: Record) -> dict[str, Any]:
         "rejection": certainty.rejection(record),
         "thresholds": certainty.thresholds(record),
         "evaluations": evaluations(record),
+        "robustness": robustness(record),
         "transfer": transfer(record),
         "timing": technical.timing(record),
         "network": technical.network(record),

@@ -7,3 +7,5 @@ from striate.evaluation.robustness.attacks import pgd as pgd
 from striate.evaluation.robustness.corruptions import corrupt as corrupt
 from striate.evaluation.robustness.result import Robustness as Robustness
 from striate.evaluation.robustness.sweeps import changed as changed
+from striate.evaluation.robustness.writing import FIGURES as FIGURES
+from striate.evaluation.robustness.writing import write_robustness as write_robustness

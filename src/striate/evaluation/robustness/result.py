@@ -1,22 +1,14 @@
-"""What asking about changed images comes to: counts, intervals, a few examples, and the files of them."""
+"""What asking about changed images comes to: counts, intervals, a few examples."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
-from striate.checkpoint import write_atomically
 from striate.metrics.intervals import exact_interval
-
-if TYPE_CHECKING:
-    from striate.progress import Progress
-
-FIGURES = "robustness.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,25 +150,6 @@ class Robustness:
             "seconds": self.seconds,
             "pictures": list(self.pictures),
         }
-
-    def write(self, folder: Path, progress: Progress | None = None) -> Robustness:
-        """The figures and a picture of each kind into `folder`, which is made; with the names of the pictures.
-
-        Raises:
-            CheckpointError: they cannot be written.
-        """
-        from striate.errors import CheckpointError
-        from striate.evaluation.robustness.pictures import draw_all
-
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            written = draw_all(self, folder, progress)
-        except OSError as error:
-            raise CheckpointError(f"cannot write into {folder}: {error}", "name another folder") from error
-        kept = replace(self, pictures=tuple(str(path) for path in written))
-        names = {**kept.to_dict(), "pictures": [path.name for path in written]}
-        write_atomically(folder / FIGURES, json.dumps(names, ensure_ascii=True, indent=1).encode())
-        return kept
 
 
 def spread(count: int, most: int) -> Sequence[int]:
