@@ -214,3 +214,12 @@ def test_a_folder_of_images_needs_no_classes_for_strangers_only(strangers):
     with pytest.raises(DataError):
         load_data(str(strangers / "deep" / "er"))
     assert len(load_data(str(strangers), scoring=True, labelled=False).splits["all"]) == 5
+
+
+def test_a_table_of_paths_alone_lists_strangers(strangers):
+    table = strangers / "list.csv"
+    table.write_text("path\n0.png\ndeep/2.png\nbroken.jpg\n", encoding="utf-8")
+    with pytest.raises(DataError, match="labels"):
+        load_data(str(table), scoring=True)
+    [split] = load_data(str(table), scoring=True, labelled=False).splits.values()
+    assert (list(split.paths), len(split.unreadable)) == (["0.png", "deep/2.png"], 1)

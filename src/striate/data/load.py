@@ -42,7 +42,8 @@ def load_data(
             may be missing, or together in one, `all`, where they give none; whatever is said about splitting them and
             limiting them is left aside, and so are the demands of training: two classes, each with an image to train
             on, and one to validate on. Photos are expected to be looked at once: none is kept for later.
-        labelled: False: nobody asks for the labels of what is scored, and a folder may hold images anyhow.
+        labelled: False: nobody asks for the labels of what is scored; a folder may hold images anyhow, and a table
+            paths alone.
         progress: where it is said how far the reading is.
 
     Raises:
@@ -90,7 +91,7 @@ def _find_path(path: Path, options: DataOptions, scoring: bool, labelled: bool) 
     if not path.exists():
         raise _unknown(options.data, path)
     if path.is_file() and path.suffix.lower() in TABLE_SUFFIXES:
-        return find_table(path, options, scoring=scoring)
+        return find_table(path, options, scoring=scoring, labelled=labelled)
     folder = idx_folder(path)
     if folder is not None:
         return find_idx(folder, _set_name(folder), scoring=scoring)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from striate.data.dataset import joined
-from striate.data.sources.folder import SPLIT_NAMES, groups_of
+from striate.data.sources.folder import SPLIT_NAMES, UNLABELLED, groups_of
 from striate.data.sources.found import Found, class_order
 from striate.data.sources.several import (
     SeveralLabels,
@@ -37,10 +37,11 @@ _IMAGE_COLUMNS = ("image", "path", "file", "filename")
 _LABEL_COLUMNS = ("label", "class", "category")
 
 
-def find_table(path: Path, options: DataOptions, *, scoring: bool = False) -> Found:
+def find_table(path: Path, options: DataOptions, *, scoring: bool = False, labelled: bool = True) -> Found:
     """The images that a table lists.
 
-    `scoring`: they are only scored, which takes no row to train and no second class.
+    `scoring`: they are only scored, which takes no row to train and no second class. Not `labelled`: all are of one
+    class, whatever the table says.
 
     Raises:
         DataError: the table cannot be read, lacks a column or a label, names an unknown split, or has one class only.
@@ -51,9 +52,11 @@ def find_table(path: Path, options: DataOptions, *, scoring: bool = False) -> Fo
     image_column = _column(table, options.image_column, _IMAGE_COLUMNS, "image paths", "--image-column", path)
     listed = _texts(table, image_column)
     _refuse_empty(listed, image_column, path)
-    several = _several(table, options, path, scoring)
+    several = _several(table, options, path, scoring) if labelled else None
     labels: Sequence[object]
-    if several is None:
+    if not labelled:
+        labels = [UNLABELLED] * len(listed)
+    elif several is None:
         label_column = _column(table, options.label_column, _LABEL_COLUMNS, "labels", "--label-column", path)
         labels = _texts(table, label_column)
         _refuse_empty(labels, label_column, path)
