@@ -25,9 +25,8 @@ if TYPE_CHECKING:
 
 HEAT, SIGNED, STRENGTH, GREY = "viridis", "RdBu_r", "magma", "gray"
 FORMATS = ("png", "svg")
-_PANEL = 2.9  # inches a side
-_MOST_COLUMNS = 5
-_TEXT = 0.95  # inches above and below the panels
+_PANEL, _GAP = 2.9, 0.16  # inches: the width of a panel, and what is beside it
+_ABOVE, _BELOW = 0.42, 0.64  # inches: for the title, for the colour bar or the classes that come next
 _DPI = 120
 _ROBUST = 99.0  # percentile of what is shown at full strength: single pixels would leave the others dark
 _ALPHA = 0.62  # of a map that lies over the image
@@ -41,29 +40,34 @@ def side_by_side(explanations: Sequence[Explanation]) -> Figure:
     """
     if not explanations or any(one.path != explanations[0].path for one in explanations):
         raise UsageError("a figure shows the explanations of one image", "make one for each image")
-    first, count = explanations[0], len(explanations) + 1
-    rows = -(-count // _MOST_COLUMNS)
-    columns = -(-count // rows)
-    figure = new_figure(columns, first.image.shape[0] / first.image.shape[1], rows)
-    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    first = explanations[0]
+    figure, panels = panels_for(len(explanations) + 1, first.image.shape[0] / first.image.shape[1])
     show_image(panels[0], first.image)
     panels[0].set_title(_answer(first), fontsize=9, loc="left")
     panels[0].set_xlabel(_ranks(first), fontsize=7.5, loc="left", linespacing=1.35)
-    for panel, one in zip(panels[1:], explanations, strict=False):
+    for panel, one in zip(panels[1:], explanations, strict=True):
         show_map(panel, one)
-    for panel in panels[count:]:
-        panel.set_visible(False)
     return figure
 
 
-def new_figure(columns: int, aspect: float = 1.0, rows: int = 1) -> Figure:
-    """An empty figure for panels of `aspect` (height by width), in a grid."""
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
+def panels_for(count: int, aspect: float = 1.0, *, most_columns: int = 5) -> tuple[Figure, list[Axes]]:
+    """A figure with `count` equal panels of `aspect` (height by width), filled row by row.
 
-    height = rows * (_PANEL * aspect + _TEXT)
-    layout = ConstrainedLayoutEngine(hspace=0.05, wspace=0.03)
-    return Figure(figsize=(columns * (_PANEL + 0.15), height), dpi=_DPI, layout=layout)
+    Above each is room for a title of two lines, below each for a colour bar.
+    """
+    from matplotlib.figure import Figure
+
+    rows = -(-count // most_columns)
+    columns = -(-count // rows)
+    tall = _ABOVE + _PANEL * aspect + _BELOW
+    width, height = columns * (_PANEL + _GAP) + _GAP, rows * tall
+    figure = Figure(figsize=(width, height), dpi=_DPI)
+    panels = []
+    for place in range(count):
+        row, column = divmod(place, columns)
+        left, bottom = _GAP + column * (_PANEL + _GAP), height - row * tall - _ABOVE - _PANEL * aspect
+        panels.append(figure.add_axes((left / width, bottom / height, _PANEL / width, _PANEL * aspect / height)))
+    return figure, panels
 
 
 def show_image(axes: Axes, image: np.ndarray) -> None:
@@ -167,7 +171,8 @@ def _bar(axes: Axes, drawn: Any, legend: str) -> None:
     """A colour bar of its own below the panel, which keeps its size."""
     figure = axes.get_figure()
     assert figure is not None
-    place = axes.inset_axes((0.0, -0.075, 1.0, 0.04))
+    high = axes.get_window_extent().height / figure.dpi  # inches
+    place = axes.inset_axes((0.0, -0.2 / high, 1.0, 0.1 / high))
     bar = figure.colorbar(drawn, cax=place, orientation="horizontal")
     if bar.solids is not None:
         bar.solids.set_alpha(1)
