@@ -162,6 +162,7 @@ def read_record(run: Path) -> Record:
             scores["confusion"] = confusion_of(scores)
     model = _tolerant(lambda: _read_model(folder.model), {}, folder.model, problems)
     manifest = _tolerant(lambda: _read_parquet(folder.manifest), None, folder.manifest, problems)
+    changed, fooled = folder.robustness / "robustness.json", folder.robustness / "fooled.png"
     return Record(
         run=run,
         epochs=[epochs[key] for key in sorted(epochs)],
@@ -179,10 +180,8 @@ def read_record(run: Path) -> Record:
             for path in folder.evaluation_files
             if isinstance(one := _tolerant(lambda path=path: read_json(path), {}, path, problems), dict) and one
         ),
-        robustness=_tolerant(
-            lambda: read_json(changed), {}, changed := folder.robustness / "robustness.json", problems
-        ),
-        robustness_picture=_tolerant((fooled := folder.robustness / "fooled.png").read_bytes, None, fooled, problems),
+        robustness=_tolerant(lambda: read_json(changed), {}, changed, problems),
+        robustness_picture=_tolerant(fooled.read_bytes, None, fooled, problems),
         transfer=_tolerant(folder.read_transfer, {}, folder.transfer, problems),
         problems=tuple(problems),
         **model,

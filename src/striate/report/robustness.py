@@ -28,10 +28,11 @@ def robustness(record: Record) -> dict[str, Any] | None:
         return None
     corrupted = [one for one in kinds if one["axis"] == "severity"]
     where = f"{stored.get('data') or 'these images'} {stored.get('split') or ''}".strip()
+    n, of = thousands(stored["n"]), thousands(stored["of"])
     return {
-        "words": f"{thousands(stored['n'])} of {thousands(stored['of'])} images of {where}, drawn alike from all classes."
-        if stored["n"] < stored["of"]
-        else f"All {thousands(stored['n'])} images of {where}.",
+        "words": f"All {n} images of {where}."
+        if n == of
+        else f"{n} of {of} images of {where}, alike from all classes.",
         "facts": _facts(stored),
         "severities": [f"{point['strength']:g}" for point in corrupted[0]["points"][1:]] if corrupted else [],
         "rows": [_row(one) for one in corrupted],
