@@ -137,3 +137,23 @@ def test_commands_name_the_mean_average_precision(runs):
     assert "mAP" in CliRunner().invoke(front_door, ["runs", folder]).stdout
     said = CliRunner().invoke(front_door, ["report", *map(str, runs), "-o", str(runs[0].parent / "c.html")])
     assert " mAP on " in said.stdout
+
+
+def test_later_evaluations_stand_there_by_their_mean_average_precision(runs):
+    table = Path(read_record(runs[0]).options["data"]["data"])
+    rows = list(csv.reader(table.read_text().splitlines()))
+    cameras = table.with_name("cameras.csv")
+    with cameras.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow([*rows[0], "camera"])
+        writer.writerows([*row, ("left", "right")[place % 2]] for place, row in enumerate(rows[1:101]))
+    words = ["evaluate", str(runs[0]), str(cameras), "--label-delimiter", "|", "--by", "camera", "--device", "cpu"]
+    found = CliRunner().invoke(front_door, [*words, "--json"])
+    answer = json.loads(found.stdout)
+    section = report_values(read_record(runs[0]))["evaluations"]
+    assert section["measure"] == "mAP"
+    assert [row["score_value"] for row in section["rows"]] == [answer["map"]]
+    groups = section["parts"][0]["groups"]
+    assert groups["measure"] == "mAP"
+    assert [row["value"] for row in groups["rows"]] == [row["map"] for row in answer["groups"]]
+    assert "mAP" in write_report(runs[0]).read_text(encoding="utf-8")

@@ -77,7 +77,7 @@ def test_what_stands_there_is_what_was_found(run):
     assert [row["name"] for row in found["rows"]] == [
         "photos test (by camera, costs costs.csv, ood clouds)", "photos test",
     ]  # fmt: skip
-    assert [row["top1"] for row in found["rows"]] == ["80.0\u202f%"] * 2
+    assert [row["score"] for row in found["rows"]] == ["80.0\u202f%"] * 2
     assert found["rows"][0]["n"] == "400, 2 unreadable"
     [part] = found["parts"]
     assert [row["name"] for row in part["groups"]["rows"]] == ["old <i>one</i>", "new"]

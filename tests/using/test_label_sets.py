@@ -11,8 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 import sklearn.metrics as sk
 import torch
+from click.testing import CliRunner
 
 from striate.checkpoint import load_model, save_model
+from striate.cli.main import striate as front_door
 from striate.data import LeftOut, Split
 from striate.errors import DataError, UsageError
 from striate.evaluation import evaluate, evaluate_run, matched
@@ -234,3 +236,24 @@ def test_costs_and_single_labels_are_refused(several, photos, tmp_path, world):
     single = world.saved_model(tmp_path / "other.safetensors", n=1)
     with pytest.raises(DataError, match="any number of labels"):
         evaluated(single, photos)
+
+
+def test_the_command_prints_the_labels_and_the_groups(several, photos, tmp_path):
+    saved, _ = several
+    columns = ["--image-column", "file", "--label-column", "seen", "--label-delimiter", ";"]
+    words = ["evaluate", str(saved.path), str(photos), *columns, "--by", "camera", "--device", "cpu"]
+    said = CliRunner().invoke(front_door, [*words, "--runs", str(tmp_path / "runs")])
+    assert said.exit_code == 0, said.output
+    expected = evaluated(saved, photos, by="camera")
+    scores = expected.scores
+    assert f"mAP {scores.map:.2%}   exactly right {scores.exact_match:.2%}" in said.stdout
+    assert "no image has dog, eel, fox, gnu: left out of the mean" in said.stdout
+    bee = next(line for line in said.stdout.splitlines() if line.startswith("bee "))
+    one = scores.per_class[1]
+    assert bee.split() == [
+        "bee", f"{one.average_precision:.1%}", f"{one.threshold:.3f}", f"{one.precision:.1%}", f"{one.recall:.1%}",
+        f"{one.f1:.1%}", str(one.support),
+    ]  # fmt: skip
+    for group in expected.groups:
+        line = next(line for line in said.stdout.splitlines() if line.startswith(f"{group.group} "))
+        assert line.split() == [group.group, f"{group.map:.1%}", f"{group.exact_match:.1%}", str(group.n)]

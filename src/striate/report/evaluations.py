@@ -10,7 +10,7 @@ from typing import Any
 
 from striate.report.charts import Series, line_chart
 from striate.report.ensembles import ensemble
-from striate.report.figures import digits_for, finite, number, percent, thousands
+from striate.report.figures import digits_for, finite, measure_of, number, percent, thousands
 from striate.report.record import Record
 from striate.report.technical import bar_width
 
@@ -19,6 +19,7 @@ SCORE_WORDS = {
     "max_logit": "largest logit",
     "negative_energy": "negative energy",
 }
+MEASURES = {"top1": "top-1", "map": "mAP"}
 SHOWN_GROUPS = 200
 TALL = 15  # rows from which a table scrolls
 _IN_NAME = ("data", "split")
@@ -42,6 +43,7 @@ def evaluations(record: Record) -> dict[str, Any] | None:
         for name, one in zip(names, kept, strict=True)
     ]
     return {
+        "measure": MEASURES[measure_of(kept[0])],
         "rows": [_row(name, one) for name, one in zip(names, kept, strict=True)],
         "ood": any(part["ood"] and part["ood"]["rows"] for part in parts),
         "parts": [part for part in parts if any(part[kind] for kind in ("ensemble", "groups", "costs", "ood"))],
@@ -69,7 +71,8 @@ def last_part(text: object) -> str:
 
 def _row(name: str, one: Mapping[str, Any]) -> dict[str, Any]:
     digits = digits_for(int(one["n"]))
-    low, high = one.get("top1_interval") or (None, None)
+    measure = measure_of(one)
+    low, high = one.get(f"{measure}_interval") or (None, None)
     engine = one.get("engine") or {}
     computed = " ".join(str(engine[key]) for key in ("backend", "precision") if engine.get(key))
     unreadable = int(one.get("unreadable") or 0)
@@ -78,8 +81,8 @@ def _row(name: str, one: Mapping[str, Any]) -> dict[str, Any]:
         "how": str(one.get("protocol") or "") + (f"; {computed}" if computed else ""),
         "n": thousands(one["n"]) + (f", {thousands(unreadable)} unreadable" if unreadable else ""),
         "n_value": one["n"],
-        "top1": percent(finite(one.get("top1")), digits),
-        "top1_value": one.get("top1"),
+        "score": percent(finite(one.get(measure)), digits),
+        "score_value": one.get(measure),
         "interval": f"{100 * low:.{digits}f} – {percent(high, digits)}" if low is not None else "",
         "balanced": percent(finite(one.get("balanced_accuracy")), digits),
         "ece": percent(finite(one.get("ece"))),
@@ -92,21 +95,23 @@ def _groups(one: Mapping[str, Any]) -> dict[str, Any] | None:
     if not rows:
         return None
     by = str((one.get("asked") or {}).get("by") or "group")
+    measure = "map" if "map" in rows[0] else "top1"
     table = [
         {
             "name": str(row["group"]),
-            "top1": percent(row["top1"]),
-            "value": row["top1"],
-            "bar": bar_width(row["top1"], 1),
-            "interval": f"{100 * row['low']:.1f} – {percent(row['high'])}",
+            "score": percent(finite(row[measure])),
+            "value": row[measure],
+            "bar": bar_width(row[measure] or 0.0, 1),
+            "interval": f"{100 * row['low']:.1f} – {percent(row['high'])}" if measure == "top1" else "",
             "balanced": percent(finite(row.get("balanced_accuracy"))),
             "n": thousands(row["n"]),
         }
         for row in rows[:SHOWN_GROUPS]
     ]
-    apart = _apart(rows)
+    apart = _apart(rows) if measure == "top1" else ""  # the intervals are those of top-1
     return {
         "by": by,
+        "measure": MEASURES[measure],
         "rows": table,
         "more": max(0, len(rows) - SHOWN_GROUPS),
         "tall": len(table) > TALL,
