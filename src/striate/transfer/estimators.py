@@ -243,13 +243,13 @@ class StriateClassifier(_ReadsImages, ClassifierMixin, BaseEstimator):
             RefusedError: an unknown option or a wrong value, fewer than two classes, labels that are no classes.
             Also what reading the images and training raise.
         """
-        several = type_of_target(y) == "multilabel-indicator"
-        y = check_array(y, accept_sparse=False, input_name="y") if several else validate_data(self, y=y)
+        indicator = _indicator(y)
+        y = validate_data(self, y=y) if indicator is None else indicator
         check_classification_targets(y)
         options = self._train_options()
         split = self._split_of(X, reset=True, training=options.data)
         check_consistent_length(split.paths, y)
-        if several:
+        if indicator is not None:
             self.classes_, targets = np.arange(y.shape[1]), y
             names = [f"label {number}" for number in range(y.shape[1])]
         else:
@@ -361,6 +361,15 @@ def _is_image(one: Any) -> bool:
 def _is_named(one: Any) -> bool:
     """A path, the bytes of a file, or a Pillow image."""
     return isinstance(one, (str, bytes, os.PathLike)) or hasattr(one, "getbands")
+
+
+def _indicator(y: Any) -> np.ndarray | None:
+    """y as 0 and 1, [n, L], where it gives an image any number of labels; None of anything else."""
+    shape = y.shape if hasattr(y, "shape") else np.asarray(y).shape
+    if len(shape) != 2 or shape[1] < 2:
+        return None
+    values = check_array(y, input_name="y")
+    return values if type_of_target(values) == "multilabel-indicator" else None
 
 
 def _class_names(classes: np.ndarray) -> list[str]:
