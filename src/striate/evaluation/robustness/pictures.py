@@ -17,7 +17,7 @@ _WORD = 18  # letters of a class name
 _RIGHT, _WRONG, _LINES, _CLEAN = "#3b6ea8", "#c45430", ("#3b6ea8", "#c4642a"), "#8a8f98"
 _UNITS = {"severity": "severity {:g}", "largest change, 255ths": "± {:g}/255"}
 _BY_KIND = {
-    "translation": "{:+g} px",
+    "translation": "{:g} px",
     "rotation": "{:+g}°",
     "scale": "× {:g}",
     "noise-level": "σ {:g}",
@@ -69,8 +69,7 @@ def strength_words(kind: Kind, place: int) -> str:
     if point.strength == kind.neutral:
         return "as it is"
     words = _BY_KIND.get(kind.name) or _UNITS.get(kind.axis) or "{:g}"
-    text = words.format(point.strength).replace("-", "−")
-    return f"{text} {_towards(point.direction, point.strength)}" if point.direction else text
+    return _said(words, point.strength, point.direction)
 
 
 def draw_corruptions(result: Robustness, path: Path) -> None:
@@ -116,12 +115,17 @@ def draw_fooled(fooled: tuple[Fooled, ...], path: Path) -> None:
 def fooled_words(one: Fooled) -> str:
     """By how much an image was changed."""
     words = _BY_KIND.get(one.kind) or ("± {:g}/255" if one.kind in ("fgsm", "pgd") else "severity {:g}")
-    text = words.format(one.strength).replace("-", "−")
-    return f"{text} {_towards(one.direction, one.strength)}" if one.direction else text
+    return _said(words, one.strength, one.direction)
+
+
+def _said(words: str, strength: float, direction: str) -> str:
+    if direction:
+        return f"{words.format(abs(strength))} {_towards(direction, strength)}"
+    return words.format(strength).replace("-", "−")
 
 
 def _towards(direction: str, strength: float) -> str:
-    return {"right": "sideways", "down": "upright"}[direction]
+    return {"right": ("left", "right"), "down": ("up", "down")}[direction][strength > 0]
 
 
 def _shown(kind: Kind) -> list[int]:
