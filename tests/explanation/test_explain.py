@@ -15,8 +15,10 @@ import striate
 from striate.checkpoint import SavedModel, load_model, save_model
 from striate.cli.main import striate as command
 from striate.errors import DataError, MissingExtraError, UnknownNameError, UsageError
+from striate.explanation.explaining import folder_truth
 from striate.explanation.figures import save_figure, side_by_side
-from striate.models import create_model
+from striate.hub.classes import labels_of
+from striate.models import create_model, find_entry
 from striate.spec import InputSpec, Labels
 
 NAMES = ("ant", "bee", "cat", "dog")
@@ -199,6 +201,21 @@ def test_without_images_only_a_run_knows_its_own(saved):
     assert "no image is named" in result.stderr
 
 
+def test_a_run_shows_images_that_it_held_out(tmp_path):
+    settings = {"model": "compact_xs", "epochs": 1, "limit": 200, "threads": 1}
+    result = striate.train("digits", runs=tmp_path, report=False, progress=False, **settings)
+    answer = json.loads(run(result.run, "--method", "gradcam", "--limit", "4", "--json").stdout)
+    assert answer["page"] == str(result.run / "explain" / "gallery.html")
+    assert answer["files"] == []
+    paths = {one["path"] for one in answer["explanations"]}
+    assert len(paths) == 4
+    assert paths <= set(striate.load_data("digits", limit=200, progress=False).splits["val"].paths)
+    chances = [
+        one["labels"][0]["probability"] for one in answer["explanations"] if one["labels"][0]["label"] != one["truth"]
+    ]
+    assert chances == sorted(chances, reverse=True)
+
+
 def test_the_network_is_told_apart_from_its_copy(saved, folder):
     before = {name: value.clone() for name, value in saved.model.state_dict().items()}
     striate.explain(saved, folder / "ant", "all" if _captum() else "gradcam", progress=False)
@@ -218,3 +235,10 @@ def test_without_captum_the_command_says_what_to_install(saved, folder, monkeypa
     monkeypatch.setitem(__import__("sys").modules, "captum.attr", None)
     with pytest.raises(MissingExtraError):
         striate.explain(saved, folder / "ant" / "0.png", "integrated-gradients", progress=False)
+
+
+def test_folders_name_classes_as_data_sets_do():
+    labels = Labels(tuple(f"class {number}" for number in range(3)))
+    assert folder_truth("photos/class 1/a.jpg", labels) == "class 1"
+    assert folder_truth("a.jpg", labels) is None
+    assert folder_truth("photos/n01440764/a.jpg", labels_of(find_entry("resnet18"), 1000)) == "tench"

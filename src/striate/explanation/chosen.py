@@ -111,7 +111,9 @@ def _telling(saved: SavedModel, chosen: Chosen, limit: int, progress: Progress) 
     kept = [row for _, _, row in sorted(keys)[:limit]]
     wrong = sum(kind == 0 for kind, _, _ in keys)
     known = any(truth is not None for truth in chosen.truths) and not several
-    about = f"{chosen.about}: {len(kept)} of {len(keys)}" + (f", of which {wrong} are mistaken" if known else "")
+    about = f"{chosen.about}: {len(kept)} of {len(keys)}" + (
+        f"; {wrong} of the {len(keys)} are mistaken" if known else ""
+    )
     return Chosen(
         [chosen.images[row] for row in kept], [chosen.names[row] for row in kept], [chosen.truths[row] for row in kept],
         chosen.page, about,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from striate.explanation.attribution.question import logits_of
 from striate.explanation.places import Place, find_place
 from striate.explanation.result import Explanation
 from striate.explanation.undisturbed import undisturbed
+from striate.hub.classes import meanings
 from striate.metrics import probabilities, ranked
 from striate.network.engines import usual_batch
 from striate.options.explain import ExplainOptions
@@ -167,9 +169,14 @@ def _prediction(path: str, chances: Tensor, labels: Labels) -> Prediction:
 
 
 def folder_truth(name: str, labels: Labels) -> str | None:
-    """The class that an image's folder is called by, if it is one."""
-    folder = Path(name).parent.name
-    return folder if folder in labels.names else None
+    """The class that an image's folder is called by, if it is one; ImageNet's go by their synsets, too."""
+    return _class_called(Path(name).parent.name, labels)
+
+
+@lru_cache(maxsize=1024)
+def _class_called(folder: str, labels: Labels) -> str | None:
+    numbers = meanings([folder], labels)[folder] if folder else ()
+    return labels.names[numbers[0]] if len(numbers) == 1 else None
 
 
 def worst_first(explained: Iterable[list[Explanation]]) -> list[list[Explanation]]:
