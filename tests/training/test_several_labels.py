@@ -111,7 +111,10 @@ def test_every_chosen_label_is_shown_however_few_are_asked_for(trained, table):
         assert all(isinstance(label["chosen"], bool) for label in row["labels"])
 
 
-@pytest.mark.parametrize("format", ["onnx", "openvino", "pt2", "safetensors"])
+SLOW_FORMATS = [pytest.param(name, marks=pytest.mark.slow) for name in ("openvino", "pt2")]
+
+
+@pytest.mark.parametrize("format", ["onnx", "safetensors", *SLOW_FORMATS])
 def test_exports_say_sigmoid_and_thresholds_and_answer_as_predict(trained, tmp_path, format):
     from striate.exporting import export_run
 
@@ -132,6 +135,7 @@ def test_exports_say_sigmoid_and_thresholds_and_answer_as_predict(trained, tmp_p
     assert description["thresholds"] == list(saved.thresholds or ())
 
 
+@pytest.mark.slow
 def test_an_engine_chooses_as_torch_does(trained, table, monkeypatch, tmp_path):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
