@@ -241,4 +241,5 @@ def test_folders_name_classes_as_data_sets_do():
     labels = Labels(tuple(f"class {number}" for number in range(3)))
     assert folder_truth("photos/class 1/a.jpg", labels) == "class 1"
     assert folder_truth("a.jpg", labels) is None
+    assert folder_truth("photos/class 1/a.jpg", Labels(labels.names, multi_label=True)) is None
     assert folder_truth("photos/n01440764/a.jpg", labels_of(find_entry("resnet18"), 1000)) == "tench"

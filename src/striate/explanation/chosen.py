@@ -97,7 +97,7 @@ class _Lazily(Sequence[Any]):
 def _telling(saved: SavedModel, chosen: Chosen, limit: int, progress: Progress) -> Chosen:
     """The `limit` of the images that tell most."""
     keys: list[tuple[int, float, int]] = []
-    names, several = saved.labels.names, getattr(saved.labels, "multi_label", False)
+    names, several = saved.labels.names, saved.labels.multi_label
     with progress.task("choosing", len(chosen.images)) as task:
         for start, chances in _answers(saved, chosen.images):
             best, classes = chances.max(1)

@@ -158,8 +158,7 @@ def _finite(answer: Answer, name: str) -> Answer:
 
 def chances_of(logits: Tensor, saved: SavedModel) -> Tensor:
     """The probabilities [n, classes] on the processor."""
-    several = getattr(saved.labels, "multi_label", False)
-    return probabilities(logits.cpu(), saved.temperature, multi_label=several)
+    return probabilities(logits.cpu(), saved.temperature, multi_label=saved.labels.multi_label)
 
 
 def _prediction(path: str, chances: Tensor, labels: Labels) -> Prediction:
@@ -169,8 +168,11 @@ def _prediction(path: str, chances: Tensor, labels: Labels) -> Prediction:
 
 
 def folder_truth(name: str, labels: Labels) -> str | None:
-    """The class that an image's folder is called by, if it is one; ImageNet's go by their synsets, too."""
-    return _class_called(Path(name).parent.name, labels)
+    """The class that an image's folder is called by, if it is one; ImageNet's go by their synsets, too.
+
+    Where an image may have several labels, a folder does not tell them.
+    """
+    return None if labels.multi_label else _class_called(Path(name).parent.name, labels)
 
 
 @lru_cache(maxsize=1024)
