@@ -16,12 +16,14 @@ if TYPE_CHECKING:
     from striate.checkpoint import SavedModel
     from striate.explanation.chosen import Chosen
     from striate.explanation.result import Explanation
+    from striate.explanation.views.showing import Asked
 
 
 @striate_command("explain")
 @click.argument("run")
 @click.argument("images", nargs=-1, metavar="[IMAGE|FOLDER]...")
 @options_from(ExplainOptions)
+@click.option("--data", metavar="DATA", help="Images of a data set: its name, a folder, a table [IMAGEs].")
 @click.option(
     "--output", type=click.Path(file_okay=False, path_type=Path), metavar="FOLDER",
     help="Where to write [`explain` in the run folder, or here].",
@@ -39,6 +41,7 @@ def command(
     run: str,
     images: tuple[str, ...],
     options: ExplainOptions,
+    data: str | None,
     output: Path | None,
     kinds: tuple[str, ...],
     limit: int,
@@ -56,6 +59,10 @@ def command(
     where the images lie in folders called like the classes, at most --limit of them. Without any image these are the
     images that the run held out.
 
+    --show looks at the network itself: the filters of its first layer, the maps that a layer makes of an image, the
+    images of a data set that each map answers strongest to, what a unit sees of an image, and the codes of a data set
+    in two dimensions.
+
     \b
     Examples:
       striate explain latest
@@ -63,10 +70,13 @@ def command(
       striate explain runs/photos photos/val --limit 50
       striate explain vgg_d:imagenet1k_v1 cat.jpg --method deconvnet --layer conv4 --format svg
       striate explain resnet18:imagenet1k_v1 cat.jpg --method all --target tabby
+      striate explain latest --show filters,strongest,codes
+      striate explain vgg_d:imagenet1k_v1 cat.jpg --show maps,field --layer conv3
     """
     prepare_torch()
     from striate.explanation.chosen import chosen_images
     from striate.explanation.explaining import explain_images
+    from striate.explanation.views.showing import Asked
     from striate.network import open_network
     from striate.runtime import pick_device, pick_threads, set_threads
 
@@ -74,8 +84,12 @@ def command(
     set_threads(pick_threads(None, progress.say))
     saved = open_network(run, runs=runs, offline=offline, progress=progress)
     saved.model.to(pick_device(device))
-    chosen = chosen_images(saved, images, limit=limit, offline=offline, progress=progress)
     folder = output or _folder_for(saved)
+    if options.show is not None:
+        asked = Asked(saved, options, images, data, offline, progress)
+        _write_views(asked, folder, kinds or ("png",), as_json)
+        return
+    chosen = chosen_images(saved, images, limit=limit, data=data, offline=offline, progress=progress)
     explained = explain_images(
         saved, chosen.images, options, names=chosen.names, truths=chosen.truths, progress=progress
     )
@@ -96,6 +110,24 @@ def _folder_for(saved: SavedModel) -> Path:
     return (saved.path.parent if inside else Path()) / "explain"
 
 
+def _write_views(asked: Asked, folder: Path, kinds: tuple[str, ...], as_json: bool) -> None:
+    """The figures of `--show`, each written when it is made."""
+    from striate.explanation.figures import save_figure
+    from striate.explanation.views.showing import show
+
+    rows, taken = [], set()
+    for view in show(asked):
+        figure, name = view.figure(), _free_name(view.name, taken)
+        paths = [save_figure(figure, folder / f"{name}.{kind}") for kind in kinds]
+        rows.append(view.to_dict() | {"files": [str(path) for path in paths]})
+        if not as_json:
+            say(f"{view.kind}  {view.layer}  {'  '.join(click.format_filename(path) for path in paths)}")
+            for note in view.notes:
+                say(f"  {note}")
+    if as_json:
+        print_json({"views": rows})
+
+
 def _written(
     explained: Iterator[list[Explanation]], folder: Path, kinds: tuple[str, ...], quiet: bool
 ) -> Iterator[tuple[list[Explanation], list[Path]]]:
@@ -104,7 +136,7 @@ def _written(
 
     taken: set[str] = set()
     for group in explained:
-        name = _free_name(group[0].path, taken)
+        name = _free_name(Path(group[0].path).stem, taken)
         paths = [save_figure(side_by_side(group), folder / f"{name}.{kind}") for kind in kinds]
         if not quiet:
             best = group[0].prediction.labels[0]
@@ -115,14 +147,14 @@ def _written(
         yield group, paths
 
 
-def _free_name(path: str, taken: set[str]) -> str:
-    """The image's name as a file's; images of one name in several folders are numbered."""
-    letters = (letter if letter.isalnum() or letter in "-_." else "-" for letter in Path(path).stem)
-    stem = "".join(letters).strip("-") or "image"
-    name, number = stem, 1
+def _free_name(stem: str, taken: set[str]) -> str:
+    """A name for a file; where several are called the same, as images in several folders, they are numbered."""
+    letters = (letter if letter.isalnum() or letter in "-_." else "-" for letter in stem)
+    clean = "".join(letters).strip("-") or "image"
+    name, number = clean, 1
     while name in taken:
         number += 1
-        name = f"{stem}-{number}"
+        name = f"{clean}-{number}"
     taken.add(name)
     return name
 

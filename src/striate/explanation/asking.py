@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from striate.errors import UnknownNameError
 from striate.options import ExplainOptions, merged, options_of
@@ -17,24 +17,43 @@ from striate.runtime import prepare_torch
 if TYPE_CHECKING:
     from striate.checkpoint import SavedModel
     from striate.explanation.result import Explanation
+    from striate.explanation.views.view import View
+
+
+@overload
+def explain(
+    network: str | Path | SavedModel | Any, images: Any, method: str | Sequence[str] = "gradcam",
+    layer: str | None = None, target: str | int | None = None, *, runs: str | Path = "runs", offline: bool = False,
+    progress: bool | Progress = True, **settings: Any,
+) -> list[Explanation]: ...  # fmt: skip
+
+
+@overload
+def explain(
+    network: str | Path | SavedModel | Any, images: Any = None, *, show: str | Sequence[str],
+    layer: str | None = None, data: str | None = None, runs: str | Path = "runs", offline: bool = False,
+    progress: bool | Progress = True, **settings: Any,
+) -> list[View]: ...  # fmt: skip
 
 
 def explain(
     network: str | Path | SavedModel | Any,
-    images: Any,
+    images: Any = None,
     method: str | Sequence[str] = "gradcam",
     layer: str | None = None,
     target: str | int | None = None,
     *,
+    show: str | Sequence[str] | None = None,
+    data: str | None = None,
     runs: str | Path = "runs",
     offline: bool = False,
     progress: bool | Progress = True,
     **settings: Any,
-) -> list[Explanation]:
-    """Which pixels of each image a network's answer depends on.
+) -> list[Explanation] | list[View]:
+    """Which pixels of each image a network's answer depends on; with `show` what the network itself looks like.
 
-    Each `Explanation` has the map as an array and `.figure()`. The network stays as it was: its modes, hooks,
-    gradients and random state, also after an exception.
+    Each `Explanation` has the map as an array and `.figure()`, and so have the views. The network stays as it was: its
+    modes, hooks, gradients and random state, also after an exception.
 
     Args:
         network: every spelling of a network, a `Classifier`, or a model file that was loaded.
@@ -44,6 +63,9 @@ def explain(
         layer: of Grad-CAM and deconvnet: a place such as `conv4_x` or the path of a module; None takes the deepest
             with maps of at least 3 by 3.
         target: the class to ask about, by name or number; None takes the one that is predicted.
+        show: `filters`, `maps`, `strongest`, `field` or `codes`, or several: views instead of explanations. Of no
+            images they take those that the run of the network held out.
+        data: a data set whose images are shown, by its name, folder or table.
         runs: the folder that holds the run folders.
         offline: never use the network.
         progress: whether to show bars, or a `Progress` of your own.
@@ -55,21 +77,32 @@ def explain(
         UsageError: a value that does not fit.
         MissingExtraError: integrated gradients without Captum (`striate[explain]`).
         DataError: not one image could be read.
+        ModelError: the network has nothing of the kind that is to be shown.
     """
     known = [one.name for one in options_of(ExplainOptions)]
     for name in settings:
         if name not in known:
             raise UnknownNameError("option of explain", name, known)
     methods = (method,) if isinstance(method, str) else tuple(method)
-    asked = None if target is None else str(target)
-    options = merged(ExplainOptions(), {"method": methods, "layer": layer, "target": asked, **settings}, "explain")
+    views = (show,) if isinstance(show, str) else None if show is None else tuple(show)
+    asked = {"method": methods, "show": views, "layer": layer, "target": None if target is None else str(target)}
+    options = merged(ExplainOptions(), {**asked, **settings}, "explain")
     prepare_torch()
     from striate.checkpoint import SavedModel
+    from striate.explanation.chosen import found_images
     from striate.explanation.explaining import explain_images
+    from striate.explanation.views.showing import Asked
+    from striate.explanation.views.showing import show as views_of
     from striate.network import open_network
 
     shown = progress if isinstance(progress, Progress) else Console() if progress else Silent()
     saved = getattr(network, "saved", network)  # a classifier's
     if not isinstance(saved, SavedModel):
         saved = open_network(saved, runs=runs, offline=offline, progress=shown)
-    return [one for group in explain_images(saved, images, options, progress=shown) for one in group]
+    if options.show is not None:
+        return list(views_of(Asked(saved, options, images, data, offline, shown)))
+    if data is None:
+        return [one for group in explain_images(saved, images, options, progress=shown) for one in group]
+    found = found_images(saved, images, data=data, offline=offline, progress=shown)
+    groups = explain_images(saved, found.images, options, names=found.names, truths=found.truths, progress=shown)
+    return [one for group in groups for one in group]

@@ -14,14 +14,15 @@ import numpy as np
 import torch
 
 from striate.checkpoint import SavedModel
-from striate.data import load_data
+from striate.data import Images, load_data
 from striate.data.given import expand, pixels_or_reason
 from striate.data.normalise import normalise
 from striate.errors import UsageError
 from striate.explanation.attribution.question import logits_of
-from striate.explanation.explaining import chances_of, folder_truth
+from striate.explanation.explaining import chances_of, class_called, folder_truth
 from striate.explanation.undisturbed import undisturbed
 from striate.network.engines import usual_batch
+from striate.options import DataOptions
 from striate.progress import Progress
 from striate.runfolder import RunFolder, is_run
 
@@ -37,38 +38,82 @@ class Chosen:
     truths: Sequence[str | None]
     page: bool  # whether they make a page
     about: str  # which they are, in a few words
+    labels: Sequence[str | None] | None = None  # what data call each, known to the network or not; None: the truths
 
 
 def chosen_images(
-    saved: SavedModel, given: Sequence[str], *, limit: int, offline: bool = False, progress: Progress | None = None
-) -> Chosen:
-    """The images that `given` names, or without any those that the run of `saved` held out.
+    saved: SavedModel, given: Sequence[str], *, limit: int, data: str | None = None, offline: bool = False,
+    progress: Progress | None = None,
+) -> Chosen:  # fmt: skip
+    """`found_images`; those that make a page, and are more than `limit`, are chosen from.
 
-    Folders and patterns, and images that were held out, make a page: if they are more than `limit`, the network answers
-    to each and the surest mistakes are taken, then those of unknown class as they come, then the least sure of the
-    right answers.
+    The network answers to each, and the surest mistakes are taken, then those of unknown class as they come, then the
+    least sure of the right answers.
 
     Raises:
-        UsageError: no image is named, and the network is not that of a run.
-        DataError: the data of the run cannot be had any more.
+        As `found_images`.
     """
     progress = progress or Progress()
-    if given:
-        found = list(expand(list(given)))
-        names = [name for name, _ in found]
-        truths = [folder_truth(name, saved.labels) for name in names]
-        page = any(os.path.isdir(one) or (glob.has_magic(one) and not os.path.exists(one)) for one in given)
-        chosen = Chosen(
-            [source for _, source in found], names, truths, page, f"{len(found)} images of {', '.join(given)}"
-        )
-    else:
-        chosen = _held_out(saved, offline, progress)
-    return _telling(saved, chosen, limit, progress) if chosen.page and len(chosen.images) > limit else chosen
+    found = found_images(saved, given, data=data, offline=offline, progress=progress)
+    return _telling(saved, found, limit, progress) if found.page and len(found.images) > limit else found
+
+
+def found_images(
+    saved: SavedModel, given: Any, *, data: str | None = None, offline: bool = False, progress: Progress | None = None
+) -> Chosen:
+    """The images that `given` names, those of `data`, or without any those that the run of `saved` held out.
+
+    Folders and patterns, `data` and images that were held out make a page. Of a run's own images there are at most
+    2000, spread evenly.
+
+    Args:
+        saved: the network.
+        given: paths, folders and patterns, or other images that `predict` takes.
+        data: a data set, spelt as for `evaluate`: all of its images.
+        offline: never use the network.
+        progress: is told how far the reading is.
+
+    Raises:
+        UsageError: no image is named and the network is not that of a run, or images and `data` are.
+        DataError: the data cannot be had.
+    """
+    progress = progress or Progress()
+    named = given is not None and not (isinstance(given, list | tuple) and not given)
+    if data is not None:
+        if named:
+            raise UsageError("images are named and --data, too", "leave one of them out")
+        return _of_data(data, saved, offline, progress)
+    if not named:
+        return _held_out(saved, offline, progress)
+    found = list(expand(given))
+    names = [name for name, _ in found]
+    truths = [folder_truth(name, saved.labels) for name in names]
+    several = isinstance(given, list | tuple)
+    paths = [str(one) for one in (given if several else [given]) if isinstance(one, str | Path)]
+    page = any(os.path.isdir(one) or (glob.has_magic(one) and not os.path.exists(one)) for one in paths)
+    of = f" of {', '.join(paths)}" if paths else ""
+    return Chosen([source for _, source in found], names, truths, page, f"{len(found)} images{of}")
+
+
+def _of_data(name: str, saved: SavedModel, offline: bool, progress: Progress) -> Chosen:
+    """All images of a data set; where it has several splits, one split after the other."""
+    data = load_data(DataOptions(data=name, offline=offline), scoring=True, progress=progress)
+    splits = list(data.splits.values())
+    images = _Lazily([(split.images, row) for split in splits for row in range(len(split))])
+    names = [str(path) for split in splits for path in split.paths]
+    labels: list[str | None] = [None] * len(images)
+    if not data.labels.multi_label:
+        labels = [data.labels.names[target] for split in splits for target in split.targets.tolist()]
+    truths = [None if one is None else class_called(one, saved.labels) for one in labels]
+    return Chosen(images, names, truths, True, f"{len(images)} images of {name}", labels)
 
 
 def _held_out(saved: SavedModel, offline: bool, progress: Progress) -> Chosen:
     if saved.path == Path() or not is_run(saved.path.parent):
-        raise UsageError("no image is named", "name images or a folder; only a run knows images of its own")
+        raise UsageError(
+            "no image is named",
+            "name images or a folder, or --data with a data set; only a run knows images of its own",
+        )
     options = RunFolder(saved.path.parent).read_recipe().data
     data = load_data(replace(options, offline=options.offline or offline), progress=progress)
     split = data.splits.get("val") or data.splits.get("test") or data.splits["train"]
@@ -76,22 +121,23 @@ def _held_out(saved: SavedModel, offline: bool, progress: Progress) -> Chosen:
     truths: list[str | None] = [None] * len(rows)
     if split.targets.ndim == 1:  # one class an image
         truths = [data.labels.names[split.targets[row]] for row in rows]
-    images = _Lazily(split.images, rows)
+    images = _Lazily([(split.images, row) for row in rows])
     names = [str(split.paths[row]) for row in rows]
     return Chosen(images, names, truths, True, f"{options.data}, {split.name} images")
 
 
 class _Lazily(Sequence[Any]):
-    """Some images of a data set, each decoded when it is its turn."""
+    """Images of data sets by their rows, each decoded when it is its turn."""
 
-    def __init__(self, images: Any, rows: Sequence[int]) -> None:
-        self._images, self._rows = images, rows
+    def __init__(self, places: Sequence[tuple[Images, int]]) -> None:
+        self._places = places
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._places)
 
     def __getitem__(self, place: Any) -> Any:
-        return self._images.raw(self._rows[place])
+        images, row = self._places[place]
+        return images.raw(row)
 
 
 def _telling(saved: SavedModel, chosen: Chosen, limit: int, progress: Progress) -> Chosen:

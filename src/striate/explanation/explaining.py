@@ -172,12 +172,13 @@ def folder_truth(name: str, labels: Labels) -> str | None:
 
     Where an image may have several labels, a folder does not tell them.
     """
-    return None if labels.multi_label else _class_called(Path(name).parent.name, labels)
+    return None if labels.multi_label else class_called(Path(name).parent.name, labels)
 
 
 @lru_cache(maxsize=1024)
-def _class_called(folder: str, labels: Labels) -> str | None:
-    numbers = meanings([folder], labels)[folder] if folder else ()
+def class_called(name: str, labels: Labels) -> str | None:
+    """The class of the network that data call `name`; ImageNet's go by their synsets, too."""
+    numbers = meanings([name], labels)[name] if name else ()
     return labels.names[numbers[0]] if len(numbers) == 1 else None
 
 
