@@ -38,6 +38,11 @@ class RunFolder:
         return self.path / "metrics.jsonl"
 
     @property
+    def depth(self) -> Path:
+        """Activations, gradients and weights by layer, one line per epoch, where asked for."""
+        return self.path / "depth.jsonl"
+
+    @property
     def model(self) -> Path:
         """The best weights, self-describing."""
         return self.path / "model.safetensors"
@@ -109,15 +114,11 @@ class RunFolder:
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """The metrics lines in order; a half-written last line (power loss) is passed over."""
-        if not self.metrics.is_file():
-            return []
-        rows = []
-        for line in self.metrics.read_text(encoding="utf-8").splitlines():
-            try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError:
-                break
-        return rows
+        return _read_lines(self.metrics)
+
+    def read_depth(self) -> list[dict[str, Any]]:
+        """The lines of depth.jsonl in order, as `read_metrics` reads them."""
+        return _read_lines(self.depth)
 
     def read_evaluation(self) -> dict[str, Any]:
         """evaluation.json, or {} where the run has not come that far."""
@@ -182,3 +183,15 @@ def read_json(path: Path) -> dict[str, Any]:
         return json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise CheckpointError(f"{path} is damaged: {error}") from error
+
+
+def _read_lines(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        return []
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return rows

@@ -315,6 +315,13 @@ class TrainingOptions:
     )
     save_minutes: float = option(5.0, "minutes between resume states inside a long epoch", above=0.0)
     log_every: int = option(0, "write a metrics line every so many steps, 0 for epochs only", at_least=0)
+    record: str = option(
+        "none",
+        "depth: also write to depth.jsonl, before the first and after each epoch, how strong activations and gradients "
+        "are at every layer, which rectifiers are dead, and how the weights are spread; the report draws it",
+        choices=("none", "depth"),
+        source="Glorot & Bengio 2010; He et al. 2015; 2016, arXiv:1603.05027",
+    )
     runs: str = option("runs", "folder that holds the run folders")
     run_dir: str | None = option(None, "this run's own folder [runs/<date-time>-<model>-<data>]")
     tensorboard: bool = option(False, "also write TensorBoard events, to the run folder's tensorboard/")

@@ -84,7 +84,7 @@ def _forward_backward(session: Session, batch: Batch, accumulate: int) -> tuple[
     for part in parts:
         share = len(part.targets) / len(batch.targets)
         with autocast(session.device, session.precision):
-            outputs = _in_single_precision(session.forward(part.images))
+            outputs = in_single_precision(session.forward(part.images))
         loss = batch_loss(
             session.model, outputs, part, class_weights=session.class_weights,
             label_smoothing=session.options.regularize.label_smoothing or 0.0,
@@ -105,7 +105,7 @@ def _right(logits: Tensor, targets: Tensor) -> Tensor:
     return likeliest == targets
 
 
-def _in_single_precision(outputs: Tensor | Outputs) -> Tensor | Outputs:
+def in_single_precision(outputs: Tensor | Outputs) -> Tensor | Outputs:
     """Logits as float32, in which the loss is computed whatever the network computed in."""
     if isinstance(outputs, Outputs):
         return Outputs(outputs.logits.float(), {name: extra.float() for name, extra in outputs.aux.items()})

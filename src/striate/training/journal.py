@@ -79,7 +79,16 @@ def write_environment(run: RunFolder, environment: dict[str, Any]) -> None:
 
 def append_metrics(run: RunFolder, row: dict[str, Any]) -> None:
     """One more line of metrics.jsonl."""
-    with run.metrics.open("a", encoding="utf-8") as file:
+    _append(run.metrics, row)
+
+
+def append_depth(run: RunFolder, row: dict[str, Any]) -> None:
+    """One more line of depth.jsonl."""
+    _append(run.depth, row)
+
+
+def _append(path: Path, row: dict[str, Any]) -> None:
+    with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(row) + "\n")
 
 
@@ -115,8 +124,13 @@ def rewind_metrics(run: RunFolder, epoch: int, step: int) -> None:
     kept = [
         row for row in run.read_metrics() if (row["epoch"] <= epoch if row["kind"] == "epoch" else row["step"] <= step)
     ]
-    if run.metrics.is_file():
-        write_atomically(run.metrics, "".join(json.dumps(row) + "\n" for row in kept).encode())
+    _rewrite(run.metrics, kept)
+    _rewrite(run.depth, [row for row in run.read_depth() if row["epoch"] <= epoch])
+
+
+def _rewrite(path: Path, rows: list[dict[str, Any]]) -> None:
+    if path.is_file():
+        write_atomically(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
 
 
 def check_same_data(run: RunFolder, dataset: Dataset) -> None:

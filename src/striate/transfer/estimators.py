@@ -40,7 +40,7 @@ OPTIONS = frozenset(one.name.rstrip("_") for one in options_of(TrainOptions))
 NOT_HERE = frozenset(
     {"data", "data_root", "image_column", "label_column", "split_column", "group", "test_fraction", "fold", "limit"}
     | {"label_delimiter", "split_file", "from", "folds", "seeds", "runs", "run_dir", "report", "tensorboard"}
-    | {"snapshots", "save_minutes"}
+    | {"snapshots", "save_minutes", "record"}
 )
 HELD_OUT = 0.1  # of the images, where early stopping asks for some and `val_fraction` does not say how many
 _NEVER = 10**9  # epochs

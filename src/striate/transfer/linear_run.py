@@ -161,7 +161,7 @@ _WITHOUT_EFFECT = {
     "schedule": None,
     "training": (
         "ema", "best_by", "early_stopping", "evaluate_every", "budget", "snapshots", "save_minutes", "log_every",
-        "tensorboard",
+        "tensorboard", "record",
     ),
 }  # fmt: skip
 
