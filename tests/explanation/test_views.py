@@ -11,8 +11,12 @@ from torch import nn
 import striate
 from striate.checkpoint import SavedModel
 from striate.cli.main import striate as command
-from striate.errors import ModelError
+from striate.errors import DataError, ModelError, UsageError
+from striate.explanation.chosen import found_images
+from striate.explanation.places import find_place
 from striate.explanation.views.filters import filters_of
+from striate.explanation.views.reading import batches
+from striate.explanation.views.strongest import search
 from striate.models import create_model
 from striate.spec import InputSpec, Labels
 
@@ -94,3 +98,141 @@ def test_the_command_writes_what_is_shown(file, tmp_path):
         "filters-stem.c1.conv.png",
         "filters-stem.c1.conv.svg",
     ]
+
+
+# maps and strongest images --------------------------------------------------------------------------------------------
+
+
+class Stripes(nn.Module):
+    """Map 0 answers to a vertical stripe of three rows, map 1 to a horizontal one, map 2 to nothing."""
+
+    def __init__(self, size: int = 20) -> None:
+        super().__init__()
+        self.detect = nn.Conv2d(1, 3, 5, padding=2)
+        vertical = torch.full((5, 5), -0.25)
+        vertical[:, 2] = 1.0
+        self.detect.weight.data[:, 0] = torch.stack([vertical, vertical.T, torch.zeros(5, 5)])
+        self.detect.bias.data[:] = -1.0
+        self.relu = nn.ReLU()
+        self.linear = nn.Linear(3, 4)
+        self.architecture = type("Record", (), {"in_channels": 1, "input_size": (size, size), "title": "stripes"})()
+        self.fed: list[torch.Tensor] = []
+
+    def forward(self, images):
+        self.fed.append(images.detach().clone())
+        return self.linear(self.relu(self.detect(images)).mean((2, 3)))
+
+
+@pytest.fixture(scope="module")
+def planted():
+    """60 noisy images; in 6 of them a vertical stripe, in 6 a horizontal one, with the place of each."""
+    generator = np.random.default_rng(3)
+    pixels = generator.integers(0, 60, (60, 20, 20), dtype=np.uint8)
+    places = {}
+    for number in range(0, 60, 5):
+        row, column = generator.integers(2, 18, 2)
+        upright = number % 2 == 0
+        where = (slice(row - 2, row + 3), column) if upright else (row, slice(column - 2, column + 3))
+        pixels[number][where] = 255 - number  # strongest first
+        places[number] = (upright, int(row), int(column))
+    return pixels, places
+
+
+def stripes() -> SavedModel:
+    spec = InputSpec(size=(20, 20), channels=1, mean=(0.0,), std=(1.0,))
+    return SavedModel(model=Stripes().eval(), spec=spec, labels=Labels(NAMES))
+
+
+def given(pixels):
+    return [one[..., None] for one in pixels]
+
+
+def test_the_strongest_crops_hold_the_planted_stripe(planted):
+    pixels, places = planted
+    [view] = striate.explain(stripes(), given(pixels), show="strongest", layer="relu", top=6, progress=False)
+    assert view.shown == (0, 1)  # map 2 is never positive, and a note says so
+    assert view.notes
+    for unit, upright in enumerate((True, False)):
+        wanted = [number for number, (way, _, _) in places.items() if way == upright]
+        assert view.found.rows[unit].tolist() == wanted
+        for rank, number in enumerate(wanted):
+            assert tuple(view.found.spots[unit, rank]) == places[number][1:]
+            crop = view.crops[unit][rank]
+            assert crop.shape == (5, 5, 4)
+            line = crop[:, 2] if upright else crop[2]
+            inside = line[line[:, 3] == 1]  # the rest lies beyond the image
+            np.testing.assert_allclose(inside[:, 0], (255 - number) / 255, atol=1e-6)
+
+
+@pytest.mark.parametrize("batch", [1, 7, 60, 64])
+def test_every_image_is_looked_at_once_whatever_the_batch(planted, batch):
+    pixels, _ = planted
+    saved = stripes()
+    chosen = found_images(saved, given(pixels))
+    place = find_place(saved.model, "relu")
+    found = search(saved.model, batches(saved, chosen, batch=batch), place, 9)
+    fed = torch.cat([one for one in saved.model.fed if not one.is_meta])
+    assert found.looked_at == len(fed) == 60
+    np.testing.assert_allclose(fed[:, 0].numpy() * 255, pixels, atol=1e-3)  # in their order
+    everything = saved.model.relu(saved.model.detect(fed)).detach().flatten(2).amax(2).T
+    np.testing.assert_allclose(found.values, everything.sort(stable=True, dim=1, descending=True).values[:, :9])
+    expected = everything.sort(stable=True, dim=1, descending=True).indices[:, :9]
+    np.testing.assert_array_equal(found.rows, expected)
+
+
+def test_the_deconvnet_stands_beside_the_crops(planted):
+    pixels, _ = planted
+    [view] = striate.explain(
+        stripes(), given(pixels), ["deconvnet"], layer="relu", show="strongest", top=2, progress=False
+    )
+    assert [len(one) for one in view.reconstructions] == [2, 2]
+    upright = view.reconstructions[0][0][..., 0]
+    assert upright.shape == (5, 5)
+    assert upright[:, 2].min() > 0.5 > upright[:, 1].max()
+
+
+def test_images_that_cannot_be_read_are_left_out(planted, tmp_path):
+    pixels, _ = planted
+    (tmp_path / "broken.png").write_bytes(b"none")
+    images = [tmp_path / "broken.png", *given(pixels)]
+    [view] = striate.explain(stripes(), images, show="strongest", layer="relu", top=1, progress=False)
+    assert view.found.looked_at == 60
+    assert view.found.rows[0].tolist() == [1]
+    with pytest.raises(DataError, match="no image"):
+        striate.explain(stripes(), [tmp_path / "broken.png"], show="strongest", layer="relu", progress=False)
+
+
+def test_maps_are_what_the_layer_gives_on_one_scale(planted):
+    pixels, _ = planted
+    saved = stripes()
+    [view] = striate.explain(saved, given(pixels)[0], show="maps", layer="detect", progress=False)
+    with torch.no_grad():
+        expected = saved.model.detect(torch.from_numpy(pixels[:1, None] / np.float32(255)))[0]
+    np.testing.assert_allclose(view.maps, expected, atol=1e-5)
+    assert view.signed
+    [chosen] = striate.explain(saved, given(pixels)[0], show="maps", layer="detect", most=1, progress=False)
+    assert chosen.shown == (int(expected.flatten(1).abs().amax(1).argmax()),)
+    with pytest.raises(UsageError, match="no map 3"):
+        striate.explain(saved, given(pixels)[0], show="maps", layer="detect", unit=3, progress=False)
+
+
+def test_a_layer_without_maps_has_units():
+    image = np.zeros((32, 32, 1), np.uint8)
+    [view] = striate.explain(lenet(), image, show="maps", layer="head.f6", progress=False)
+    assert view.maps.shape == (84,)
+    assert view.figure().axes
+
+
+def test_the_network_is_afterwards_as_it_was(planted):
+    pixels, _ = planted
+    saved = lenet()
+    saved.model.train()
+    before = {name: value.clone() for name, value in saved.model.state_dict().items()}
+    shown = ("filters", "maps", "strongest")
+    for view in striate.explain(saved, given(pixels)[:3], show=shown, progress=False):
+        assert json.dumps(view.to_dict())
+        assert view.figure().axes
+    assert saved.model.training
+    assert all(one.requires_grad and one.grad is None for one in saved.model.parameters())
+    assert not any(module._forward_hooks for module in saved.model.modules())
+    assert all(torch.equal(value, before[name]) for name, value in saved.model.state_dict().items())

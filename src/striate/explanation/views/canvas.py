@@ -83,6 +83,7 @@ def grid_of(count: int, aspect: float = 1.0, *, width: float = 8.6, most: float 
     columns = max(1, min(count, round((count * aspect) ** 0.5)))
     while columns < count and width / columns > most:
         columns += 1
+    columns = -(-count // -(-count // columns))  # as many rows, the last of them as full as can be
     return Grid(count, columns, max(least, min(most, width / columns)), aspect)
 
 

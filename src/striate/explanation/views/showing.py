@@ -10,6 +10,9 @@ from typing import Any
 from striate.checkpoint import SavedModel
 from striate.explanation.chosen import Chosen, found_images
 from striate.explanation.views.filters import filters_of
+from striate.explanation.views.maps import feature_maps
+from striate.explanation.views.preferred import preferred
+from striate.explanation.views.strongest import strongest_images
 from striate.explanation.views.view import View
 from striate.options.explain import ExplainOptions
 from striate.progress import Progress
@@ -58,4 +61,29 @@ def _filters(asked: Asked) -> Iterator[View]:
     yield filters_of(asked.saved.model, options.layer, spec=asked.saved.spec, network=asked.network, most=options.most)
 
 
-_VIEWS: dict[str, Callable[[Asked], Iterator[View]]] = {"filters": _filters}
+def _maps(asked: Asked) -> Iterator[View]:
+    options = asked.options
+    yield from feature_maps(
+        asked.saved, asked.images, options.layer, unit=options.unit, most=options.most, network=asked.network,
+        progress=asked.progress,
+    )  # fmt: skip
+
+
+def _strongest(asked: Asked) -> Iterator[View]:
+    options = asked.options
+    yield strongest_images(
+        asked.saved, asked.images, options.layer, top=options.top, unit=options.unit, most=options.most,
+        deconvnet="deconvnet" in (options.method or ()), network=asked.network, progress=asked.progress,
+    )  # fmt: skip
+
+
+def _preferred(asked: Asked) -> Iterator[View]:
+    yield preferred(asked.saved, asked.options, network=asked.network, progress=asked.progress)
+
+
+_VIEWS: dict[str, Callable[[Asked], Iterator[View]]] = {
+    "filters": _filters,
+    "maps": _maps,
+    "strongest": _strongest,
+    "preferred": _preferred,
+}
