@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
-from striate.checkpoint import load_model
+from striate.checkpoint import load_model, save_model
 from striate.cli.main import striate
 from striate.options import DataOptions, ModelOptions, RuntimeOptions, TrainOptions, write_recipe
 
@@ -75,3 +76,36 @@ def test_what_cannot_be_asked_of_them(call):
     assert "a soup needs several networks" in call("one", "--soup", "soup.safetensors", fails=2)
     assert "told apart by one network" in call("one", "two", "--ood", "photos", fails=2)
     assert "named twice" in call("one", "runs/one", fails=2)
+    assert "named twice as one and as runs/one/model" in call("one", "runs/one/model.safetensors", fails=2)
+
+
+def test_copies_are_told_from_networks_of_one_name(call, tmp_path):
+    text = call("one", "runs/two")
+    assert "two and one have the same weights: that network counts twice" in text
+    (tmp_path / "others").mkdir()
+    (tmp_path / "runs" / "two").rename(tmp_path / "others" / "one")
+    row = call("one", "others/one", "--json")
+    assert [one["name"] for one in row["members"]] == [str(tmp_path / folder / "one") for folder in ("runs", "others")]
+
+
+def test_a_file_in_a_run_folder_is_of_that_run(call, tmp_path):
+    """Its data are divided as for its training: else images it learned from would be taken for held-out ones."""
+    held_out = {row["path"] for row in read_table("runs/three", call)}
+    assert {row["path"] for row in read_table("runs/three/model.safetensors", call, "photos")} == held_out
+    assert {row["path"] for row in read_table("runs/one", call)} != held_out
+    assert "divide their data differently (split_seed)" in call("one", "runs/three/model.safetensors", fails=2)
+    snapshot = "runs/one/snapshots/epoch-0001.safetensors"
+    assert "divide their data differently (split_seed)" in call("three", snapshot, fails=2)
+
+
+def test_a_file_that_is_of_no_run_may_have_learned_from_any_image(call, world, tmp_path):
+    saved = load_model("runs/three")
+    notes = {"data": "photos"}
+    save_model(tmp_path / "moved.safetensors", saved.model, saved.spec, saved.labels, notes=notes)
+    assert "does not say how photos was divided" in call("moved.safetensors", "photos")
+    assert "does not say how" not in call("moved.safetensors", "photos", "--split", "all")
+
+
+def read_table(run: str, call, *data: str) -> list[dict]:
+    call(run, *data, "--predictions", "answers.parquet")
+    return pq.read_table("answers.parquet").to_pylist()

@@ -138,6 +138,10 @@ def test_other_classes_and_lonely_networks_are_refused(world, networks, dataset,
         evaluate_ensemble([networks[0], tmp_path / "other.safetensors"], dataset, **QUICK)
     with pytest.raises(UsageError, match="named twice"):
         evaluate_ensemble([networks[0], networks[0]], dataset, **QUICK)
+    several = tmp_path / "several.safetensors"
+    world.saved_model(several, n=1, labels=Labels(world.labels.names, multi_label=True))
+    with pytest.raises(UsageError, match="several labels an image are not averaged"):
+        evaluate_ensemble([networks[0], several], dataset, **QUICK)
     with pytest.raises(UsageError, match="kept no snapshots"):
         evaluate_ensemble([networks[0]], dataset, snapshots=True, **QUICK)
     with pytest.raises(UsageError, match="does not know its data"):

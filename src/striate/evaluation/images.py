@@ -53,11 +53,18 @@ def images_to_score(
         own = True
         if set(dataset.splits) - _HELD_OUT:  # the data of a model file are known by name only once they are read
             dataset = load_data(options, progress=progress)
+    chosen = _chosen(dataset, split, own)
+    names = {one.name for one in chosen}
+    if own and recipe is None and names <= _HELD_OUT and not (dataset.official_test and names == {"test"}):
+        progress.warn(
+            f"{run} does not say how {dataset.name} was divided when it was trained: it may have learned from some of "
+            "these images; its run folder knows"
+        )
     if not own:
         _refuse_splitting(options)
         for note in dataset.notes:
             progress.say(note)
-    return dataset, _chosen(dataset, split, own)
+    return dataset, chosen
 
 
 def strangers_to_score(

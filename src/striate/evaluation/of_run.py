@@ -22,8 +22,8 @@ from striate.evaluation.robustness import check_robustness, robustness_of
 from striate.evaluation.single_crop import asking, evaluate
 from striate.evaluation.strangers import refuse_several, strangers_of
 from striate.evaluation.table import Evaluation
-from striate.network import open_network, read_spelling
-from striate.network.engines import Ready, make_ready, usual_batch
+from striate.network import open_network
+from striate.network.engines import Ready, make_ready, run_of, usual_batch
 from striate.options import RobustnessOptions, TrainOptions
 from striate.progress import Progress, Silent
 from striate.runfolder import RunFolder
@@ -57,7 +57,7 @@ def evaluate_run(
     scored, so that nothing is held out of them, and no number of images is too small.
 
     Args:
-        run: any spelling of a network (see `striate.network`); only a run folder knows its data.
+        run: any spelling of a network (see `striate.network`); only a run folder, and a file in one, knows its data.
         data: what `load_data` takes, or a loaded `Dataset`; its classes are matched with the network's by name.
         split: `train`, `val` or `test`, one that the data have, or `all` instead.
         data_options: options of the data that are to differ from the run's, by name.
@@ -87,7 +87,6 @@ def evaluate_run(
     progress = progress or Silent()
     passes_of(views)  # known, before anything is opened
     given = dict(data_options or {})
-    folder = read_spelling(run, runs).run
     saved = open_network(run, runs=runs, offline=bool(given.get("offline")), progress=progress)
     check_views(views, saved.model, saved.spec, backend="torch" if backend == "auto" else backend)
     if ood is not None:
@@ -95,6 +94,7 @@ def evaluate_run(
     changes = robustness.robustness if robustness is not None else None
     if changes:
         check_robustness(saved, views)
+    folder = run_of(saved)
     recipe = RunFolder(folder).read_recipe() if folder is not None else None
     about = [saved.notes.get("data")]
     dataset, splits = images_to_score(data, recipe, given, split=split, trained_on=about, run=run, progress=progress)

@@ -28,7 +28,7 @@ from striate.inference.quantise import Calibration
 from striate.metrics import probabilities
 from striate.network.calibration import calibration_for
 from striate.progress import Progress, Silent
-from striate.runfolder import is_run
+from striate.runfolder import RunFolder, is_run
 from striate.runtime import pick_device, resolve_precision
 from striate.spec import InputSpec
 
@@ -228,8 +228,10 @@ def engines_folder(saved: SavedModel) -> Path:
 
 
 def run_of(saved: SavedModel) -> Path | None:
-    """The run folder that the model file is in."""
+    """The run folder that the model file is in, as its model or as a snapshot."""
     folder = saved.path.parent
+    if folder.name == RunFolder(folder).snapshots.name:
+        folder = folder.parent
     return folder if saved.path.name and is_run(folder) else None
 
 

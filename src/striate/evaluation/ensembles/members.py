@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import torch
 
 from striate.checkpoint import SavedModel
 from striate.data import Dataset, Split
@@ -12,6 +15,7 @@ from striate.errors import ModelError, UsageError
 from striate.models.sources import is_own
 from striate.network import open_network, read_spelling
 from striate.network.calibration import same_data
+from striate.network.engines import run_of
 from striate.options import TrainOptions
 from striate.progress import Progress
 from striate.runfolder import RunFolder
@@ -29,7 +33,7 @@ class Member:
     name: str
     spelling: str
     saved: SavedModel
-    run: Path | None  # the run folder that it is of
+    run: Path | None  # the run folder that it is of, or that its file lies in
     recipe: TrainOptions | None  # of that run
     order: list[int]  # the place among its outputs of each class of the ensemble
 
@@ -50,21 +54,22 @@ def open_members(
             f"{networks[0]} has a single snapshot" if snapshots else "an ensemble needs at least two networks",
             "train with --schedule cyclic or --snapshots N" if snapshots else "name several",
         )
-    twice = sorted({text for _, text, _ in spelt if [other for _, other, _ in spelt].count(text) > 1})
-    if twice:
-        raise UsageError(f"{twice[0]} is named twice: it would count twice", "name each network once")
     found: list[Member] = []
-    for name, text, run in spelt:
+    for name, text in _told_apart(spelt):
         saved = open_network(text, runs=runs, offline=offline, progress=progress)
-        recipe = RunFolder(run).read_recipe() if run is not None else None
+        if saved.labels.multi_label:
+            raise UsageError(
+                "networks for several labels an image are not averaged: their answers are no classes that exclude "
+                "another",
+                "evaluate each alone",
+            )
         first = found[0] if found else None
         order = _order(saved.labels, first.saved.labels, (name, first.name)) if first is not None else None
+        run = run_of(saved)
+        recipe = RunFolder(run).read_recipe() if run is not None else None
         found.append(Member(name, text, saved, run, recipe, order or list(range(len(saved.labels)))))
-    if found[0].saved.labels.multi_label:
-        raise UsageError(
-            "networks for several labels an image are not averaged: their answers are no classes that exclude another",
-            "evaluate each alone",
-        )
+        _refuse_twice(found)
+    _warn_of_copies(found, progress)
     return found
 
 
@@ -98,17 +103,46 @@ def refuse_seen_images(members: Sequence[Member], by: Member, dataset: Dataset, 
             )
 
 
-def _spelt(text: str, snapshots: bool, runs: str | Path, *, alone: bool) -> list[tuple[str, str, Path | None]]:
-    """Name, spelling and run folder of each network that a word stands for."""
+def _spelt(text: str, snapshots: bool, runs: str | Path, *, alone: bool) -> list[tuple[str, str]]:
+    """Name and spelling of each network that a word stands for."""
     read = read_spelling(text, runs)
     if not snapshots:
         name = read.run.resolve().name if read.run is not None else text
-        return [(name, read.absolute if read.kind == "saved" else text, read.run)]
+        return [(name, read.absolute if read.kind == "saved" else text)]
     kept = sorted(RunFolder(read.run).snapshots.glob(SNAPSHOT)) if read.run is not None else []
     if not kept or read.run is None:
         raise UsageError(f"{text} has kept no snapshots", "train with --schedule cyclic or --snapshots N")
     before, code = ("" if alone else f"{read.run.resolve().name}/"), (f"{read.model}:" if is_own(read.model) else "")
-    return [(before + path.stem, f"{code}{path.resolve()}", read.run) for path in kept]
+    return [(before + path.stem, f"{code}{path.resolve()}") for path in kept]
+
+
+def _told_apart(spelt: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Runs in several folders may have one name: these go by their spelling."""
+    times = Counter(name for name, _ in spelt)
+    return [(name if times[name] == 1 else text, text) for name, text in spelt]
+
+
+def _refuse_twice(members: Sequence[Member]) -> None:
+    """Raises:
+    UsageError: the last of the members is one of the others, whatever it was called.
+    """
+    last = members[-1]
+    for one in members[:-1]:
+        file = one.saved.path
+        if one.spelling == last.spelling or (file.name and file.resolve() == last.saved.path.resolve()):
+            words = f" as {one.name} and as {last.name}" if one.name != last.name else ""
+            raise UsageError(f"{last.spelling} is named twice{words}: it would count twice", "name each network once")
+
+
+def _warn_of_copies(members: Sequence[Member], progress: Progress) -> None:
+    """Other files may hold the same weights: a copy, or a snapshot that became the run's model."""
+    for place, one in enumerate(members):
+        ours = one.saved.model.state_dict()
+        for other in members[:place]:
+            theirs = other.saved.model.state_dict()
+            if ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours):
+                progress.warn(f"{one.name} and {other.name} have the same weights: that network counts twice")
+                break
 
 
 def _order(theirs: Labels, ours: Labels, names: tuple[str, str]) -> list[int]:
