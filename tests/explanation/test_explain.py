@@ -204,8 +204,9 @@ def test_without_images_only_a_run_knows_its_own(saved):
 def test_a_run_shows_images_that_it_held_out(tmp_path):
     settings = {"model": "compact_xs", "epochs": 1, "limit": 200, "threads": 1}
     result = striate.train("digits", runs=tmp_path, report=False, progress=False, **settings)
-    answer = json.loads(run(result.run, "--method", "gradcam", "--limit", "4", "--json").stdout)
+    answer = json.loads(run("latest", "--runs", tmp_path, "--method", "gradcam", "--limit", "4", "--json").stdout)
     assert answer["page"] == str(result.run / "explain" / "gallery.html")
+    assert result.run.name in Path(answer["page"]).read_text(encoding="utf-8")  # and not what it was called today
     assert answer["files"] == []
     paths = {one["path"] for one in answer["explanations"]}
     assert len(paths) == 4

@@ -153,3 +153,9 @@ def test_filters_as_pictures(inputs):
 
 def test_filters_of_zeros_are_flat():
     assert filter_sprite(np.zeros((4, 1, 3, 3), np.float32)) is not None
+
+
+def test_lines_that_lie_close_together_far_from_zero_can_be_told_apart():
+    lines = [Series("all", [(1, 0.96), (2, 0.98)], "run0"), Series("one", [(1, 0.96), (2, 0.95)], "run1")]
+    near, far = (points_of(line_chart("Together", lines, log=False, close=close)) for close in (True, False))
+    assert near[1][1][1] - near[0][1][1] > 5 * (far[1][1][1] - far[0][1][1])

@@ -40,8 +40,11 @@ def test_snapshots_stand_on_the_page_of_their_run(make_run):
     names = ["epoch-0001", "<i>epoch-0002</i>", "epoch-0003"]
     one = kept(names, [run] * 3)
     (run / "evaluations" / "digits-val-snapshots.json").write_text(json.dumps(one))
+    alone = {"asked": {}, "data": "digits", "split": "val", "n": 300, "protocol": "single-crop", "top1": 0.5}
+    (run / "evaluations" / "digits-val.json").write_text(json.dumps(alone))
     text = section(write_report(run).read_text(encoding="utf-8"), "evaluations")
     assert "3 networks together" in text
+    assert "digits val (snapshots)" in text
     assert "<i>epoch" not in text
     best = one["members"][0]
     assert f"{100 * best['top1']:.1f}" in text

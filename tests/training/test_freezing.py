@@ -54,7 +54,7 @@ def session_of(model: ConvNet, **sections: dict) -> Session:
     options, spec, _ = resolved_for(merged(options, sections), dataset, given=model)
     prepared = prepare(options, spec, dataset, given=model, start=None, budgeted=False, progress=Progress())
     session = open_session(prepared.options, spec, dataset, RunFolder(Path("nowhere")), model)
-    start_weights(session)
+    start_weights(session, Progress())
     return session
 
 

@@ -212,6 +212,17 @@ def test_every_cycle_ends_with_an_epoch():
         options("cyclic", epochs=3, cycles=4)
 
 
+def test_the_rates_of_the_last_step_are_not_those_of_the_next():
+    """At the end of a cycle the next step starts from the peak again."""
+    moving = optimizer()
+    schedule = Schedule(moving, options("cyclic", cycles=2, final_lr=0.1), STEPS)
+    for _ in range(TOTAL // 2):
+        moving.step()
+        schedule.after_step()
+    assert schedule.lr == pytest.approx(PEAK)
+    assert schedule.taken == pytest.approx([CLOSED_FORMS["cyclic"](TOTAL // 2 - 1)])
+
+
 def test_a_warm_up_is_part_of_the_first_cycle():
     seen = rates(options("cyclic", cycles=2, warmup=1.0))
     assert seen[0] < seen[STEPS - 1] < PEAK

@@ -172,7 +172,14 @@ def command(
     show_robustness(result.robustness, changed)
     if kept.predictions is not None:
         say()
-        say(f"kept: {kept.predictions}" + (f", {kept.ood_images}" if kept.ood_images is not None else ""))
+        files = [path for path in (kept.predictions, kept.ood_images) if path is not None]
+        say(f"kept: {', '.join(map(_from_here, files))}")
+
+
+def _from_here(path: Path) -> str:
+    """A path as it can be typed here: without the working folder before it."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 def _kept(

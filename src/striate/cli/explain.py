@@ -104,10 +104,13 @@ def command(
 
 
 def _folder_for(saved: SavedModel) -> Path:
+    return (saved.path.parent if _is_of_run(saved) else Path()) / "explain"
+
+
+def _is_of_run(saved: SavedModel) -> bool:
     from striate.runfolder import is_run
 
-    inside = saved.path != Path() and is_run(saved.path.parent)
-    return (saved.path.parent if inside else Path()) / "explain"
+    return saved.path != Path() and is_run(saved.path.parent)
 
 
 def _write_views(asked: Asked, folder: Path, kinds: tuple[str, ...], as_json: bool) -> None:
@@ -167,4 +170,5 @@ def _page(
 
     sections = gallery_sections(worst_first(group for group, _ in made))
     title = f"What {saved.model.architecture.title} looks at"
-    return write_page(folder / "gallery.html", title, sections, f"{run}. {chosen.about}")
+    source = saved.path.parent.name if _is_of_run(saved) else run
+    return write_page(folder / "gallery.html", title, sections, f"{source}. {chosen.about}")

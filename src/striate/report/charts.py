@@ -62,6 +62,7 @@ def line_chart(
     form: Callable[[float], str] = number,
     log: bool | None = None,
     share: bool = False,
+    close: bool = False,
     band: tuple[str, str] | None = None,
     mark: tuple[float, str] | None = None,
     note: str = "",
@@ -76,6 +77,7 @@ def line_chart(
         form: how a value is written on the axis and in hover titles.
         log: logarithmic vertical axis; None decides by the range (30 and more).
         share: values are fractions: the axis ends at 1 and leaves out the first, steep part.
+        close: the axis begins below the lowest value instead of at 0.
         band: names of two lines whose distance is shaded.
         mark: (x, words) of a vertical line.
         note: a few words under the title.
@@ -88,7 +90,7 @@ def line_chart(
     positive = min(values) > 0
     log = positive and (max(values) / min(values) >= 30 if log is None else log)
     x_axis = _x_axis([x for one in drawn for x, _ in one.points])
-    y_axis, y_ticks = _y_axis(drawn, share=share, log=log)
+    y_axis, y_ticks = _y_axis(drawn, share=share, close=close, log=log)
     clip = f"clip-{re.sub('[^a-z0-9]+', '-', title.lower())}"
     parts = [_grid(y_axis, y_ticks, form), _x_ticks(x_axis, x_label)]
     parts.append(
@@ -255,7 +257,7 @@ def _x_axis(values: list[float]) -> Axis:
     return Axis(low, high, LEFT, WIDTH - RIGHT)
 
 
-def _y_axis(series: Sequence[Series], *, share: bool, log: bool) -> tuple[Axis, list[float]]:
+def _y_axis(series: Sequence[Series], *, share: bool, close: bool, log: bool) -> tuple[Axis, list[float]]:
     values = [y for one in series for _, y in one.points]
     low, high = min(values), max(values)
     if log:
@@ -265,6 +267,9 @@ def _y_axis(series: Sequence[Series], *, share: bool, log: bool) -> tuple[Axis, 
         later = [y for one in series for _, y in one.points[len(one.points) // 8 :]]
         low, high = min(later), 1.0
         low = max(0.0, low - 0.08 * (high - low) - 1e-4)
+    elif close:
+        margin = max(0.15 * (high - low), 0.005)
+        low, high = max(0.0, low - margin), high + margin
     else:
         low = 0.0 if low >= 0 else low
         high = high * 1.05 if high > 0 else high + 1e-9
@@ -303,7 +308,7 @@ def _tick_text(tick: float, ticks: Sequence[float], form: Callable[[float], str]
 
 def _x_ticks(axis: Axis, label: str) -> str:
     ticks = nice_ticks(axis.low, axis.high, 6)
-    if label.startswith("epoch"):
+    if label.startswith(("epoch", "layer", "rectifier", "networks")):
         ticks = sorted({tick for tick in ticks if tick == int(tick)} | ({axis.low} if axis.low == 1 else set()))
         ticks = [tick for tick in ticks if tick == axis.low or axis.place(tick) - axis.place(axis.low) > 24]
     parts = [_text(axis.place(tick), HEIGHT - BOTTOM + 17, f"{tick:g}", "middle") for tick in ticks]

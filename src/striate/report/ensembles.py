@@ -31,7 +31,7 @@ def ensemble(one: Mapping[str, Any], name: str) -> dict[str, Any] | None:
     chart = line_chart(
         f"Networks joined one by one, {name}",
         [Series("all so far", steps, "run0"), Series("the one that joins, alone", alone, "run1")],
-        x_label="networks", form=lambda share: percent(share, 1), log=False,
+        x_label="networks", form=lambda share: percent(share, 1), log=False, close=True,
         note="top-1; the one that helps most first",
     )  # fmt: skip
     return {

@@ -60,7 +60,11 @@ def _names(kept: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _asked(one: Mapping[str, Any]) -> str:
     asked = one.get("asked") or {}
-    words = [f"{key.replace('_', ' ')} {last_part(value)}" for key, value in asked.items() if key not in _IN_NAME]
+    words = [
+        key.replace("_", " ") + ("" if str(value) == "True" else f" {last_part(value)}")
+        for key, value in asked.items()
+        if key not in _IN_NAME
+    ]
     return f" ({', '.join(words)})" if words else ""
 
 

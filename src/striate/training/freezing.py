@@ -136,9 +136,10 @@ def figures(session: Session) -> dict[str, Any]:
     frozen = session.frozen or ()
     known = (*places(session.model), "classifier")
     rates: dict[str, float] = {}
-    for group in reversed(session.optimizer.param_groups):  # weights before vectors, which come last
+    groups = zip(session.optimizer.param_groups, session.schedule.taken, strict=True)
+    for group, rate in reversed(list(groups)):  # weights before vectors, which come last
         if group["place"] >= len(frozen):
-            rates[known[group["place"]]] = group["lr"]
+            rates[known[group["place"]]] = rate
     return {"frozen_to": frozen[-1] if frozen else None, "rates": rates}
 
 

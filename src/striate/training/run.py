@@ -210,7 +210,13 @@ def _train_epochs(session: Session, resumable: bool, progress: Progress) -> None
         position.batch, position.sums = 0, {}
         if probe is not None:
             journal.append_depth(run, probe.look(session))
-        row = {"kind": "epoch", "epoch": position.epoch, "step": position.step, "lr": session.schedule.lr, **figures}
+        row = {
+            "kind": "epoch",
+            "epoch": position.epoch,
+            "step": position.step,
+            "lr": session.schedule.taken[0],
+            **figures,
+        }
         row |= freezing.figures(session)
         if position.epoch == epochs or position.epoch % options.training.evaluate_every == 0:
             row |= _validate_and_keep_best(session)

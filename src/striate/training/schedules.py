@@ -38,6 +38,7 @@ class Schedule:
                 optimizer, mode="max", factor=options.gamma, patience=options.patience, threshold=1e-4
             )
         self._ticking = _ticking(optimizer, options, self._total, warmup_ticks, ticks_per_epoch)
+        self.taken = [float(group["lr"]) for group in optimizer.param_groups]  # the rates of the last step
 
     @property
     def lr(self) -> float:
@@ -46,6 +47,7 @@ class Schedule:
 
     def after_step(self) -> None:
         """An optimiser step was taken."""
+        self.taken = [float(group["lr"]) for group in self._optimizer.param_groups]
         if self._by_step:
             self._tick()
 
