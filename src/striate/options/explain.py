@@ -18,7 +18,7 @@ METHODS = (
     "occlusion",
 )
 USUAL_METHODS = ("gradcam", "guided-backprop", "occlusion")
-VIEWS = ("filters", "maps", "strongest", "field", "codes")
+VIEWS = ("filters", "maps", "strongest", "field", "codes", "preferred")
 PROJECTIONS = ("pca", "tsne", "umap")
 USUAL_PROJECTIONS = ("pca", "tsne")
 
@@ -36,18 +36,22 @@ class ExplainOptions:
     layer: str | None = option(
         None,
         "of gradcam, gradcam++, deconvnet, and of what is shown: a place such as conv4_x, or the path of a module [the "
-        "deepest one whose maps are 3 by 3 or finer; filters: the first; codes: the last]",
+        "deepest one whose maps are 3 by 3 or finer; filters: the first; codes: the last; preferred: the classes]",
     )
-    target: str | None = option(None, "class to ask about, by name or number [the predicted one]")
+    target: str | None = option(None, "class to ask about, by name or number [the predicted one; preferred: all]")
     unit: int | None = option(
-        None, "deconvnet, maps, strongest, field: the map, counted from 0 [deconvnet: the one with the strongest "
-        "activation; else all]", at_least=0,
+        None, "deconvnet, maps, strongest, field, preferred: the map, counted from 0 [deconvnet: the one with the "
+        "strongest activation; else all]", at_least=0,
     )  # fmt: skip
     at: tuple[int, int] | None = option(
         None, "field: row and column of the unit [the middle; with --unit where that map is strongest]", at_least=0
     )
     top: int = option(9, "strongest: images of each map", at_least=1, source="Zeiler & Fergus 2013, 1311.2901, fig. 2")
-    most: int | None = option(None, "filters, maps, strongest: maps in the figure [64; strongest 16]", at_least=1)
+    most: int | None = option(
+        None,
+        "filters, maps, strongest, preferred: maps or classes in the figure [64; strongest 16; preferred 12]",
+        at_least=1,
+    )
     projection: tuple[str, ...] | None = option(
         None, f"codes: into two dimensions by {', '.join(PROJECTIONS)}, which needs umap-learn "
         f"[{', '.join(USUAL_PROJECTIONS)}]", choices=PROJECTIONS,
@@ -65,7 +69,43 @@ class ExplainOptions:
     )  # fmt: skip
     window: int | None = option(None, "occlusion: side of the grey square in pixels [a sixth of the image]", at_least=1)
     stride: int | None = option(None, "occlusion: pixels that the square moves by [half its side]", at_least=1)
-    seed: int = option(0, "smoothgrad, field, codes: of what is drawn at random", at_least=0)
+    ascent_steps: int = option(
+        256, "preferred: steps of the ascent", at_least=1,
+        source="Erhan et al. 2009; Olah et al. 2017, 10.23915/distill.00007",
+    )  # fmt: skip
+    ascent_rate: float = option(
+        0.03, "preferred: its learning rate (Adam), falling to 0 over the second half", above=0.0
+    )
+    paint: str = option(
+        "fourier", "preferred: what is optimised: a spectrum in which all frequencies have the same say, or pixels",
+        choices=("fourier", "pixels"), source="Olah et al. 2017, 10.23915/distill.00007, preconditioning",
+    )  # fmt: skip
+    decorrelate: bool = option(
+        True, "preferred: optimise along the principal colours of photos, where there are three channels",
+        source="Olah et al. 2017, 10.23915/distill.00007, preconditioning",
+    )  # fmt: skip
+    jitter: float | None = option(
+        None, "preferred: pixels that it is moved by at most in each step [a sixteenth of its side]", at_least=0.0,
+        source="Mordvintsev et al. 2015, Inceptionism",
+    )  # fmt: skip
+    turn: float = option(5.0, "preferred: degrees that it is rotated by at most", at_least=0.0, at_most=180.0)
+    zoom: float = option(0.1, "preferred: part by which it is enlarged or reduced at most", at_least=0.0, at_most=0.5)
+    variation: float = option(
+        0.1, "preferred: weight of its total variation, against a gradient of deviation 1", at_least=0.0,
+        source="Mahendran & Vedaldi 2015, 1412.0035",
+    )  # fmt: skip
+    decay: float = option(
+        0.5, "preferred: weight decay of what is painted, times the learning rate: what does not matter goes back to "
+        "the mean colour", at_least=0.0, source="Simonyan et al. 2013, 1312.6034, sec. 2",
+    )  # fmt: skip
+    smooth: float = option(
+        0.0, "preferred: deviation in pixels of a blur after each step, falling to 0", at_least=0.0,
+        source="Yosinski et al. 2015, 1506.06579",
+    )  # fmt: skip
+    goal: str = option(
+        "map", "preferred: of a layer with maps: the mean of a map, or the unit in its middle", choices=("map", "unit")
+    )
+    seed: int = option(0, "smoothgrad, field, codes, preferred: of what is drawn at random", at_least=0)
 
     def __post_init__(self) -> None:
         check_options(self, "explain")

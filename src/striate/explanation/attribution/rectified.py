@@ -1,14 +1,14 @@
 """Another way back through the rectifiers: a network whose backward signal is rectified, whatever its code looks like.
 
 Rectifiers are caught as the functions that they are, so that modules, functions, tensor methods, operations in place
-and modules that are used twice are all the same. The network's answers stay what they are. Three rules:
+and modules that are used twice are all the same. The network's answers stay what they are. Four rules:
 
     gradient              back through ReLU: where its input was positive
     guided                where its input was positive, and the signal is
     deconvnet             where the signal is positive, whatever its input was
 
 Of other rectifiers (leaky ReLU, ELU, GELU, SiLU …) the slope stands for "where its input was positive". Sigmoid and
-tanh do not rectify: the signal passes by their slope in all three. So do the operations that have weights, which are
+tanh do not rectify: the signal passes by their slope in all four. So do the operations that have weights, which are
 transposed, sums, which pass it on to each of their terms, concatenations, which deal it out again, averages, which
 spread it evenly, and batch normalisation with fixed statistics, which scales it. Max pooling puts it where the maximum
 was: where windows overlap, the parts are added.
@@ -27,7 +27,7 @@ from torch.overrides import TorchFunctionMode
 
 from striate.layers.normalization import Contrast, LocalResponse
 
-Rule = Literal["guided", "deconvnet"]
+Rule = Literal["guided", "deconvnet", "open"]
 
 _RECTIFIERS: frozenset[Any] = frozenset(
     {
@@ -70,7 +70,7 @@ class RectifiedBackward(TorchFunctionMode):
 
     def __init__(self, rule: Rule) -> None:
         super().__init__()
-        self.rule = rule
+        self.rule: Rule = rule
         self.caught = 0
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -82,8 +82,9 @@ class RectifiedBackward(TorchFunctionMode):
                 return _Past.apply(args[0], func(*args, **kwargs).detach())
             return func(*args, **kwargs)
         self.caught += 1
-        way = _Guide if self.rule == "guided" else _Deconvolve
-        return way.apply(inputs, lambda values: func(*_with_first(args, values), **_with_input(kwargs, values)))
+        return _WAYS[self.rule].apply(
+            inputs, lambda values: func(*_with_first(args, values), **_with_input(kwargs, values))
+        )
 
 
 def _rectifies(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
@@ -139,6 +140,21 @@ class _Deconvolve(torch.autograd.Function):
         return signals[0].clamp_min(0), None
 
 
+class _Open(torch.autograd.Function):
+    """A rectifier forwards, in place or not; the signal as it is backwards."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, rectifier: Callable[[Tensor], Tensor]) -> Tensor:
+        outputs = rectifier(values)
+        if outputs is values:
+            ctx.mark_dirty(values)
+        return outputs
+
+    @staticmethod
+    def backward(ctx: Any, *signals: Tensor) -> tuple[Tensor, None]:
+        return signals[0], None
+
+
 class _Past(torch.autograd.Function):
     """Some outputs forwards; the signal as it is backwards."""
 
@@ -149,3 +165,6 @@ class _Past(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *signals: Tensor) -> tuple[Tensor, None]:
         return signals[0], None
+
+
+_WAYS: dict[Rule, type[torch.autograd.Function]] = {"guided": _Guide, "deconvnet": _Deconvolve, "open": _Open}
