@@ -89,7 +89,15 @@ def rejection(record: Record) -> dict[str, Any] | None:
         if row["wanted"] >= full:
             continue  # no image need be rejected for it
         if row["rejected"] is None:
-            rows.append({"wanted": percent(row["wanted"]), "rejected": "not within reach", "threshold": "", "left": ""})
+            rows.append(
+                {
+                    "wanted": percent(row["wanted"]),
+                    "rejected": "not within reach",
+                    "threshold": "",
+                    "left": "",
+                    "interval": "",
+                }
+            )
             continue
         low, high = row.get("error_interval") or (None, None)
         rows.append(

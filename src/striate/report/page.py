@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup, escape
 
 from striate.report import certainty, label_sets, sections, technical
+from striate.report.depth import depth
 from striate.report.diagnosis import findings_of, headline_split
 from striate.report.evaluations import evaluations
 from striate.report.evidence import Evidence
@@ -72,6 +73,7 @@ def report_values(record: Record) -> dict[str, Any]:
         "findings": findings_of(evidence),
         "data": sections.data(record, counts),
         "curves": sections.curves(record),
+        "depth": depth(record),
         "mistakes": sections.mistakes(record),
         "classes": None if record.multi_label else sections.classes(record, counts),
         "labels": label_sets.labels(record, counts),

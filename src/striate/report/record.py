@@ -100,6 +100,7 @@ class Record:
     transfer: dict[str, Any] = field(default_factory=dict)  # transfer.json
     transfer_picture: bytes | None = None  # SVG
     evaluations: tuple[dict[str, Any], ...] = ()  # what `striate evaluate` found later, by file name
+    depth: list[dict[str, Any]] = field(default_factory=list)  # depth.jsonl
     robustness: dict[str, Any] = field(default_factory=dict)  # accuracy on changed images
     robustness_picture: bytes | None = None  # PNG: what fooled the network
     problems: tuple[str, ...] = ()  # files that are there and could not be read
@@ -180,6 +181,7 @@ def read_record(run: Path) -> Record:
             for path in folder.evaluation_files
             if isinstance(one := _tolerant(lambda path=path: read_json(path), {}, path, problems), dict) and one
         ),
+        depth=_tolerant(folder.read_depth, [], folder.depth, problems),
         robustness=_tolerant(lambda: read_json(changed), {}, changed, problems),
         robustness_picture=_tolerant(fooled.read_bytes, None, fooled, problems),
         transfer=_tolerant(folder.read_transfer, {}, folder.transfer, problems),
