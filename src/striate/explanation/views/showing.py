@@ -11,6 +11,7 @@ from striate.checkpoint import SavedModel
 from striate.explanation.chosen import Chosen, found_images
 from striate.explanation.views.filters import filters_of
 from striate.explanation.views.maps import feature_maps
+from striate.explanation.views.preferred import preferred
 from striate.explanation.views.strongest import strongest_images
 from striate.explanation.views.view import View
 from striate.options.explain import ExplainOptions
@@ -76,10 +77,13 @@ def _strongest(asked: Asked) -> Iterator[View]:
     )  # fmt: skip
 
 
+def _preferred(asked: Asked) -> Iterator[View]:
+    yield preferred(asked.saved, asked.options, network=asked.network, progress=asked.progress)
 
 
 _VIEWS: dict[str, Callable[[Asked], Iterator[View]]] = {
     "filters": _filters,
     "maps": _maps,
     "strongest": _strongest,
+    "preferred": _preferred,
 }
