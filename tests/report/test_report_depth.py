@@ -13,13 +13,13 @@ def line(epoch: int, gradients: list[float | None], dead: Sequence[tuple[int, in
     """A line of depth.jsonl with a layer for each gradient and a rectifier behind each of the first."""
     layers = [
         {
-            "name": f"part<{place}>", "mean": -0.1, "deviation": 1.0, "gradient": one, "weight_gradient": one,
+            "name": f"odd<{place}>", "mean": -0.1, "deviation": 1.0, "gradient": one, "weight_gradient": one,
             "weight_rms": 0.5, "sparsity": 0.2, "edge": 1.0, "histogram": [1, 3, 1],
         }
         for place, one in enumerate(gradients)
     ]  # fmt: skip
     rectifiers = [
-        {"after": f"part<{place}>", "units": units, "dead": count, "active": 0.5}
+        {"after": f"odd<{place}>", "units": units, "dead": count, "active": 0.5}
         for place, (count, units) in enumerate(dead)
     ]
     return {
@@ -32,7 +32,7 @@ def section(make_run, rows: list[dict[str, Any]]) -> dict[str, Any] | None:
     (run / "depth.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     page = write_report(run).read_text(encoding="utf-8")
     assert ('id="depth"' in page) == bool(rows)
-    assert "part<" not in page, "names are escaped"
+    assert "odd<" not in page, "names are escaped"
     return depth(read_record(run))
 
 
@@ -43,7 +43,7 @@ def test_a_run_that_recorded_nothing_has_no_such_section(make_run):
 def test_a_vanishing_gradient_is_said(make_run):
     found = section(make_run, [line(epoch, [1e-7, 1e-4, 0.1, 1.0]) for epoch in (0, 1, 2, 3)])
     assert found is not None
-    assert "1 part in 1e6 comes down to `part<0>`" in found["words"]
+    assert "1 part in 1e6 comes down to `odd<0>`" in found["words"]
     assert "vanishes" in found["words"]
     assert "after epoch 3" in found["charts"][0]
     assert len(found["charts"]) == 2, "nothing is dead where nothing rectifies"
@@ -60,7 +60,7 @@ def test_a_layer_that_died_is_named(make_run):
     rows = [line(0, [1.0, 1.0, 1.0], [(0, 8), (0, 8)]), line(1, [0.0, 1.0, 1.0], [(1, 8), (8, 8)])]
     found = section(make_run, rows)
     assert found is not None
-    assert "every unit after `part<1>` is dead" in found["words"]
+    assert "every unit after `odd<1>` is dead" in found["words"]
     assert ("dead units at the end", "9 of 16") in found["facts"]
     assert "Dead rectifiers" in found["charts"][-1]
 
