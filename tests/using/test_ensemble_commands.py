@@ -106,6 +106,15 @@ def test_a_file_that_is_of_no_run_may_have_learned_from_any_image(call, world, t
     assert "does not say how" not in call("moved.safetensors", "photos", "--split", "all")
 
 
+def test_a_soup_takes_no_place_of_a_runs_network_and_goes_by_images_nobody_learned_from(call, tmp_path):
+    for place in ("three/model.safetensors", "one/snapshots/epoch-0001.safetensors"):
+        words = ("one", "two", "--soup", f"runs/{place}")
+        assert "would take the place of the network" in call(*words, fails=2)
+    words = ("one", "three", "photos", "--split", "all", "--soup", "soup.safetensors")
+    assert "what one held out, the other learned from" in call(*words, fails=2)
+    assert call(*words, "--soup-by", "uniform", "--json")["soup"]["validation"] is None
+
+
 def read_table(run: str, call, *data: str) -> list[dict]:
     call(run, *data, "--predictions", "answers.parquet")
     return pq.read_table("answers.parquet").to_pylist()

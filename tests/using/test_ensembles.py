@@ -12,8 +12,9 @@ from torch.nn import functional
 
 from striate.checkpoint import load_model, save_model
 from striate.data import Dataset, PhotoImages
-from striate.errors import ModelError, UsageError
-from striate.evaluation import evaluate, evaluate_ensemble, matched, told_apart
+from striate.errors import CheckpointError, ModelError, UsageError
+from striate.evaluation import evaluate, evaluate_ensemble, evaluate_networks, matched, told_apart
+from striate.evaluation.ensembles import soup as kitchen
 from striate.metrics.pairs import compare_pairs
 from striate.spec import Labels
 
@@ -180,6 +181,26 @@ def test_a_uniform_soup_is_the_mean_and_its_statistics_those_of_training_images(
         soup((pixels - spec.mean[0]) / spec.std[0])
     assert torch.allclose(norm.running_mean, seen[0].mean((0, 2, 3)), atol=1e-4)
     assert torch.allclose(norm.running_var, seen[0].var((0, 2, 3)), rtol=1e-3)
+
+
+def test_statistics_are_said_to_be_of_as_many_images_as_they_are_of(networks, dataset, world, tmp_path, monkeypatch):
+    monkeypatch.setattr("striate.evaluation.ensembles.soup.usual_batch", lambda spec: 16)
+    path, seen = tmp_path / "soup.safetensors", []
+    original = kitchen.normalise
+    monkeypatch.setattr(
+        kitchen, "normalise", lambda stored, spec: (seen.append(len(stored)), original(stored, spec))[1]
+    )
+    found = evaluate_ensemble(networks[:2], dataset, soup=path, soup_by="uniform", **QUICK).ensemble["soup"]
+    assert found["statistics_images"] == sum(seen) == 48  # of 60: batches of one size
+
+
+def test_a_soup_takes_no_place_of_a_network(networks, dataset, tmp_path):
+    with pytest.raises(UsageError, match="would take the place of the network"):
+        evaluate_ensemble(networks[:2], dataset, soup=networks[1], **QUICK)
+    with pytest.raises(CheckpointError, match="no such file or directory"):
+        evaluate_ensemble(networks[:2], dataset, soup=tmp_path / "nowhere" / "soup.safetensors", **QUICK)
+    with pytest.raises(UsageError, match="none is asked for"):
+        evaluate_networks(networks[:2], dataset, soup_by="uniform", **QUICK)
 
 
 def test_a_greedy_soup_keeps_what_does_not_lower_the_validation_score(networks, model_file, dataset, tmp_path):

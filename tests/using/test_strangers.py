@@ -112,7 +112,10 @@ def test_what_cannot_be_a_stranger_is_said(run, tmp_path):
     shown = call(run, "--ood", "empty")
     assert shown.exit_code != 0
     assert "empty holds no images" in shown.output
-    assert "nowhere" in call(run, "--ood", "nowhere").output
+    for words in (("--ood", "nowhere"), ("--by", "nowhere")):
+        shown = call(run, *words).output
+        assert "nowhere" in shown
+        assert "computing with" not in shown, "said before the network is asked for all its answers"
     with pytest.raises(UsageError, match="several labels"):
         refuse_several(Labels(("a", "b"), multi_label=True))
     (tmp_path / "empty" / "broken.png").write_bytes(b"")

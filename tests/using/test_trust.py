@@ -145,7 +145,7 @@ def test_scores_by_a_column_of_the_table(table):
 
 
 def test_scores_by_the_groups_of_a_split(world, tmp_path):
-    from striate.evaluation.by_column import scores_by
+    from striate.evaluation.by_column import column_values, scores_by
 
     saved = world.saved_model(tmp_path / "model.safetensors")
     plain = world.tensor_split(30)
@@ -153,7 +153,7 @@ def test_scores_by_the_groups_of_a_split(world, tmp_path):
     split = Split("val", plain.targets, plain.paths, plain.images, groups=groups)
     result = evaluate(saved, split, device="cpu")
     data = striate.Dataset(name="made", labels=world.labels, splits={"val": split})
-    rows = scores_by("group", result.predictions, data, [split])
+    rows = scores_by(column_values("group", data, [split]), result.predictions)
     assert sorted(row.group for row in rows) == [f"patient {number}" for number in range(4)]
     assert sum(row.n * row.top1 for row in rows) == pytest.approx(30 * result.scores.top1)
 

@@ -3,6 +3,7 @@
 `atomic` is how a file is written, `model_file` what a network is kept in, `resume_state` what a run goes on from.
 """
 
+from striate.checkpoint.atomic import check_writable as check_writable
 from striate.checkpoint.atomic import write_atomically as write_atomically
 from striate.checkpoint.model_file import SavedModel as SavedModel
 from striate.checkpoint.model_file import load_model as load_model

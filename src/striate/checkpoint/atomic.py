@@ -83,6 +83,23 @@ def new_file(path: Path) -> Iterator[NewFile]:
                 os.unlink(part)
 
 
+def check_writable(path: Path) -> None:
+    """Whether a file could be written there as things are, for those who know its content only much later.
+
+    Raises:
+        CheckpointError: the folder is missing or not writable, or it is a folder itself.
+    """
+    number = None
+    if path.is_dir():
+        number = errno.EISDIR
+    elif not path.parent.is_dir():
+        number = errno.ENOTDIR if path.parent.exists() else errno.ENOENT
+    elif not os.access(path.parent, os.W_OK | os.X_OK):
+        number = errno.EACCES
+    if number is not None:
+        raise _cannot_write(path, OSError(number, os.strerror(number)))
+
+
 def write_atomically(path: Path, data: bytes) -> None:
     """Write `data` to `path` so that a reader, now or after a crash, sees all of the old or all of the new.
 

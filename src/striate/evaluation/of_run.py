@@ -14,7 +14,7 @@ import torch
 from striate.checkpoint import SavedModel
 from striate.data import Dataset, Split, normalise
 from striate.data.sources.sides import ALL
-from striate.evaluation.by_column import scores_by
+from striate.evaluation.by_column import column_values, scores_by
 from striate.evaluation.costs import read_costs
 from striate.evaluation.images import images_to_score, matched_and_told, strangers_to_score
 from striate.evaluation.protocols import check_views, passes_of, takes_any_size
@@ -69,7 +69,7 @@ def evaluate_run(
         calibration: images for int8; None takes those that the run was trained on.
         threads: processor threads of back ends other than torch; None for `thread_limit`.
         views: `single`, or several of each image, whose answers are averaged: one of `protocols.VIEWS`.
-        by: also score each value of this column apart (see `scores_by`).
+        by: also score each value of this column apart (see `column_values`).
         costs: a table of what mistakes cost (see `read_costs`): also say what the cheapest decisions come to.
         ood: images of something else, labels or not: also say how the network's answers tell them from the images just
             scored (see `strangers_of`).
@@ -99,6 +99,8 @@ def evaluate_run(
     about = [saved.notes.get("data")]
     dataset, splits = images_to_score(data, recipe, given, split=split, trained_on=about, run=run, progress=progress)
     table = read_costs(costs, saved.labels) if costs is not None else None
+    values = column_values(by, dataset, splits) if by is not None else None
+    others, theirs = strangers_to_score(ood, recipe, given, progress) if ood is not None else (None, [])
     splits = matched_and_told(splits, dataset, saved.labels, progress)
     engine = engine_for(
         saved, recipe, splits, backend=backend, precision=precision, device=device, threads=threads,
@@ -106,8 +108,7 @@ def evaluate_run(
     )  # fmt: skip
     batch_size = usual_batch(saved.spec) if batch_size is None else batch_size
     result = evaluate(saved, splits, batch_size=batch_size, views=views, engine=engine, costs=table, progress=progress)
-    if ood is not None:
-        others, theirs = strangers_to_score(ood, recipe, given, progress)
+    if others is not None:
         ask, _ = asking(saved, views, batch_size=batch_size, engine=engine, progress=progress)
         found = strangers_of(result, splits, others, theirs, ask, saved, progress)
         result = replace(result, strangers=found)
@@ -119,9 +120,7 @@ def evaluate_run(
             progress=progress,
         )  # fmt: skip
         result = replace(result, robustness=replace(borne, **what))
-    return replace(
-        result, groups=scores_by(by, result.predictions, dataset, splits) if by is not None else None, **what
-    )
+    return replace(result, groups=scores_by(values, result.predictions) if values is not None else None, **what)
 
 
 def engine_for(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,15 +91,20 @@ def refuse_seen_images(members: Sequence[Member], by: Member, dataset: Dataset, 
     official = dataset.official_test and {one.name for one in splits} == {"test"}
     if by.recipe is None or not held_out or official:
         return
+    for words in differently_divided(members, by):
+        raise UsageError(words, "score them on DATA of their own, or on the official test split where there is one")
+
+
+def differently_divided(members: Sequence[Member], by: Member) -> Iterator[str]:
+    """Of each member that divided the data of the run `by` otherwise than that run did, that and in what it differs."""
     for one in members:
-        if one.recipe is None or not same_data(one.recipe.data.data, by.recipe.data.data):
+        if one.recipe is None or by.recipe is None or not same_data(one.recipe.data.data, by.recipe.data.data):
             continue
         differing = [name for name in _DIVIDING if getattr(one.recipe.data, name) != getattr(by.recipe.data, name)]
         if differing:
-            raise UsageError(
+            yield (
                 f"{one.name} and {by.name} divide their data differently ({', '.join(differing)}): what one held out, "
-                "the other learned from",
-                "score them on DATA of their own, or on the official test split where there is one",
+                "the other learned from"
             )
 
 

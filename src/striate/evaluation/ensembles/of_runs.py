@@ -17,11 +17,11 @@ from striate.checkpoint import SavedModel
 from striate.data import Dataset, Split
 from striate.data.sources.sides import ALL
 from striate.errors import UsageError
-from striate.evaluation.by_column import scores_by
+from striate.evaluation.by_column import column_values, scores_by
 from striate.evaluation.costs import read_costs
 from striate.evaluation.ensembles.averaging import average, tempered, what_each_adds
 from striate.evaluation.ensembles.members import Member, knows_the_data, open_members, refuse_seen_images
-from striate.evaluation.ensembles.soup import cook
+from striate.evaluation.ensembles.soup import KINDS, check_file, cook
 from striate.evaluation.images import images_to_score, matched_and_told
 from striate.evaluation.of_run import engine_for, evaluate_run
 from striate.evaluation.protocols import Together, answers, check_views, passes_of, takes_any_size
@@ -89,6 +89,7 @@ def evaluate_ensemble(
         As `evaluate_run`, and
         UsageError: fewer than two networks; runs whose held-out images others learned from; a greedy soup without
             validation images.
+        CheckpointError: a soup that cannot be written.
         ModelError: networks of other classes; a soup of networks that differ in more than their weights.
     """
     progress = progress or Silent()
@@ -96,6 +97,8 @@ def evaluate_ensemble(
     given = dict(data_options or {})
     offline = bool(given.get("offline"))
     members = open_members(networks, snapshots=snapshots, runs=runs, offline=offline, progress=progress)
+    if soup is not None:
+        check_file(Path(soup), members)
     labels, usual = members[0].saved.labels, "torch" if backend == "auto" else backend
     said = [check_views(views, one.saved.model, one.saved.spec, backend=usual) for one in members]
     if views != "single" and are_characters(labels):
@@ -107,6 +110,7 @@ def evaluate_ensemble(
     )  # fmt: skip
     refuse_seen_images(members, first, dataset, chosen)
     table = read_costs(costs, labels) if costs is not None else None
+    values = column_values(by, dataset, chosen) if by is not None else None
     splits = matched_and_told(chosen, dataset, labels, progress)
     cooked = cook(members, first, data=dataset, by=soup_by, device=device, progress=progress) if soup else None
     engines = [
@@ -131,7 +135,7 @@ def evaluate_ensemble(
         result,
         protocol=f"the mean probabilities of {len(members)} networks, each by {'; '.join(dict.fromkeys(said))}",
         ensemble=ensemble,
-        groups=scores_by(by, result.predictions, dataset, splits) if by is not None else None,
+        groups=scores_by(values, result.predictions) if values is not None else None,
         model=" + ".join(f"{count} {name}" if count > 1 else name for name, count in counts.items()),
         data=dataset.name,
         split=splits[0].name if len(splits) == 1 else ALL,
@@ -160,6 +164,8 @@ def evaluate_networks(
     Raises:
         UsageError: something that only one network, or only several, can be asked for.
     """
+    if soup is None and soup_by != KINDS[0]:
+        raise UsageError(f"--soup-by {soup_by} says how a soup is made, and none is asked for", "add --soup FILE")
     if len(networks) > 1 or snapshots:
         if ood is not None:
             raise UsageError("images of something else are told apart by one network", "evaluate each by itself")

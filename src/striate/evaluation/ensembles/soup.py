@@ -19,11 +19,11 @@ import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from striate.checkpoint import SavedModel, save_model
+from striate.checkpoint import SavedModel, check_writable, save_model
 from striate.data import Dataset, Split, load_data, normalise
 from striate.data.batches import EvaluationBatches
 from striate.errors import ModelError, UnknownNameError, UsageError
-from striate.evaluation.ensembles.members import Member
+from striate.evaluation.ensembles.members import Member, differently_divided
 from striate.evaluation.labels import matched
 from striate.inference import logits_of, place
 from striate.metrics import score
@@ -31,6 +31,7 @@ from striate.metrics.calibration import fit_temperature
 from striate.network.calibration import same_data
 from striate.network.engines import usual_batch
 from striate.progress import Progress
+from striate.runfolder import RunFolder, is_run
 from striate.runtime import pick_device
 
 KINDS = ("greedy", "uniform")
@@ -70,6 +71,21 @@ class Soup:
         )  # fmt: skip
 
 
+def check_file(path: Path, members: Sequence[Member]) -> None:
+    """Whether a soup may be written there, before hours are spent on it.
+
+    Raises:
+        CheckpointError: it could not be.
+        UsageError: it would take the place of one of the networks, or of one that a run keeps.
+    """
+    check_writable(path)
+    place = path.resolve()
+    runs = (RunFolder(place.parent), RunFolder(place.parent.parent))
+    of_run = any(is_run(run.path) and (place == run.model or place.parent == run.snapshots) for run in runs)
+    if path.exists() and (of_run or any(place == one.saved.path.resolve() for one in members)):
+        raise UsageError(f"the soup would take the place of the network in {path}", "name another file")
+
+
 def cook(members: Sequence[Member], first: Member, *, data: Dataset, by: str, device: str, progress: Progress) -> Soup:
     """The mean of the members' weights; the members stay what they are.
 
@@ -84,13 +100,17 @@ def cook(members: Sequence[Member], first: Member, *, data: Dataset, by: str, de
     Raises:
         UnknownNameError: another `by`.
         ModelError: networks that differ in more than their weights.
-        UsageError: a greedy soup without validation images.
+        UsageError: a greedy soup without validation images, or whose validation images members learned from.
     """
     if by not in KINDS:
         raise UnknownNameError("soup", by, KINDS)
     _check_alike(members)
     _warn_of_starts(members, progress)
     train, val = _own_splits(first, data, progress)
+    if words := next(differently_divided(members, first), None):
+        if by == "greedy":
+            raise UsageError(f"a greedy soup goes by held-out images, and {words}", "--soup-by uniform takes all")
+        val = None
     if by == "greedy" and val is None:
         raise UsageError("a greedy soup needs validation images, and there are none", "--soup-by uniform does not")
     states = [{name: one.cpu().clone() for name, one in each.saved.model.state_dict().items()} for each in members]
@@ -160,9 +180,10 @@ class _Kitchen:
             norm.momentum = None  # the plain mean over the batches
             norm.train()
         size, count = usual_batch(self.saved.spec), len(self._pixels)
+        count -= count % size if count > size else 0  # batches of one size: each counts alike in the plain mean
         with torch.inference_mode():
-            for start in range(0, max(1, count - count % size), size):
-                stored = self._pixels[start : start + size].to(self._device)
+            for start in range(0, count, size):
+                stored = self._pixels[start : min(start + size, count)].to(self._device)
                 model(normalise(stored, self.saved.spec))
         for norm, momentum in zip(self._norms, momenta, strict=True):
             norm.momentum = momentum
