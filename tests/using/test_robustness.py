@@ -26,6 +26,7 @@ from striate.evaluation.robustness import corrupt, fgsm, pgd, robustness_of, wri
 from striate.evaluation.robustness.sampling import sample_of, shares
 from striate.models import create_model
 from striate.network import open_network
+from striate.options.robustness import RobustnessOptions
 from striate.spec import InputSpec, Labels
 
 PHOTOS = Path(__file__).parents[3] / "shared" / "data"
@@ -181,6 +182,21 @@ def test_what_cannot_be_asked_is_said(saved, world):
     assert caught.value.nearest[0] == "rotation"
     with pytest.raises(UsageError, match="one label an image"):
         robustness_of(replace(saved, labels=replace(saved.labels, multi_label=True)), split, "fog")
+
+
+@pytest.mark.parametrize("alone", [{"robustness_images": 5}, {"robustness_output": "folder"}])
+def test_settings_of_what_is_not_asked_for_are_refused(alone):
+    with pytest.raises(UsageError, match="of --robustness, which is not asked for"):
+        RobustnessOptions(**alone)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_small_batches_leave_no_image_out_of_the_pictures(saved, world, batch_size):
+    found = robustness_of(saved, world.tensor_split(5), "brightness", batch_size=batch_size)
+    assert len(found.truths) == 3
+    assert [len(row) for row in found.examples["brightness"]] == [3] * 6
+    many = robustness_of(saved, world.tensor_split(2), "brightness", batch_size=batch_size)
+    assert len(many.truths) == 2
 
 
 def test_pictures_of_each_kind_and_what_fooled(saved, world, tmp_path):

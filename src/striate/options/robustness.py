@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from striate.errors import UnknownNameError
+from striate.errors import UnknownNameError, UsageError
 from striate.options.declare import check_options, option
 
 GROUPS: dict[str, tuple[str, ...]] = {
@@ -44,6 +44,10 @@ class RobustnessOptions:
 
     def __post_init__(self) -> None:
         check_options(self, "robustness")
+        alone = [name for name in ("robustness_images", "robustness_output") if getattr(self, name) is not None]
+        if alone and not self.robustness:
+            flag = f"--{alone[0].replace('_', '-')}"
+            raise UsageError(f"{flag} is of --robustness, which is not asked for", "add --robustness KIND")
 
 
 def changes_asked(kinds: str | Sequence[str] | None, images: int | None) -> RobustnessOptions:

@@ -135,17 +135,15 @@ class _Asking:
         self.spec, self.device = saved.spec, next(saved.model.parameters()).device
         self.tallies = [_tally(name, saved.spec) for name in names]
         self.right = 0
-        self.truths: tuple[str, ...] | None = None
+        self.truths: list[str] = []  # of the images shown
 
     def batch(self, stored: torch.Tensor, targets: np.ndarray, indices: np.ndarray, task: Task) -> None:
         """Ask about images [B, C, H, W] as they are, and in every condition."""
         pixels = _eight_bits(stored, self.spec)
         before, sure = self._said(self._ask(stored))
         self.right += int((before == targets).sum())
-        shown = np.zeros(0, dtype=np.int64)
-        if self.truths is None:
-            shown = _examples(before, targets)
-            self.truths = tuple(self.saved.labels.names[targets[place]] for place in shown.tolist())
+        shown = _examples(before, targets, EXAMPLES - len(self.truths))
+        self.truths += [self.saved.labels.names[targets[place]] for place in shown.tolist()]
         for tally in self.tallies:
             start = time.perf_counter()
             clean = None
@@ -202,7 +200,7 @@ class _Asking:
             seconds=seconds,
             seed=self.seed,
             examples={one.name: one.shown for one in self.tallies},
-            truths=self.truths or (),
+            truths=tuple(self.truths),
             fooled=_various([one.fooled for one in self.tallies]),
         )
 
@@ -258,13 +256,13 @@ def _torch(saved: SavedModel) -> Ask:
     return ask
 
 
-def _examples(answers: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Places of a few images to show: answered right, of different classes, where there are such."""
+def _examples(answers: np.ndarray, targets: np.ndarray, most: int) -> np.ndarray:
+    """Places of up to `most` images to show: answered right, of different classes, where there are such."""
     right = np.flatnonzero(answers == targets)
     _, firsts = np.unique(targets[right], return_index=True)
-    chosen = np.sort(right[firsts])[:EXAMPLES]
+    chosen = np.sort(right[firsts])[:most]
     others = [place for place in (*right, *range(len(targets))) if place not in chosen]
-    return np.array([*chosen, *dict.fromkeys(others)][:EXAMPLES], dtype=np.int64)
+    return np.array([*chosen, *dict.fromkeys(others)][:most], dtype=np.int64)
 
 
 def _various(candidates: Sequence[Sequence[_Candidate]]) -> tuple[Fooled, ...]:
