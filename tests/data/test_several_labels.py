@@ -79,8 +79,17 @@ def test_a_column_with_a_delimiter(table):
 
 
 def test_without_the_delimiter_each_text_is_a_class(table):
-    with pytest.raises(DataError, match="column label is empty in 10 rows"):
+    with pytest.raises(DataError, match="column label is empty in 10 rows") as raised:
         load(table)
+    assert "'cat|dog' is taken for one class: where it is 2, give --label-delimiter '|'" in raised.value.hint
+
+
+def test_a_forgotten_delimiter_is_asked_about_where_parts_are_seen_again(tmp_path):
+    names = put(tmp_path, 40)
+    for texts, said in (("a;b", "b;c", "a;c"), True), (("x, y", "x", "z"), False), (("one", "two", "two"), False):
+        rows = [{"path": name, "labels": texts[place % 3]} for place, name in enumerate(names)]
+        notes = load(write(tmp_path / "t.csv", rows)).notes
+        assert any("'a;b' is taken for one class" in note for note in notes) is said
 
 
 def test_blanks_empty_places_and_labels_said_twice(tmp_path):

@@ -26,7 +26,7 @@ class DataOptions:
     offline: bool = option(False, "never use the network")
     image_column: str | None = option(None, "table column with the image paths [image, path, file or filename]")
     label_column: str | None = option(
-        None, "table column with the labels, or several columns of 0 and 1: A,B,C [label, class or category]"
+        None, "table column with the labels, or several columns of 0 and 1: A,B,C [label, labels, class or category]"
     )
     label_delimiter: str | None = option(
         None, "several labels an image: what stands between them in the table column, such as | or ;"

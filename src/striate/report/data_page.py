@@ -192,7 +192,7 @@ def _far(suspects: Suspects | None, pictures: Thumbnails) -> dict[str, Any] | No
         {
             "title": f"{one.path}: {one.distance:.2f} times the usual distance to its neighbours",
             "caption": f"{one.distance:.2f} × the usual",
-            "detail": f"{one.label} · {one.split} · {_file(one.path)}",
+            "detail": _dotted(one.label, one.split, _file(one.path)),
         }
         for one in shown
     ]
@@ -208,12 +208,17 @@ def _odd(report: CheckReport, pictures: Thumbnails) -> dict[str, Any] | None:
         {
             "title": f"{one.path}: {one.detail}",
             "caption": f"{one.kind}: {one.detail}",
-            "detail": f"{one.label} · {_file(one.path)}",
+            "detail": _dotted(one.label, _file(one.path)),
         }
         for one in shown
     ]
     sprite = _sprite("odd", [one.path for one in shown], words, pictures)
     return {"sprite": sprite, "rest": max(0, len(report.odd_images) - len(shown))}
+
+
+def _dotted(*words: str) -> str:
+    """Of several labels an image there may be none."""
+    return " · ".join(word for word in words if word)
 
 
 def _file(path: str) -> str:

@@ -6,7 +6,8 @@ columns of 0 and 1, one for each label. An image may have none at all.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 _YES, _NO = ("1", "1.0", "true", "yes"), ("0", "0.0", "false", "no")
 _USUAL_DELIMITERS = ("|", ";", ",", "/", " ")
+_SURE_DELIMITERS = ("|", ";", ",")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,19 @@ def from_text(
         raise DataError(f"{path}: no cell of column {column} holds the delimiter {delimiter!r}", hint)
     cells = [[part.strip() for part in (text or "").split(delimiter)] for text in texts]
     return _of_cells([[part for part in cell if part] for cell in cells], column, path)
+
+
+def looks_several(texts: Iterable[str]) -> str | None:
+    """What to say of texts that are taken for one label each and look like several: `cat|dog` beside `dog|owl`."""
+    classes = set(texts)
+    for delimiter in _SURE_DELIMITERS:
+        divided = {text: [part.strip() for part in text.split(delimiter)] for text in classes}
+        often = Counter(part for parts in divided.values() for part in set(parts))
+        for text, parts in sorted(divided.items()):
+            if len(parts) > 1 and all(part and often[part] > 1 for part in parts):
+                meant = f"where it is {len(parts)}, give --label-delimiter {delimiter!r}"
+                return f"{text!r} is taken for one class: {meant}"
+    return None
 
 
 def from_lists(values: Sequence[Sequence[object] | None], column: str, path: Path) -> SeveralLabels:

@@ -23,6 +23,7 @@ from striate.data.sources.several import (
     from_lists,
     from_text,
     is_list,
+    looks_several,
 )
 from striate.data.wording import counted
 from striate.errors import DataError, UnknownNameError, UsageError
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet", ".pq")
 _IMAGE_COLUMNS = ("image", "path", "file", "filename")
-_LABEL_COLUMNS = ("label", "class", "category")
+_LABEL_COLUMNS = ("label", "labels", "class", "category")
 
 
 def find_table(path: Path, options: DataOptions, *, scoring: bool = False, labelled: bool = True) -> Found:
@@ -59,7 +60,8 @@ def find_table(path: Path, options: DataOptions, *, scoring: bool = False, label
     elif several is None:
         label_column = _column(table, options.label_column, _LABEL_COLUMNS, "labels", "--label-column", path)
         labels = _texts(table, label_column)
-        _refuse_empty(labels, label_column, path)
+        hint = "an image without a label has no row here; of several labels an image, --label-delimiter allows none"
+        _refuse_empty(labels, label_column, path, looks_several([text for text in labels if text]) or hint)
     else:
         labels = [frozenset(row) for row in several.rows]
     given = _splits(table, options.split_column, path, scoring)
@@ -69,6 +71,8 @@ def find_table(path: Path, options: DataOptions, *, scoring: bool = False, label
     repeated = len(listed) - len(kept)
     notes = [counted(repeated, "row repeats", "rows repeat") + " an earlier one: counted once"] if repeated else []
     notes += several.notes if several is not None else ()
+    if labelled and several is None and (words := looks_several([str(labels[row]) for row in kept])):
+        notes.append(words)
     paths = [str(listed[row]).replace("\\", "/") for row in kept]
     names = several.names if several is not None else class_order(str(labels[row]) for row in kept)
     if len(names) < (1 if scoring else 2):
@@ -177,11 +181,11 @@ def _several(table: pyarrow.Table, options: DataOptions, path: Path, scoring: bo
     return from_text(_texts(table, column), delimiter, column, path, scoring=scoring)
 
 
-def _refuse_empty(values: Sequence[object], name: str, path: Path) -> None:
+def _refuse_empty(values: Sequence[object], name: str, path: Path, hint: str | None = None) -> None:
     empty = [number + 1 for number, value in enumerate(values) if not value]
     if empty:
         where = f"row {empty[0]}" if len(empty) == 1 else f"{len(empty):,} rows, the first is row {empty[0]}"
-        raise DataError(f"{path}: column {name} is empty in {where}")
+        raise DataError(f"{path}: column {name} is empty in {where}", hint)
 
 
 def _texts(table: pyarrow.Table, column: str) -> list[str | None]:
