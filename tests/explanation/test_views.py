@@ -16,6 +16,7 @@ from striate.explanation.chosen import found_images
 from striate.explanation.places import find_place
 from striate.explanation.views.filters import filters_of
 from striate.explanation.views.reading import batches
+from striate.explanation.views.receptive import effective_fields
 from striate.explanation.views.strongest import search
 from striate.models import create_model
 from striate.spec import InputSpec, Labels
@@ -236,3 +237,66 @@ def test_the_network_is_afterwards_as_it_was(planted):
     assert all(one.requires_grad and one.grad is None for one in saved.model.parameters())
     assert not any(module._forward_hooks for module in saved.model.modules())
     assert all(torch.equal(value, before[name]) for name, value in saved.model.state_dict().items())
+
+
+# receptive fields -----------------------------------------------------------------------------------------------------
+
+
+def field_of_network(saved, **settings):
+    [view] = striate.explain(saved, None, show="field", progress=False, **settings)
+    return view
+
+
+@pytest.mark.parametrize("layer", ["stem", "c3", "s4"])
+@pytest.mark.parametrize("at", [None, (0, 0), (4, 1)])
+def test_the_theoretical_field_is_that_of_the_anatomy(layer, at):
+    saved = lenet()
+    view = field_of_network(saved, layer=layer, at=at)
+    path = find_place(saved.model, layer).path
+    row = next(one for one in reversed(striate.anatomy_of(saved.model).layers) if one.name.startswith(f"{path}."))
+    top, bottom, left, right = view.theoretical
+    assert bottom - top + 1 == right - left + 1 == row.receptive_field
+    assert view.sizes[layer][0] == row.receptive_field
+    if at is None:
+        (first, last), (start, end) = row.centre
+        assert view.exact == (first, last, start, end)
+    assert [one.size for one in view.steps] == sorted(one.size for one in view.steps)
+
+
+@pytest.mark.parametrize("at", [(0, 0), (2, 5), (9, 9)])
+def test_the_effective_field_lies_in_the_theoretical_one(at):
+    view = field_of_network(lenet(), layer="c3", at=at)
+    top, bottom, left, right = view.exact
+    seen = np.zeros(view.effective.shape, bool)
+    seen[top : bottom + 1, left : right + 1] = True
+    assert view.effective[seen].max() > 0
+    assert view.effective[~seen].max() == 0
+    assert 0 < view.effective_size <= max(bottom - top, right - left) + 1
+
+
+def test_the_effective_field_is_the_gradient(planted):
+    """Of a convolution of one map it is the kernel, whatever the image; of all maps the mean of their squares."""
+    pixels, _ = planted
+    saved = stripes()
+    kernels = saved.model.detect.weight.detach().numpy()[:, 0]
+    [view] = striate.explain(saved, given(pixels), show="field", layer="detect", unit=1, at=(9, 6), progress=False)
+    np.testing.assert_allclose(view.effective[7:12, 4:9], np.abs(kernels[1]), atol=1e-6)
+    assert view.averaged == 16
+    chosen = found_images(saved, given(pixels) * 4)
+    read = list(batches(saved, chosen, batch=80))
+    both = effective_fields(saved.model, read, {"detect": (9, 6)}, generator=torch.Generator().manual_seed(0))
+    expected = np.sqrt((kernels**2).mean(0))
+    np.testing.assert_allclose(both["detect"][7:12, 4:9], expected, atol=0.06)
+
+
+def test_the_unit_of_a_map_is_the_strongest_one(planted):
+    pixels, places = planted
+    number = next(number for number, (upright, _, _) in places.items() if upright)
+    image = given(pixels)[number]
+    [view] = striate.explain(stripes(), image, show="field", layer="relu", unit=0, progress=False)
+    assert view.at == places[number][1:]
+    assert view.figure().axes
+    with pytest.raises(UsageError, match="no unit at 20,0"):
+        striate.explain(stripes(), image, show="field", layer="relu", at=(20, 0), progress=False)
+    with pytest.raises(ModelError, match="no maps"):
+        striate.explain(stripes(), image, show="field", layer="linear", progress=False)

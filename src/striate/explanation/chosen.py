@@ -78,7 +78,7 @@ def found_images(
         DataError: the data cannot be had.
     """
     progress = progress or Progress()
-    named = given is not None and not (isinstance(given, list | tuple) and not given)
+    named = _is_named(given)
     if data is not None:
         if named:
             raise UsageError("images are named and --data, too", "leave one of them out")
@@ -95,6 +95,19 @@ def found_images(
     return Chosen([source for _, source in found], names, truths, page, f"{len(found)} images{of}")
 
 
+def has_images(saved: SavedModel, given: Any, data: str | None = None) -> bool:
+    """Whether `found_images` has anything to go by."""
+    return data is not None or _is_named(given) or _is_of_run(saved)
+
+
+def _is_named(given: Any) -> bool:
+    return given is not None and not (isinstance(given, list | tuple) and not given)
+
+
+def _is_of_run(saved: SavedModel) -> bool:
+    return saved.path != Path() and is_run(saved.path.parent)
+
+
 def _of_data(name: str, saved: SavedModel, offline: bool, progress: Progress) -> Chosen:
     """All images of a data set; where it has several splits, one split after the other."""
     data = load_data(DataOptions(data=name, offline=offline), scoring=True, progress=progress)
@@ -109,7 +122,7 @@ def _of_data(name: str, saved: SavedModel, offline: bool, progress: Progress) ->
 
 
 def _held_out(saved: SavedModel, offline: bool, progress: Progress) -> Chosen:
-    if saved.path == Path() or not is_run(saved.path.parent):
+    if not _is_of_run(saved):
         raise UsageError(
             "no image is named",
             "name images or a folder, or --data with a data set; only a run knows images of its own",

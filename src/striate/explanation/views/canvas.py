@@ -50,7 +50,12 @@ class Canvas:
         """The outline of a rectangle."""
         from matplotlib.patches import Rectangle
 
-        style = {"fill": False, "edgecolor": "#c8c8c8", "linewidth": 0.6, **style}
+        style = {
+            "fill": False,
+            "edgecolor": "#c8c8c8",
+            "linewidth": 0.6,
+            "zorder": -1 if "facecolor" in style else 1,
+        } | style
         self.sheet.add_patch(Rectangle((left, top), width, height, **style))
 
     def axes(self, left: float, top: float, width: float, height: float) -> Axes:

@@ -8,10 +8,11 @@ from functools import cached_property
 from typing import Any
 
 from striate.checkpoint import SavedModel
-from striate.explanation.chosen import Chosen, found_images
+from striate.explanation.chosen import Chosen, found_images, has_images
 from striate.explanation.views.filters import filters_of
 from striate.explanation.views.maps import feature_maps
 from striate.explanation.views.preferred import preferred
+from striate.explanation.views.receptive import receptive_field
 from striate.explanation.views.strongest import strongest_images
 from striate.explanation.views.view import View
 from striate.options.explain import ExplainOptions
@@ -81,9 +82,19 @@ def _preferred(asked: Asked) -> Iterator[View]:
     yield preferred(asked.saved, asked.options, network=asked.network, progress=asked.progress)
 
 
+def _field(asked: Asked) -> Iterator[View]:
+    options = asked.options
+    images = asked.images if has_images(asked.saved, asked.given, asked.data) else None
+    yield receptive_field(
+        asked.saved, images, options.layer, unit=options.unit, at=options.at, seed=options.seed, network=asked.network,
+        progress=asked.progress,
+    )  # fmt: skip
+
+
 _VIEWS: dict[str, Callable[[Asked], Iterator[View]]] = {
     "filters": _filters,
     "maps": _maps,
     "strongest": _strongest,
+    "field": _field,
     "preferred": _preferred,
 }

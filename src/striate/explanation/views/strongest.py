@@ -103,7 +103,7 @@ def strongest_images(
     read = batches(saved, chosen, batch=batch, progress=progress, title=f"strongest of {place.name}")
     found = search(saved.model, read, place, top)
     check_unit(unit, len(found.values), place.name)
-    shown = (unit,) if unit is not None else _spread(found.values[:, 0], most or _MOST)
+    shown = (unit,) if unit is not None else _spread(found.values[:, 0], most or _MOST - deconvnet)
     sight = sights_of(saved.model, [place])[place.path]
     crops, backs = _cut(saved, chosen, found, shown, place, sight, deconvnet, batch)
     return Strongest(
