@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -211,6 +212,34 @@ def test_files_of_others_are_left_alone(run):
     answer = json.loads(call(run, "--json").stdout)
     assert answer["predictions"].endswith("photos-val-2.parquet")
     assert (run / "evaluations" / "photos-val.json").read_text() == "not ours"
+
+
+def test_what_differs_in_a_setting_alone_is_kept_beside_it(run):
+    call(run, "--robustness", "negative", "--robustness-images", 3)
+    call(run, "--robustness", "negative", "--robustness-images", 4)
+    there = (run / "evaluations").glob("*.json")
+    assert sorted(json.loads(file.read_text())["robustness"]["n"] for file in there) == [3, 4]
+
+
+def test_places_that_cannot_be_written_to_are_said_before_anything_is_asked(run):
+    (run / "file").write_text("")
+    for words in (("--predictions", "nowhere/answers.parquet"), ("--predictions", run),
+                  ("--robustness", "fgsm", "--robustness-output", run / "file")):  # fmt: skip
+        shown = call(run, *words)
+        assert shown.exit_code != 0
+        assert "cannot write" in shown.output
+        assert "computing with" not in shown.output
+
+
+def test_long_names_in_any_script_are_kept(saved, world, tmp_path):
+    """A name is cut by its bytes, of which a character may have three; it must not be looked for for ever."""
+    result = replace(evaluate(saved, world.tensor_split(3), device="cpu"), data="写真" * 40, split="val")
+    asked = {"by": "撮影場所" * 30}
+    first = keep(result, RunFolder(tmp_path), asked)
+    assert first.scores is not None
+    assert first.scores.name.startswith("写真写真")
+    assert keep(result, RunFolder(tmp_path), asked) == first
+    assert keep(result, RunFolder(tmp_path), asked | {"views": "flip"}) != first
 
 
 def test_a_folder_of_images_needs_no_classes_for_strangers_only(strangers):

@@ -133,6 +133,7 @@ def command(
     given = given_options()
     networks, data = (list(words), named_data) if named_data is not None else told_apart(words, runs)
     several = len(networks) > 1 or snapshots
+    _check_places(predictions, robustness.robustness_output)
     result = evaluate_networks(
         networks,
         data,
@@ -159,7 +160,9 @@ def command(
         "data": data, "views": options.evaluate.views if options.evaluate.views != "single" else None,
         "backend": inference.backend if inference.backend != "auto" else None, "precision": inference.precision,
         "by": by, "costs": costs, "ood": ood, "snapshots": snapshots or None, "soup": soup,
+        "soup_by": soup_by if soup is not None else None, "calibration": inference.calibration,
         "robustness": ",".join(robustness.robustness or ()) or None,
+        "robustness_images": robustness.robustness_images,
         "networks": networks if len(networks) > 1 else None, **(given.get("data") or {}),
     }  # fmt: skip
     run = networks[0]
@@ -174,6 +177,16 @@ def command(
         say()
         files = [path for path in (kept.predictions, kept.ood_images) if path is not None]
         say(f"kept: {', '.join(map(_from_here, files))}")
+
+
+def _check_places(predictions: Path | None, robustness: str | None) -> None:
+    """Places that cannot be written to are said before images are asked about, not after."""
+    from striate.checkpoint import check_writable
+
+    if predictions is not None:
+        check_writable(predictions)
+    if robustness is not None and Path(robustness).exists() and not Path(robustness).is_dir():
+        raise CheckpointError(f"cannot write into {robustness}: it is a file", "name a folder")
 
 
 def _from_here(path: Path) -> str:

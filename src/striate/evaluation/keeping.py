@@ -15,7 +15,7 @@ from striate.evaluation.table import Evaluation, write_table
 from striate.runfolder import RunFolder
 
 _NAMING = ("views", "backend", "precision", "by", "ood")  # what tells evaluations of one split apart, in file names
-_LONGEST = 120  # characters of a file name before its ending
+_LONGEST = 120  # bytes of a file name before its number and ending, of which file systems take 255 in all
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,16 +83,22 @@ def _name(result: Evaluation, asked: Mapping[str, str]) -> str:
             words.append(value if name in ("views", "backend", "precision") else f"{name}-{value}")
     words += [name for name in ("costs", "robustness", "snapshots", "networks") if name in asked]
     text = re.sub(r"[^\w.+-]+", "_", "-".join(words)).strip("._") or "evaluation"
-    return text[:_LONGEST]
+    return text.encode()[:_LONGEST].decode(errors="ignore")
 
 
 def _free_name(run: RunFolder, name: str, asked: Mapping[str, str]) -> Path:
     """The JSON file of this name, or with a number where the name belongs to something else that was asked for."""
+    try:
+        there = {path.name for path in run.evaluations.iterdir()}
+    except OSError:  # not made yet; or what keeps it from being read will keep it from being written to
+        there = set()
     number = 1
     while True:
         path = run.evaluations / f"{name}{f'-{number}' if number > 1 else ''}.json"
+        if path.name not in there:
+            return path
         try:
-            if not path.exists() or json.loads(path.read_text(encoding="utf-8")).get("asked") == asked:
+            if json.loads(path.read_text(encoding="utf-8")).get("asked") == asked:
                 return path
         except (OSError, ValueError, AttributeError):
             pass  # a file that is none of ours is left as it is
