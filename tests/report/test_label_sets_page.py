@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +68,9 @@ def test_the_page_shows_the_labels_instead_of_a_confusion(runs, tmp_path):
         assert words in page
     for words in ('id="confusion"', 'id="classes"', 'id="rejection"', "top-1"):
         assert words not in page.split('id="options"')[0]
+    thresholds = page.split('<section id="thresholds">')[1].split("</section>")[0]
+    assert "Each label by itself" in thresholds
+    assert re.search(r"\bclass(es)?\b(?!=)", thresholds) is None
 
 
 def test_its_figures_are_those_of_the_evaluation(runs):
@@ -135,6 +139,13 @@ def test_commands_name_the_mean_average_precision(runs):
     scores = {run.name: read_record(run).scores["map"] for run in runs}
     assert {Path(row["run"]).name: row["val_map"] for row in found} == pytest.approx(scores)
     assert "mAP" in CliRunner().invoke(front_door, ["runs", folder]).stdout
+    for run in runs:
+        limit = (scores[run.name] + read_record(run).scores["top1"]) / 2  # on one side of which either lies
+        chosen = CliRunner().invoke(front_door, ["runs", folder, "--json", "--min-top1", str(limit)]).stdout
+        expected = {name for name, score in scores.items() if score >= limit}
+        assert {Path(row["run"]).name for row in json.loads(chosen)["runs"]} == expected
+        pruned = CliRunner().invoke(front_door, ["runs", folder, "--prune", "--below", str(limit), "--json"]).stdout
+        assert {Path(one).name for one in json.loads(pruned)["would_remove"]} == {*scores} - expected
     said = CliRunner().invoke(front_door, ["report", *map(str, runs), "-o", str(runs[0].parent / "c.html")])
     assert " mAP on " in said.stdout
 

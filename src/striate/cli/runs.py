@@ -70,11 +70,14 @@ class Row:
 @click.option("--model", metavar="PATTERN", help="Only runs of this model, such as resnet*.")
 @click.option("--data", metavar="PATTERN", help="Only runs on these data.")
 @click.option(
-    "--min-top1", type=click.FloatRange(0, 1), metavar="X", help="Only runs with at least this top-1, 0 to 1."
+    "--min-top1",
+    type=click.FloatRange(0, 1),
+    metavar="X",
+    help="Only runs with at least this top-1, 0 to 1; of several labels an image this mAP.",
 )
 @click.option("--status", type=click.Choice(["finished", "unfinished"]), help="Only these.")
 @click.option("--prune", is_flag=True, help="Remove run folders: the unfinished ones, or as the next options say.")
-@click.option("--below", type=click.FloatRange(0, 1), metavar="X", help="--prune: finished runs with a lower top-1.")
+@click.option("--below", type=click.FloatRange(0, 1), metavar="X", help="--prune: finished runs with a lower score.")
 @click.option("--keep-best", type=click.IntRange(0), metavar="N", help="--prune: all but the best N of each data set.")
 @click.option("--keep-newest", type=click.IntRange(0), metavar="N", help="--prune: all but the newest N.")
 @click.option("--yes", is_flag=True, help="--prune: really remove; without it, only say what would go.")
@@ -96,8 +99,8 @@ def command(
 
     Columns val and test are top-1, or mAP where an image has any number of labels.
 
-    The top-1 that --min-top1, --below and --keep-best go by is the test score where there is one, otherwise that of
-    validation. Runs that may still be going on are never removed.
+    The score that --min-top1, --below and --keep-best go by is the one shown: that of test where there is one,
+    otherwise that of validation. Runs that may still be going on are never removed.
 
     \b
     Examples:
@@ -161,7 +164,7 @@ def chosen(
     score comes last.
     """
     if below is not None:
-        doomed = [row for row in rows if row.finished and (top1 := _top1(row)) is not None and top1 < below]
+        doomed = [row for row in rows if row.finished and (score := _score(row)) is not None and score < below]
     elif keep_newest is not None:
         doomed = list(rows[keep_newest:])
     elif keep_best is not None:
@@ -176,11 +179,14 @@ def chosen(
 
 
 def _rank(row: Row) -> tuple[bool, float]:
-    score = next((one for one in (row.test_map, row.val_map, _top1(row)) if one is not None), -1.0)
-    return (not row.finished, -score)
+    score = _score(row)
+    return (not row.finished, 1.0 if score is None else -score)
 
 
-def _top1(row: Row) -> float | None:
+def _score(row: Row) -> float | None:
+    """The mean average precision where an image has any number of labels, else top-1."""
+    if row.val_map is not None or row.test_map is not None:
+        return row.test_map if row.test_map is not None else row.val_map
     return row.test_top1 if row.test_top1 is not None else row.val_top1
 
 
@@ -189,8 +195,8 @@ def _wanted(row: Row, model: str | None, data: str | None, min_top1: float | Non
         return False
     if data is not None and not fnmatchcase(row.data.lower(), data.lower()):
         return False
-    top1 = _top1(row)
-    if min_top1 is not None and (top1 is None or top1 < min_top1):
+    score = _score(row)
+    if min_top1 is not None and (score is None or score < min_top1):
         return False
     return status is None or row.status == status
 
@@ -268,8 +274,8 @@ def _show(rows: Sequence[Row], folder: Path, as_json: bool) -> None:
 
 
 def _figures(row: Row) -> str:
-    mean = row.test_map if row.test_map is not None else row.val_map
-    score = f"mAP {_percent(mean)}" if mean is not None else f"top-1 {_percent(_top1(row))}"
+    several = row.val_map is not None or row.test_map is not None
+    score = f"{'mAP' if several else 'top-1'} {_percent(_score(row))}"
     return f"{row.model}, {row.data}, {score}, {row.status}, {_size(row.bytes)}"
 
 

@@ -17,6 +17,10 @@ from striate.report.record import Record
 
 # where all areas are at least so large, the ROC chart ends at that false-positive rate, and begins at half the recall
 ENDS = ((0.999, 0.01), (0.98, 0.1))
+CLASS_BY_CLASS = (
+    "Each class against the rest, by its probability alone: said where it reaches a threshold, weakest class first."
+)
+LABEL_BY_LABEL = "Each label by itself: chosen where its probability reaches a threshold, weakest label first."
 DRAWN = 4  # ROC curves of that many classes, the worst
 TALL = 15  # rows from which the table scrolls
 SHOWN_WISHES = (("recall", 0.95, "precision"), ("precision", 0.95, "recall"), ("false_positive_rate", 0.01, "recall"))
@@ -131,9 +135,11 @@ def thresholds(record: Record) -> dict[str, Any] | None:
         return None
     classes.sort(key=lambda row: row["average_precision"])
     detailed = all("thresholds" in row for row in classes)
-    two = len(stored["classes"]) == 2
+    two = len(stored["classes"]) == 2 and not record.multi_label
     return {
-        "chart": _roc_chart(classes, two) if detailed else Markup(""),
+        "unit": "label" if record.multi_label else "class",
+        "words": LABEL_BY_LABEL if record.multi_label else CLASS_BY_CLASS,
+        "chart": _roc_chart(classes, "labels" if record.multi_label else "classes", two) if detailed else Markup(""),
         "rows": [_class_row(row, detailed) for row in classes],
         "wishes": [f"{WISH_WORDS[kind]} {percent(at, 0)}" for kind, at, _ in SHOWN_WISHES] if detailed else [],
         "all": [(row["label"], _wishes(row)) for row in classes] if detailed and two else [],
@@ -174,12 +180,13 @@ def _wishes(row: Mapping[str, Any]) -> list[tuple[str, ...]]:
     ]
 
 
-def _roc_chart(classes: Sequence[Mapping[str, Any]], two: bool) -> Markup:
+def _roc_chart(classes: Sequence[Mapping[str, Any]], units: str, two: bool) -> Markup:
     shown = sorted(classes, key=lambda row: row["auc"])[: 1 if two else DRAWN]
     worst = shown[0]["auc"]
     end = next((end for area, end in ENDS if worst >= area), 1.0)
     lines = [Series(str(row["label"]), _until(row["roc"], end), f"run{place}") for place, row in enumerate(shown)]
-    note = "of the worst classes against the rest" if len(classes) > DRAWN else "each class against the rest"
+    rest = " against the rest" if units == "classes" else ""
+    note = f"the worst {units}{rest}" if len(classes) > DRAWN else f"all {units}{rest}"
     return line_chart(
         "ROC: found over false alarms", lines, x_label="false alarms, % of the other images",
         form=lambda share: percent(share, 1), log=False, share=end < 1, note=shown[0]["label"] if two else note,
