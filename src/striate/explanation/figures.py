@@ -120,6 +120,15 @@ def data_uri(figure: Figure, *, dpi: int = _DPI) -> str:
     return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
 
 
+def heat_over(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
+    """A map [H, W] from 0 up over an image [H, W, C] from 0 to 1, as `show_map` draws it: uint8 [H, W, 3]."""
+    from matplotlib import colormaps
+
+    colours = colormaps[HEAT](np.clip(heat / _top(heat), 0, 1))[..., :3]
+    mixed = (1 - _ALPHA) * image.mean(2, keepdims=True) + _ALPHA * colours
+    return (mixed * 255).round().astype(np.uint8)
+
+
 def as_pixels(signed: np.ndarray) -> np.ndarray:
     """A reconstruction [C, H, W] around 0 as a picture [H, W, C] from 0 to 1, in which grey is 0."""
     return np.clip(0.5 + signed.transpose(1, 2, 0) / (2 * _top(np.abs(signed))), 0, 1)

@@ -22,6 +22,7 @@ from striate.report.depth import depth
 from striate.report.diagnosis import findings_of, headline_split
 from striate.report.evaluations import evaluations
 from striate.report.evidence import Evidence
+from striate.report.looking import looking
 from striate.report.record import Record, count_manifest, read_record
 from striate.report.robustness import robustness
 from striate.report.transferring import transfer
@@ -78,6 +79,7 @@ def report_values(record: Record) -> dict[str, Any]:
         "classes": None if record.multi_label else sections.classes(record, counts),
         "labels": label_sets.labels(record, counts),
         "images": sections.images(record),
+        "looking": looking(record),
         "calibration": certainty.calibration(record),
         "rejection": certainty.rejection(record),
         "thresholds": certainty.thresholds(record),

@@ -9,10 +9,12 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from striate.checkpoint import write_atomically
+from striate.checkpoint import SavedModel, write_atomically
 from striate.data import Dataset, TrainingBatches
 from striate.data.normalise import denormalise
+from striate.progress import Progress
 from striate.spec import InputSpec
+from striate.training.looking import where_it_looked
 
 AUGMENTED, EXTREMES = 24, 18
 SHOWN_SIDE = 160  # pixels: larger images are thinned out
@@ -22,11 +24,13 @@ def save_pictures(
     path: Path,
     batches: TrainingBatches,
     dataset: Dataset,
-    spec: InputSpec,
+    saved: SavedModel,
     predictions: pa.Table,
     row_splits: list[str],
+    progress: Progress,
 ) -> None:
-    """Write `pictures.npz`; `predictions` are all evaluated rows, `row_splits` the split of each."""
+    """Write `pictures.npz`; `predictions` are all rows that `saved` answered, `row_splits` the split of each."""
+    spec = saved.spec
     first = next(iter(batches.epoch(0)))
     augmented = to_pixels(first.images[:AUGMENTED].float().cpu(), spec)
     arrays = {
@@ -34,8 +38,12 @@ def save_pictures(
         "augmented_labels": np.array(dataset.splits["train"].label_texts(dataset.labels, first.indices[:AUGMENTED])),
     }
     for name, rows in extreme_rows(predictions).items():
+        stored = _stored(rows, dataset, spec, row_splits)
         arrays[f"{name}_rows"] = rows
-        arrays[name] = _pictures_of(rows, dataset, spec, row_splits)
+        arrays[name] = _shown((stored.long() >> (spec.bits - 8)).to(torch.uint8))
+        if name == "worst":
+            looked = where_it_looked(saved, stored, predictions.take(rows).to_pylist(), progress)
+            arrays |= {key: _thinned(value) if value.ndim == 5 else value for key, value in looked.items()}
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **arrays)
     write_atomically(path, buffer.getvalue())
@@ -61,22 +69,25 @@ def to_pixels(images: torch.Tensor, spec: InputSpec) -> np.ndarray:
     return _shown(denormalise(images, spec).mul(255).round().to(torch.uint8))
 
 
-def _pictures_of(rows: np.ndarray, dataset: Dataset, spec: InputSpec, row_splits: list[str]) -> np.ndarray:
-    """The images of evaluated rows, fitted as the network sees them; rows count on from split to split."""
+def _stored(rows: np.ndarray, dataset: Dataset, spec: InputSpec, row_splits: list[str]) -> torch.Tensor:
+    """The pixels [n, C, H, W] of evaluated rows, fitted as the network sees them; rows count on from split to split."""
     starts: dict[str, int] = {}
     for row, split in enumerate(row_splits):
         starts.setdefault(split, row)
-    pictures = []
+    found = [torch.zeros((0, spec.channels, *spec.size), dtype=torch.uint8)]
     for row in rows:
         split = row_splits[int(row)]
-        pixels = dataset.splits[split].images.take(np.array([int(row) - starts[split]]), spec)
-        pictures.append(_shown((pixels.long() >> (spec.bits - 8)).to(torch.uint8))[0])
-    channels = 3 if spec.channels == 3 else 1
-    return np.stack(pictures) if pictures else np.zeros((0, *spec.size, channels), np.uint8)
+        found.append(dataset.splits[split].images.take(np.array([int(row) - starts[split]]), spec))
+    return torch.cat(found[1:] or found)
 
 
 def _shown(pixels: torch.Tensor) -> np.ndarray:
     """uint8 [n, C, H, W] → [n, h, w, 1 or 3]: the first channel where they are not colours, thinned to a small side."""
     pixels = pixels if pixels.shape[1] == 3 else pixels[:, :1]
-    step = -(-max(pixels.shape[-2:]) // SHOWN_SIDE)
-    return pixels[:, :, ::step, ::step].permute(0, 2, 3, 1).contiguous().numpy()
+    return _thinned(pixels.permute(0, 2, 3, 1).numpy())
+
+
+def _thinned(pictures: np.ndarray) -> np.ndarray:
+    """[..., H, W, C] with every second, third … row and column, down to a small side."""
+    step = -(-max(pictures.shape[-3:-1]) // SHOWN_SIDE)
+    return np.ascontiguousarray(pictures[..., ::step, ::step, :])
