@@ -115,6 +115,7 @@ def _is_of_run(saved: SavedModel) -> bool:
 
 def _write_views(asked: Asked, folder: Path, kinds: tuple[str, ...], as_json: bool) -> None:
     """The figures of `--show`, each written when it is made."""
+    from striate.explanation.animation import save_animation
     from striate.explanation.figures import save_figure
     from striate.explanation.views.showing import show
 
@@ -122,6 +123,8 @@ def _write_views(asked: Asked, folder: Path, kinds: tuple[str, ...], as_json: bo
     for view in show(asked):
         figure, name = view.figure(), _free_name(view.name, taken)
         paths = [save_figure(figure, folder / f"{name}.{kind}") for kind in kinds]
+        if frames := view.frames():
+            paths.append(save_animation(frames, folder / f"{name}.gif"))
         rows.append(view.to_dict() | {"files": [str(path) for path in paths]})
         if not as_json:
             say(f"{view.kind}  {view.layer}  {'  '.join(click.format_filename(path) for path in paths)}")

@@ -18,7 +18,7 @@ METHODS = (
     "occlusion",
 )
 USUAL_METHODS = ("gradcam", "guided-backprop", "occlusion")
-VIEWS = ("filters", "maps", "strongest", "field", "codes", "preferred")
+VIEWS = ("filters", "maps", "strongest", "field", "codes", "preferred", "evolution")
 PROJECTIONS = ("pca", "tsne", "umap")
 USUAL_PROJECTIONS = ("pca", "tsne")
 

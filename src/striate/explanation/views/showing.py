@@ -9,6 +9,7 @@ from typing import Any
 
 from striate.checkpoint import SavedModel
 from striate.explanation.chosen import Chosen, found_images, has_images
+from striate.explanation.views.evolution import evolution_of
 from striate.explanation.views.filters import filters_of
 from striate.explanation.views.maps import feature_maps
 from striate.explanation.views.preferred import preferred
@@ -91,10 +92,19 @@ def _field(asked: Asked) -> Iterator[View]:
     )  # fmt: skip
 
 
+def _evolution(asked: Asked) -> Iterator[View]:
+    options = asked.options
+    yield from evolution_of(
+        asked.saved, asked.images, options.layer, unit=options.unit, most=options.most, network=asked.network,
+        progress=asked.progress,
+    )  # fmt: skip
+
+
 _VIEWS: dict[str, Callable[[Asked], Iterator[View]]] = {
     "filters": _filters,
     "maps": _maps,
     "strongest": _strongest,
     "field": _field,
     "preferred": _preferred,
+    "evolution": _evolution,
 }

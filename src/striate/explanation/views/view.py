@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -27,6 +28,10 @@ class View(ABC):
     @abstractmethod
     def figure(self) -> Figure:
         """To be saved as PNG or SVG, or shown in a notebook."""
+
+    def frames(self) -> Sequence[Figure]:
+        """What a GIF shows one after the other; nothing where nothing moves."""
+        return ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, without arrays of pixels."""
