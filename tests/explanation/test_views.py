@@ -1,19 +1,22 @@
 """Views of the network itself: filters, maps, strongest images, fields and codes, as numbers and as figures."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from PIL import Image
 from torch import nn
 
 import striate
 from striate.checkpoint import SavedModel
 from striate.cli.main import striate as command
-from striate.errors import DataError, ModelError, UsageError
+from striate.errors import DataError, MissingExtraError, ModelError, UsageError
 from striate.explanation.chosen import found_images
 from striate.explanation.places import find_place
+from striate.explanation.views.codes import codes_of_images
 from striate.explanation.views.filters import filters_of
 from striate.explanation.views.reading import batches
 from striate.explanation.views.receptive import effective_fields
@@ -300,3 +303,76 @@ def test_the_unit_of_a_map_is_the_strongest_one(planted):
         striate.explain(stripes(), image, show="field", layer="relu", at=(20, 0), progress=False)
     with pytest.raises(ModelError, match="no maps"):
         striate.explain(stripes(), image, show="field", layer="linear", progress=False)
+
+
+# codes ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Light images of ants, dark ones of bees: 12 each."""
+    root = tmp_path_factory.mktemp("photos")
+    generator = np.random.default_rng(0)
+    for name, low in (("ant", 150), ("bee", 0)):
+        (root / name).mkdir()
+        for number in range(12):
+            pixels = generator.integers(low, low + 100, (32, 32), dtype=np.uint8)
+            Image.fromarray(pixels).save(root / name / f"{number:02}.png")
+    return root
+
+
+def test_codes_are_those_of_the_network_in_two_dimensions(folder):
+    saved = lenet()
+    [view] = striate.explain(saved, folder, show="codes", progress=False)
+    assert view.layer == "head.f6"
+    assert view.codes.shape == (24, 84)
+    np.testing.assert_allclose(view.codes, striate.codes(folder, saved, cache=False, progress=False), atol=1e-5)
+    assert {name: points.shape for name, points in view.points.items()} == {"pca": (24, 2), "tsne": (24, 2)}
+    assert view.thumbnails.shape == (24, 40, 40, 3)
+    assert view.labels == ("ant",) * 12 + ("bee",) * 12
+    assert view.neighbours == 1.0
+    centred = view.codes - view.codes.mean(0)
+    values = np.linalg.svd(centred, compute_uv=False) ** 2
+    np.testing.assert_allclose(view.explained, (values / values.sum())[:2], rtol=1e-3)
+    np.testing.assert_allclose(view.points["pca"].var(0), values[:2] / 24, rtol=1e-3)
+    light, dark = view.points["pca"][:12, 0], view.points["pca"][12:, 0]
+    assert light.max() < dark.min() or dark.max() < light.min()
+    assert view.figure().axes
+    assert len(json.loads(json.dumps(view.to_dict()))["points"]["tsne"]) == 24
+
+
+def test_codes_are_the_same_whatever_the_batch_and_the_time(folder):
+    saved = lenet()
+    chosen = found_images(saved, folder)
+    views = [codes_of_images(saved, chosen, "stem", projections=("pca", "tsne"), batch=batch) for batch in (5, 5, 24)]
+    np.testing.assert_array_equal(views[0].points["tsne"], views[1].points["tsne"])
+    np.testing.assert_allclose(views[0].codes, views[2].codes, atol=1e-5)
+    assert [view.paths for view in views[1:]] == [tuple(chosen.names)] * 2
+
+
+def test_images_without_classes_are_coloured_by_the_answers(folder):
+    saved = lenet()
+    images = [np.asarray(Image.open(path)) for path in sorted(folder.glob("*/*.png"))]
+    [view] = striate.explain(saved, images, show="codes", projection=("pca",), progress=False)
+    assert view.answered
+    assert set(view.labels) <= set(NAMES)
+    with pytest.raises(DataError, match="too few"):
+        striate.explain(saved, images[:2], show="codes", progress=False)
+
+
+def test_a_data_set_may_be_named(file, tmp_path):
+    words = ("--show", "codes,strongest", "--data", "digits", "--projection", "pca", "--output", tmp_path, "--json")
+    result = run(file, *words, "--layer", "stem")
+    assert result.exit_code == 0, result.stderr
+    codes, strongest = json.loads(result.stdout)["views"]
+    assert codes["images"] == strongest["looked_at"] == 1797
+    assert set(codes["labels"]) == set("0123456789")
+    assert {path.name for path in tmp_path.glob("*.png")} == {"codes-stem.png", "strongest-stem.png"}
+    assert run(file, tmp_path, "--show", "codes", "--data", "digits").exit_code == 2
+
+
+def test_without_umap_the_command_says_what_to_install(folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "umap", None)
+    with pytest.raises(MissingExtraError) as caught:
+        striate.explain(lenet(), folder, show="codes", projection=("umap",), progress=False)
+    assert "umap-learn" in str(caught.value)

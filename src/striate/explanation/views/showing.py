@@ -9,6 +9,7 @@ from typing import Any
 
 from striate.checkpoint import SavedModel
 from striate.explanation.chosen import Chosen, found_images, has_images
+from striate.explanation.views.codes import codes_of_images
 from striate.explanation.views.evolution import evolution_of
 from striate.explanation.views.filters import filters_of
 from striate.explanation.views.maps import feature_maps
@@ -100,11 +101,20 @@ def _evolution(asked: Asked) -> Iterator[View]:
     )  # fmt: skip
 
 
+def _codes(asked: Asked) -> Iterator[View]:
+    options = asked.options
+    yield codes_of_images(
+        asked.saved, asked.images, options.layer, projections=options.projections, seed=options.seed,
+        network=asked.network, progress=asked.progress,
+    )  # fmt: skip
+
+
 _VIEWS: dict[str, Callable[[Asked], Iterator[View]]] = {
     "filters": _filters,
     "maps": _maps,
     "strongest": _strongest,
     "field": _field,
+    "codes": _codes,
     "preferred": _preferred,
     "evolution": _evolution,
 }
