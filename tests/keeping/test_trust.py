@@ -63,10 +63,11 @@ def test_exact_and_wilson_intervals_equal_scipy(pair, level):
     np.testing.assert_allclose(wilson_interval(right, n, norm.ppf((1 + level) / 2)), theirs, atol=1e-9)
 
 
-def test_exact_intervals_of_many_shares_and_of_many_images():
+@pytest.mark.parametrize("images", [100_000, pytest.param(1_000_000, marks=pytest.mark.slow)])
+def test_exact_intervals_of_many_shares_and_of_many_images(images):
     from scipy.stats import beta
 
-    n = np.array([[0], [1], [200], [1_000_000]])
+    n = np.array([[0], [1], [200], [images]])
     right = np.round(n * np.array([0, 1e-5, 0.1, 0.5, 0.999, 1])).astype(int)
     low, high = exact_interval(right, n)
     assert low.shape == high.shape == (4, 6)

@@ -199,9 +199,10 @@ def test_small_batches_leave_no_image_out_of_the_pictures(saved, world, batch_si
     assert len(many.truths) == 2
 
 
-def test_pictures_of_each_kind_and_what_fooled(saved, world, tmp_path):
+def test_pictures_of_each_kind_and_what_fooled(saved, world, tmp_path, monkeypatch):
     from PIL import Image
 
+    monkeypatch.setattr("striate.evaluation.robustness.asking.EPSILONS_SMALL", (2, 16))  # ten steps at each
     found = robustness_of(saved, world.tensor_split(24), "fog,jpeg,rotation,pgd", batch_size=24)
     kept = write_robustness(found, tmp_path / "out")
     names = {"fog.png", "jpeg.png", "rotation.png", "pgd.png", "corruptions.png"}
@@ -245,6 +246,7 @@ def test_the_command_scores_pictures_and_keeps(tmp_path, world, monkeypatch):
     assert "looked at once" in refused.output
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not (PHOTOS / "photos").is_dir(), reason="the photos in ../shared/data are not here")
 def test_photos_and_trained_weights():
     saved = open_network(f"squeezenet1_1:{PHOTOS / 'weights' / 'squeezenet1_1_caffe_rgbnorm.pth'}")

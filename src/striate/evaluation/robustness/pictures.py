@@ -168,7 +168,7 @@ def _draw_accuracy(panel: Any, kind: Kind) -> None:
         panel.set_xscale("symlog", base=2, linthresh=1)
         panel.set_xticks([one.strength for one in kind.points], [f"{one.strength:g}" for one in kind.points])
         panel.set_xlim(-0.2, 1.1 * kind.points[-1].strength)
-    if all(float(point.strength).is_integer() for point in kind.points):
+    elif all(float(point.strength).is_integer() for point in kind.points):
         panel.xaxis.get_major_locator().set_params(integer=True)
     panel.set_xlabel(kind.axis)
     panel.set_ylabel("images, %")
