@@ -320,7 +320,7 @@ def test_wrong_arguments(digits):
 def test_scenarios_of_transfer(digits, fitted, tmp_path, scenario):
     X, y, others, truth = digits
     fitted.save(tmp_path / "start.safetensors")
-    # everything that learns at the full rate forgets at first what it was started with
+    # where everything learns, what it was started with is forgotten at first
     epochs = {"svm": None, "head": 2, "all": 20}[scenario]
     classifier = StriateClassifier(tmp_path / "start.safetensors", scenario=scenario, epochs=epochs, device="cpu")
     even = classifier.fit(X, np.where(y % 2, "odd", "even"))

@@ -34,6 +34,7 @@ FEW_EPOCHS: dict[str, dict[str, Any]] = {
 }
 COPIED_RATE = 0.1  # of what was copied, as part of what a new head has that starts randomly
 FITTED_RATE = 0.01  # of a fitted head that learns alone, as part of the usual rate
+BELOW_FITTED_RATE = 0.3  # of everything, where layers below a fitted head learn, too; at the full rate some diverge
 LAYER_DECAY = 0.8  # where everything learns
 SHORTEST_WITH_HEAD_EPOCH = 3  # epochs: shorter trainings have no epoch to spare for the head alone
 BY_GRADIENTS = ("head", "top", "all")
@@ -178,10 +179,10 @@ def learns_alone(options: TrainOptions, start: SavedModel | None, labels: Labels
 def default_rate_share(options: TrainOptions, start: SavedModel | None, labels: Labels) -> float:
     """What part of the usual rate is used where none was given: little where everything is copied, head and all.
 
-    Less for a fitted head that learns alone: gradients hardly better it, and at the usual rate they ruin it.
+    Still less for a fitted head that learns alone: gradients hardly better it, and at the usual rate they ruin it.
     """
-    if options.transfer.scenario == "head" and options.transfer.head_start == FITTED:
-        return FITTED_RATE
+    if options.transfer.head_start == FITTED:
+        return FITTED_RATE if options.transfer.scenario == "head" else BELOW_FITTED_RATE
     if start is None or head_is_new(options, start, labels) or _grows(options, start):
         return 1.0
     return COPIED_RATE
