@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _SECONDS = 0.6  # of a frame
 _LAST = 4  # times as long is the last one shown
+_DPI = 84  # less than that of a figure alone: there are many
 
 
 def save_animation(figures: Sequence[Figure], path: Path, *, seconds: float = _SECONDS) -> Path:
@@ -38,6 +39,7 @@ def save_animation(figures: Sequence[Figure], path: Path, *, seconds: float = _S
 def _pixels(figure: Figure) -> np.ndarray:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+    figure.set_dpi(_DPI)
     canvas: Any = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
