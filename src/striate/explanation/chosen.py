@@ -17,6 +17,7 @@ from striate.checkpoint import SavedModel
 from striate.data import Images, load_data
 from striate.data.given import expand, pixels_or_reason
 from striate.data.normalise import normalise
+from striate.data.wording import counted
 from striate.errors import UsageError
 from striate.explanation.attribution.question import logits_of
 from striate.explanation.explaining import chances_of, class_called, folder_truth
@@ -91,13 +92,17 @@ def found_images(
     several = isinstance(given, list | tuple)
     paths = [str(one) for one in (given if several else [given]) if isinstance(one, str | Path)]
     page = any(os.path.isdir(one) or (glob.has_magic(one) and not os.path.exists(one)) for one in paths)
-    of = f" of {', '.join(paths)}" if paths else ""
-    return Chosen([source for _, source in found], names, truths, page, f"{len(found)} images{of}")
+    of = f" of {', '.join(map(_shortened, paths))}" if paths else ""
+    return Chosen([source for _, source in found], names, truths, page, f"{counted(len(found), 'image', 'images')}{of}")
 
 
 def has_images(saved: SavedModel, given: Any, data: str | None = None) -> bool:
     """Whether `found_images` has anything to go by."""
     return data is not None or _is_named(given) or _is_of_run(saved)
+
+
+def _shortened(path: str, most: int = 44) -> str:
+    return path if len(path) <= most else f"…{path[1 - most :]}"
 
 
 def _is_named(given: Any) -> bool:
@@ -118,7 +123,9 @@ def _of_data(name: str, saved: SavedModel, offline: bool, progress: Progress) ->
     if not data.labels.multi_label:
         labels = [data.labels.names[target] for split in splits for target in split.targets.tolist()]
     truths = [None if one is None else class_called(one, saved.labels) for one in labels]
-    return Chosen(images, names, truths, True, f"{len(images)} images of {name}", labels)
+    return Chosen(
+        images, names, truths, True, f"{counted(len(images), 'image', 'images')} of {_shortened(name)}", labels
+    )
 
 
 def _held_out(saved: SavedModel, offline: bool, progress: Progress) -> Chosen:

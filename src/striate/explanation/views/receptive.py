@@ -127,12 +127,15 @@ def receptive_field(
     growing = effective_fields(saved.model, images, spots, generator=generator, progress=progress)
     own = effective_fields(saved.model, images, {place.path: at}, unit=unit, generator=generator, progress=progress)
     anatomy = anatomy_of(saved.model, training=False)
+    notes = () if chosen is not None else ("there are no images: the gradient is that for noise",)
+    if not own[place.path].any():
+        notes += ("the unit is silent for every image, and has no gradient; another place or map may have one",)
     return ReceptiveField(
         network=network, layer=place.name, unit=unit, at=at, image=as_seen(saved, first)[0],
         theoretical=sight.theoretical(*at), exact=sight.exact(*at), effective=own[place.path],
         averaged=sum(len(one.rows) for one in images), steps=_steps(anatomy.layers),
         sizes={one.name: _sizes(sights[one.path], growing[one.path]) for one in others},
-        notes=() if chosen is not None else ("there are no images: the gradient is that for noise",),
+        notes=notes,
     )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _PANEL, _TOP = 3.3, 0.85  # inches
 _MOST_STEPS = 40  # rows of the chart
-_BEYOND = 0.4  # of a side: how much of what lies beyond the image is shown at most
+_BEYOND = 0.75  # of a side: how much of what lies beyond the image is shown at most
 _THEORY, _EFFECT = "#aa3377", "#ee7733"
 
 
@@ -47,8 +47,9 @@ def _on_image(canvas: Canvas, view: ReceptiveField, high: float) -> None:
     rows, columns = view.image.shape[:2]
     axes.imshow(flat_image(view.image), cmap=GREY, vmin=0, vmax=1, interpolation="nearest")
     axes.set_facecolor("#d9dde6")
-    canvas.text("theoretical field; inside it those of the layers before", MARGIN, _TOP, NORMAL)
     seen = view.theoretical or view.exact
+    beyond = "; blue-grey: beyond the image" if seen != view.exact else ""
+    canvas.text(f"theoretical field, and of the layers before{beyond}", MARGIN, _TOP, NORMAL)
     middle = (seen[2] + seen[3]) / 2, (seen[0] + seen[1]) / 2
     own = seen[1] - seen[0] + 1
     before = sorted({size for size, _ in view.sizes.values() if size < own})
@@ -67,7 +68,9 @@ def _on_image(canvas: Canvas, view: ReceptiveField, high: float) -> None:
 
 def _gradient(canvas: Canvas, view: ReceptiveField, high: float) -> None:
     top = _TOP + high + 0.6
-    canvas.text(f"effective field: about {view.effective_size:.0f} pixels a side", MARGIN, top, NORMAL)
+    size = view.effective_size
+    words = f"about {size:.0f} pixels a side" if size else "none, the unit is silent"
+    canvas.text(f"effective field: {words}", MARGIN, top, NORMAL)
     axes = _bare(canvas, view, top + 0.25, high)
     peak = float(view.effective.max()) or 1.0
     drawn = axes.imshow(view.effective / peak, cmap=HEAT, vmin=0, vmax=1, interpolation="nearest")
@@ -91,20 +94,19 @@ def _growth(axes: Axes, view: ReceptiveField, steps: tuple[Step, ...], labels: l
     side = max(view.image.shape[:2])
     most = max([*sizes, side, *(effective for effective, _ in places)])
     axes.axvline(side, color=FAINT, linestyle=":", linewidth=1)
-    axes.text(side, -0.75, f" image {side} ", fontsize=SMALL, color=FAINT, ha="left" if side < most * 0.8 else "right")
+    axes.text(side, -0.75, f" image {side} ", fontsize=SMALL, color=FAINT, ha="left")
     apart = 1.0
     for row, one in enumerate(steps):
         moved = one.stride is not None and one.stride > apart
         apart = max(apart, one.stride or apart)
         words = f"{one.size}" + (f"   step {one.stride:g}" if moved else "")
-        fits = one.size < 0.72 * most
         axes.annotate(
-            words, (one.size, row), xytext=(6, 0) if fits else (-3, 4), textcoords="offset points",
-            fontsize=SMALL - 0.5, color=INK, ha="left" if fits else "right", va="center" if fits else "bottom",
+            words, (one.size, row), xytext=(6, 0), textcoords="offset points", fontsize=SMALL - 0.5, color=INK,
+            va="center",
         )  # fmt: skip
     axes.set_yticks(range(len(steps)), labels, fontsize=SMALL)
     axes.set_ylim(len(steps) - 0.4, -1.1)
-    axes.set_xlim(0, 1.06 * most)
+    axes.set_xlim(0, 1.25 * most)  # room for the words
     axes.set_xlabel("pixels a side; step: pixels between neighbouring units", fontsize=SMALL + 0.5)
     axes.grid(axis="x", color="#e3e3e3", linewidth=0.6)
     axes.set_axisbelow(True)

@@ -213,7 +213,7 @@ def _blocks(view: Strongest) -> Figure:
     across = max(1, min(len(view.shown), int((12.0 if halves == 2 else 9.2) / (block + _BETWEEN))))
     down = -(-len(view.shown) // across)
     each = 0.2 + rows * (tall + _GAP) + _BETWEEN
-    canvas = Canvas(max(across * (block + _BETWEEN) - _BETWEEN + 2 * MARGIN, 5.6), _ABOVE + down * each)
+    canvas = Canvas(max(across * (block + _BETWEEN) - _BETWEEN + 2 * MARGIN, 7.0), _ABOVE + down * each)
     canvas.title(f"{view.network} · {view.layer}".lstrip(" ·"), _about(view, high, wide))
     for number, unit in enumerate(view.shown):
         row, column = divmod(number, across)
