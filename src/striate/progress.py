@@ -109,7 +109,7 @@ class _PlainTask(Task):
 
     def _show(self) -> None:
         self._shown = time.monotonic()
-        count = f"{self._done}" if self._total is None else f"{self._done}/{self._total}"
+        count = f"{self._done} done" if self._total is None else f"{self._done}/{self._total}"
         seconds = self._shown - self._start
         print(f"{self._title}: {count}  {seconds:.0f} s  {self._note}".rstrip(), file=sys.stderr, flush=True)
 

@@ -255,6 +255,9 @@ def test_a_split_file_goes_by_content(arrays, tmp_path):
         assert sorted(map(bytes, split.digests)) == sorted(map(bytes, second.splits[name].digests))
     with pytest.raises(DataError, match=r"lacks 1,797 images of digits.*digits\[0\]"):
         load_data(DataOptions(data="digits", split_file=str(written.file)))
+    with pytest.raises(DataError, match=r"none\.csv: no such file") as raised:
+        load_data(DataOptions(data="digits", split_file="none.csv"))
+    assert "--fix-split none.csv" in raised.value.hint
     assert len(load_data(DataOptions(data=str(arrays), split_file="none.csv"), scoring=True).splits["test"]) == 30
 
 

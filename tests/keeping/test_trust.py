@@ -338,6 +338,9 @@ def test_a_temperature_is_not_looked_for_where_it_cannot_be_had():
     assert "0 wrong answers" in all_right.why
     honest = calibration.fit_temperature(*drawn(60, 4, 4, 1.0))  # as it should be: nothing to be gained
     assert honest.value == 1.0 or honest.loss_after < honest.loss_before
+    hot = calibration.fit_temperature(logits, targets)
+    assert f"negative log-likelihood {hot.loss_before:.3g} before, {hot.loss_after:.3g} after" in hot.in_words()
+    assert few.in_words().endswith(few.why)
     logits[5, 1] = math.nan
     logits[6, 0] = -math.inf
     assert calibration.fit_temperature(logits, targets).images == 298

@@ -60,6 +60,14 @@ def test_filters(runs, arguments, expected):
     assert names(call(runs_command, runs, "--json", *arguments)) == expected
 
 
+def test_a_run_that_is_named_twice_is_compared_once(runs):
+    words = ["old-digits", "--runs", runs, "--json"]
+    assert set(json.loads(call(report_command, "old-digits", *words).stdout)) == {"report"}
+    found = json.loads(call(report_command, "old-digits", "new-digits", *words).stdout)
+    assert found["report"].endswith("comparison.html")
+    assert len(found["pairs"]) <= 1
+
+
 def test_json_fields(runs):
     row = json.loads(call(runs_command, runs, "--data", "mnist", "--json").stdout)["runs"][0]
     assert set(row) == {"run", "model", "data", "epochs", "val_top1", "test_top1", "seconds", "bytes", "status"}

@@ -159,6 +159,10 @@ def test_nothing_selected_is_said(make_run):
     assert "best 1" not in of_one
 
 
+def test_a_single_epoch_has_no_curves(make_run):
+    assert "curves" not in Page(write_report(make_run(epochs=1))).sections
+
+
 def test_an_aborted_run_gets_what_there_is(make_run):
     run = make_run(epochs=1, planned=30, finished=False, with_model=False)
     page = Page(write_report(run))

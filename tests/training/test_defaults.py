@@ -102,3 +102,11 @@ def test_one_class_is_refused():
 def test_seeds_and_folds_exclude_each_other():
     with pytest.raises(UsageError, match="combined"):
         merged(TrainOptions(), {"training": {"seeds": 2, "folds": 2}})
+
+
+def test_cycles_ask_for_the_schedule_that_has_them():
+    dataset = load_data(DataOptions(data="digits"))
+    chosen, _ = resolve(merged(TrainOptions(), {"schedule": {"cycles": 3}}), dataset)
+    assert chosen.schedule.schedule == "cyclic"
+    with pytest.raises(UsageError, match="and cosine was asked for"):
+        resolve(merged(TrainOptions(), {"schedule": {"cycles": 3, "schedule": "cosine"}}), dataset)

@@ -223,7 +223,7 @@ def test_the_option_is_resolved_recorded_and_refused_without_weights(quick, hear
 
     fitted, random = recipe("a", others), recipe("b", others, head_start="random")
     assert (fitted.head_start, fitted.head_epochs, random.head_start) == ("fitted", 0, "random")
-    assert any(line.startswith("new head fitted to 48 images, ") for line in heard.lines)
+    assert any(line.startswith("new head fitted to 48 images instead, ") for line in heard.lines)
     assert recipe("c", dataset).head_start is None, "the head is copied"
     again = recipe("d", others, head_start="fitted")
     assert again == fitted

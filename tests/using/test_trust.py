@@ -185,3 +185,5 @@ def test_costs_decide(table):
         costs.write_text(bad, encoding="utf-8")
         with pytest.raises(DataError, match=words):
             read_costs(costs, Labels(labels))
+    with pytest.raises(DataError, match=r"nowhere\.csv: no such file"):
+        read_costs(table.parent / "nowhere.csv", Labels(labels))

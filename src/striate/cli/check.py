@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -88,7 +89,10 @@ def command(
         sides = ", ".join(f"{name} {count:,}" for name, count in fixed.splits.items())
         _line("fixed split", f"{fixed.file}: {sides}; {len(fixed.moved):,} changed sides")
         _lines([f"{one.path}: {one.before} → {one.now}" for one in fixed.moved])
-        what = fixed.file if dataset.kind == "photos" else f"{options.data.data} --split-file {fixed.file}"
+        what = shlex.quote(str(fixed.file))
+        if dataset.kind != "photos":
+            root = f" --data-root {shlex.quote(options.data.data_root)}" if options.data.data_root else ""
+            what = f"{shlex.quote(options.data.data)}{root} --split-file {what}"
         from striate.data.dataset import SEPARATOR
 
         several = f" --label-delimiter '{SEPARATOR}'" if dataset.labels.multi_label else ""

@@ -32,7 +32,7 @@ def command(runs: tuple[str, ...], output: Path | None, folder: Path, as_json: b
     from striate.report import compare_runs, write_report
     from striate.runfolder import find_run
 
-    found = [find_run(run, folder).path for run in runs]
+    found = list({path.resolve(): path for path in (find_run(run, folder).path for run in runs)}.values())
     if len(found) == 1:
         path, pairs = write_report(found[0], output), []
     else:

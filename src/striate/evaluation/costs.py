@@ -36,7 +36,9 @@ def read_costs(path: str | Path, labels: Labels) -> np.ndarray:
         with Path(path).open(encoding="utf-8-sig", newline="") as file:
             header, *rows = [row for row in csv.reader(file) if row]
         costs = {row[0]: dict(zip(header[1:], map(float, row[1:]), strict=True)) for row in rows}
-    except (OSError, ValueError, IndexError, csv.Error) as error:
+    except OSError as error:
+        raise DataError(f"cannot read the costs in {path}: {(error.strerror or str(error)).lower()}") from error
+    except (ValueError, IndexError, csv.Error) as error:
         raise DataError(f"cannot read the costs in {path}: {error}", hint) from error
     decisions = [*labels.names, *([REJECT] if REJECT in header and REJECT not in labels.names else [])]
     lacking = sorted({*labels.names} - {*costs}) or sorted({*decisions} - {*header[1:]})

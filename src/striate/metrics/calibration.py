@@ -38,12 +38,13 @@ class Temperature:
 
     def in_words(self) -> str:
         """One line for people."""
-        if self.value == 1 or self.ece_before is None or self.ece_after is None:
+        figures = (self.loss_before, self.loss_after, self.ece_before, self.ece_after)
+        if self.value == 1 or None in figures:
             return f"probabilities are as the network gives them: {self.why}"
         return (
-            f"probabilities at temperature {self.value:.2f}, fitted on {self.images} images: calibration error "
-            f"{self.ece_before:.1%} before, {self.ece_after:.1%} after, on images that it was not fitted on"
-        )
+            "probabilities at temperature {:.2f}, fitted on {} images; on images that it was not fitted on negative "
+            "log-likelihood {:.3g} before, {:.3g} after, calibration error {:.1%} before, {:.1%} after"
+        ).format(self.value, self.images, *figures)
 
 
 def calibration_error(confidence: torch.Tensor, correct: torch.Tensor, bins: int = CALIBRATION_BINS) -> float | None:

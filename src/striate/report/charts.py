@@ -266,7 +266,7 @@ def _y_axis(series: Sequence[Series], *, share: bool, close: bool, log: bool) ->
     if share:
         later = [y for one in series for _, y in one.points[len(one.points) // 8 :]]
         low, high = min(later), 1.0
-        low = max(0.0, low - 0.08 * (high - low) - 1e-4)
+        low = max(0.0, min(low - 0.08 * (high - low), 0.99))
     elif close:
         margin = max(0.15 * (high - low), 0.005)
         low, high = max(0.0, low - margin), high + margin

@@ -231,6 +231,8 @@ def curves(record: Record) -> list[Any]:
         line_chart("Loss", loss, band=names, mark=mark, note="training: as augmented and regularised"),
         line_chart(title, accuracy, form=form, log=False, share=True, mark=mark),
     ]
+    if len(epochs) == 1 and record.evaluation and not _by_epoch(record, "loss"):
+        return []  # a point is no curve, and the scores say all of it
     for name, key, colour in (("Learning rate", "lr", "ink"), ("Gradient norm", "grad_norm", "ink")):
         steps, whole = _by_epoch(record, key), epoch_values(epochs, key)
         lines = [Series("steps", steps, colour, faint=True)] if key == "grad_norm" else []

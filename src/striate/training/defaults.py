@@ -124,6 +124,13 @@ def resolve(
     schedule = replace(options.schedule, epochs=epochs, schedule=_first(options.schedule.schedule, row["schedule"]))
     if schedule.warmup and schedule.schedule == "onecycle" and options.schedule.schedule is None:
         schedule = replace(schedule, schedule="cosine")  # a warm-up was asked for: onecycle has its own
+    if schedule.cycles is not None and options.schedule.schedule is None:
+        schedule = replace(schedule, schedule="cyclic")
+    if schedule.cycles is not None and schedule.schedule != "cyclic":
+        raise UsageError(
+            f"schedule.cycles = {schedule.cycles} belongs to the schedule cyclic, and {schedule.schedule} was asked for",
+            "--schedule cyclic, or no --cycles here and in the recipe",
+        )
     regularize = replace(
         options.regularize,
         weight_decay=_first(options.regularize.weight_decay, 0.05 if name == "adamw" else row["weight_decay"]),

@@ -123,7 +123,7 @@ def fit_head(session: Session, progress: Progress) -> float:
         if found.rectified:
             layer.bias.add_(_lift(session, layer, train, rows))
     right = f", {known.correct.mean():.1%} of them right when held out" if len(known.correct) else ""
-    progress.say(f"new head fitted to {len(rows)} images{right}")
+    progress.say(f"new head fitted to {len(rows)} images instead{right}")
     return time.perf_counter() - begun
 
 

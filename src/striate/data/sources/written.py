@@ -55,7 +55,10 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, str | None]]:
                 if sides.setdefault(content, side) != side:
                     raise DataError(f"{path}: images of one content ({row.get('path') or content}) are on two sides")
                 groups[content] = (row.get("group") or "").strip() or None
-    except (OSError, UnicodeError, csv.Error) as error:
+    except OSError as error:
+        hint = f"`striate check DATA --fix-split {path}` writes one"
+        raise DataError(f"cannot read the split file {path}: {(error.strerror or str(error)).lower()}", hint) from error
+    except (UnicodeError, csv.Error) as error:
         raise DataError(f"cannot read the split file {path}: {error}") from error
     except (KeyError, AttributeError) as error:
         raise DataError(
