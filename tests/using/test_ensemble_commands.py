@@ -75,6 +75,7 @@ def test_what_cannot_be_asked_of_them(call):
     assert "divide their data differently (split_seed)" in call("one", "three", fails=2)
     assert "a soup needs several networks" in call("one", "--soup", "soup.safetensors", fails=2)
     assert "told apart by one network" in call("one", "two", "--ood", "photos", fails=2)
+    assert "nowhere is neither a run or another network nor data" in call("one", "nowhere", fails=2)
     assert "named twice" in call("one", "runs/one", fails=2)
     assert "named twice as one and as runs/one/model" in call("one", "runs/one/model.safetensors", fails=2)
 

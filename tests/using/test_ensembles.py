@@ -199,6 +199,8 @@ def test_a_soup_takes_no_place_of_a_network(networks, dataset, tmp_path):
         evaluate_ensemble(networks[:2], dataset, soup=networks[1], **QUICK)
     with pytest.raises(CheckpointError, match="no such file or directory"):
         evaluate_ensemble(networks[:2], dataset, soup=tmp_path / "nowhere" / "soup.safetensors", **QUICK)
+    with pytest.raises(UsageError, match="no network to evaluate"):
+        evaluate_networks([], dataset)
     with pytest.raises(UsageError, match="none is asked for"):
         evaluate_networks(networks[:2], dataset, soup_by="uniform", **QUICK)
 
@@ -253,8 +255,10 @@ def test_words_are_networks_and_the_last_one_may_be_data(tmp_path, monkeypatch, 
     assert told_apart(["one", "runs/two", file]) == (["one", "runs/two", file], None)
     assert told_apart(["one", "latest"]) == (["one", "latest"], None)
     assert told_apart(["one", "resnet50:imagenet1k_v1"])[1] is None
-    for data in ("photos", "resnet18", "table.csv", "digits", "no/such/folder"):
+    for data in ("photos", "resnet18", "table.csv", "digits"):
         assert told_apart(["one", "two", data]) == (["one", "two"], data)
+    with pytest.raises(UsageError, match="no/such is neither a run or another network nor data"):
+        told_apart(["one", "two", "no/such"])
     with pytest.raises(UsageError, match="twin is a run as well as data") as caught:
         told_apart(["one", "twin"])
     assert "runs/twin is the run; --data twin the data" in str(caught.value.hint)

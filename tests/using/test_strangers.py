@@ -201,6 +201,11 @@ def test_a_folder_that_cannot_be_written_to_costs_no_scores(run):
     assert shown.exit_code == 0, shown.output
     assert "nothing is kept" in shown.output
     assert "top-1" in shown.output
+    (run / "robustness").write_text("another one")
+    shown = call(run, "--robustness", "negative")
+    assert shown.exit_code == 0, shown.output
+    assert "no pictures are kept" in shown.output
+    assert "negative: contrast" in shown.output
     result = striate.evaluate(run, device="cpu", progress=False)
     with pytest.raises(CheckpointError, match="cannot"):
         keep(result, RunFolder(run), {})
@@ -240,6 +245,7 @@ def test_long_names_in_any_script_are_kept(saved, world, tmp_path):
     assert first.scores.name.startswith("写真写真")
     assert keep(result, RunFolder(tmp_path), asked) == first
     assert keep(result, RunFolder(tmp_path), asked | {"views": "flip"}) != first
+    assert keep(replace(result, split="test"), RunFolder(tmp_path), asked) != first, "where the split is cut off, too"
 
 
 def test_a_folder_of_images_needs_no_classes_for_strangers_only(strangers):

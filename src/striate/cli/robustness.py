@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from striate.cli.common import say
+from striate.errors import CheckpointError
 
 if TYPE_CHECKING:
     from striate.evaluation import Evaluation
@@ -39,7 +40,13 @@ def keep_robustness(
     if folder is None:
         progress.say("no run folder: --robustness-output FOLDER keeps pictures")
         return result, None
-    result = replace(result, robustness=write_robustness(result.robustness, folder, progress))
+    try:
+        result = replace(result, robustness=write_robustness(result.robustness, folder, progress))
+    except CheckpointError as error:
+        if output is not None:
+            raise
+        progress.warn(f"{error.message}: no pictures are kept")
+        return result, None
     if output is None and of_run is not None and RunFolder(of_run).report.is_file():
         from striate.report import write_report
 

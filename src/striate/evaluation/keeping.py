@@ -48,7 +48,7 @@ def keep(result: Evaluation, run: RunFolder | None, asked: Mapping[str, Any], pr
         CheckpointError: something cannot be written.
     """
     asked = {name: str(value) for name, value in sorted(asked.items()) if value is not None}
-    base = _free_name(run, _name(result, asked), asked) if run is not None else None
+    base = _free_name(run, _name(result, asked), asked, result.split) if run is not None else None
     table = predictions or (base.with_suffix(".parquet") if base is not None else None)
     if table is None:
         return Kept()
@@ -86,7 +86,7 @@ def _name(result: Evaluation, asked: Mapping[str, str]) -> str:
     return text.encode()[:_LONGEST].decode(errors="ignore")
 
 
-def _free_name(run: RunFolder, name: str, asked: Mapping[str, str]) -> Path:
+def _free_name(run: RunFolder, name: str, asked: Mapping[str, str], split: str) -> Path:
     """The JSON file of this name, or with a number where the name belongs to something else that was asked for."""
     try:
         there = {path.name for path in run.evaluations.iterdir()}
@@ -98,7 +98,8 @@ def _free_name(run: RunFolder, name: str, asked: Mapping[str, str]) -> Path:
         if path.name not in there:
             return path
         try:
-            if json.loads(path.read_text(encoding="utf-8")).get("asked") == asked:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            if (record.get("asked"), record.get("split")) == (asked, split):
                 return path
         except (OSError, ValueError, AttributeError):
             pass  # a file that is none of ours is left as it is

@@ -75,7 +75,8 @@ def numbers_of(theirs: Labels, ours: Labels) -> list[int]:
         if missing:
             message += f"; it knows {_listed(missing)}, which the data do not have"
         raise DataError(
-            f"the classes do not match: {message}", "rename the class folders, or train on these data: striate train"
+            f"the classes do not match: {message}",
+            "call them in the data as the network does, or train on these data: striate train",
         )
     clear = {numbers[0] for numbers in meant.values() if len(numbers) == 1}
     return [_the_one(name, [one for one in meant[name] if one not in clear] or meant[name], ours) for name in meant]

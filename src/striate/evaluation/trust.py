@@ -141,10 +141,6 @@ def _roc(points: ranking.OperatingPoints) -> dict[str, list[float]]:
     }
 
 
-def spread(count: int) -> np.ndarray:
-    """Up to `CURVE_POINTS` positions, the first and the last among them."""
-    return (
-        np.unique(np.linspace(0, count - 1, min(count, CURVE_POINTS)).round().astype(int))
-        if count
-        else np.zeros(0, int)
-    )
+def spread(count: int, most: int = CURVE_POINTS) -> np.ndarray:
+    """Up to `most` of the positions below `count`, evenly, the first and the last among them."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int))

@@ -164,6 +164,8 @@ def evaluate_networks(
     Raises:
         UsageError: something that only one network, or only several, can be asked for.
     """
+    if not networks:
+        raise UsageError("there is no network to evaluate", "name a run, or any other network")
     if soup is None and soup_by != KINDS[0]:
         raise UsageError(f"--soup-by {soup_by} says how a soup is made, and none is asked for", "add --soup FILE")
     if len(networks) > 1 or snapshots:

@@ -23,7 +23,7 @@ def told_apart(words: Sequence[str], runs: str | Path = "runs") -> tuple[list[st
         runs: the folder that holds the run folders.
 
     Raises:
-        UsageError: the last word names a run as well as data, or data stand before a network.
+        UsageError: the last word names a run as well as data, or neither, or data stand before a network.
     """
     first, last = list(words[:-1]), words[-1]
     if not first:
@@ -36,6 +36,11 @@ def told_apart(words: Sequence[str], runs: str | Path = "runs") -> tuple[list[st
         raise UsageError(
             f"{last} is a run as well as data",
             f"{Path(runs) / last} is the run; --data {last} the data, with networks alone before it",
+        )
+    if not network and not data:
+        raise UsageError(
+            f"{last} is neither a run or another network nor data",
+            "`striate runs` lists the runs; DATA is a named set, or the path of a folder or table",
         )
     if network and not data:
         return [*first, last], None

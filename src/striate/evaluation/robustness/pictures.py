@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from striate.anatomy.picture import figure_for, save_figure
-from striate.evaluation.robustness.result import Answer, Fooled, Kind, Robustness, spread
+from striate.evaluation.robustness.result import Answer, Fooled, Kind, Robustness
+from striate.evaluation.trust import spread
 from striate.progress import Progress, Silent
 
 _COLUMNS = 7  # strengths shown

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -150,8 +149,3 @@ class Robustness:
             "seconds": self.seconds,
             "pictures": list(self.pictures),
         }
-
-
-def spread(count: int, most: int) -> Sequence[int]:
-    """At most `most` of the numbers below `count`, evenly."""
-    return sorted({round(place) for place in np.linspace(0, count - 1, min(count, most))})
