@@ -95,7 +95,7 @@ class ExplainOptions:
         source="Mahendran & Vedaldi 2015, 1412.0035",
     )  # fmt: skip
     decay: float = option(
-        0.5, "preferred: weight decay of what is painted, times the learning rate: what does not matter goes back to "
+        0.25, "preferred: weight decay of what is painted, times the learning rate: what does not matter goes back to "
         "the mean colour", at_least=0.0, source="Simonyan et al. 2013, 1312.6034, sec. 2",
     )  # fmt: skip
     smooth: float = option(

@@ -1,7 +1,7 @@
 """What the ascent paints on: the numbers that it moves, and the image that they stand for.
 
 The numbers are brought to 0..1 by a sigmoid, so that no image is brighter than one can be; at 0 they are the colour
-that the network takes for the mean.
+that the network takes for the mean, from where a step goes as far whether that is grey or nearly black.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ class Painting:
         mean = torch.tensor(spec.mean).expand(spec.channels).clamp(0.05, 0.95)
         mean = mean.flip(0) if spec.reverses_channels else mean
         self._rest = torch.logit(mean)[:, None, None].to(device)
+        self._reach = (0.25 / (mean * (1 - mean)))[:, None, None].to(device)
 
     def whole(self) -> Tensor:
         """The images with what lies beside them, [n, C, H + 2m, W + 2m] from 0 to 1, as RGB."""
@@ -56,7 +57,7 @@ class Painting:
         if self._scale is not None:
             spectrum = torch.view_as_complex(values) * self._scale
             values = torch.fft.irfft2(spectrum, s=self._size, norm="ortho") / _QUARTER
-        return torch.sigmoid(torch.einsum("rc,nchw->nrhw", self._colours, values) + self._rest)
+        return torch.sigmoid(self._reach * torch.einsum("rc,nchw->nrhw", self._colours, values) + self._rest)
 
     def images(self) -> Tensor:
         """The images, [n, C, H, W] from 0 to 1, as RGB."""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 CLASSES = "classes"  # what the outputs are called where a layer would be
 _WIDTH = 9.6  # inches of a row of many
 _GAP, _BELOW = 0.12, 0.4  # inches between tiles, and for the words below each
+_SMALL = 64  # pixels a side, up to which they are shown as squares, and smaller
 _LETTERS = 11  # of a class name for each inch
 
 
@@ -38,8 +39,9 @@ class Preferred(View):
         """See `View.figure`."""
         first = self.inputs[0]
         aspect = first.image.shape[0] / first.image.shape[1]
-        columns = columns_for(len(self.inputs))
-        pitch = min(1.9, _WIDTH / columns)
+        large = max(first.image.shape[:2]) > _SMALL
+        columns = columns_for(len(self.inputs), 4 if large else 8)
+        pitch = min(2.4 if large else 1.9, _WIDTH / columns)
         wide, high = pitch - _GAP, (pitch - _GAP) * aspect
         rows = -(-len(self.inputs) // columns)
         canvas = Canvas(max(4.2, 2 * MARGIN + columns * pitch - _GAP), 0.72 + rows * (high + _BELOW) + MARGIN / 2)
@@ -86,17 +88,17 @@ def view_of(inputs: Sequence[PreferredInput], network: str = "") -> Preferred:
     return Preferred(network=network, layer=inputs[0].layer or CLASSES, notes=notes, inputs=tuple(inputs))
 
 
-def columns_for(count: int) -> int:
-    """Rows as long as each other where that can be: 10 are 5 and 5, 12 are 6 and 6, 16 are 8 and 8."""
-    if count <= 6:
+def columns_for(count: int, most: int) -> int:
+    """Rows as long as each other where that can be: of 10 with at most 8 there are 5 and 5, of 12 there are 6 and 6."""
+    if count <= min(most, 6):
         return count
-    return min(range(5, 9), key=lambda columns: (-count % columns, -columns))
+    return min(range(most // 2 + 1, most + 1), key=lambda columns: (-count % columns, -columns))
 
 
 def show_tile(canvas: Canvas, image: np.ndarray, left: float, top: float, wide: float, high: float) -> None:
     """An image [H, W, C] from 0 to 1; of other channels than grey and colour their mean."""
     pixels = image if image.shape[2] == 3 else image.mean(2)
-    smooth = "antialiased" if max(image.shape[:2]) > 64 else "nearest"
+    smooth = "antialiased" if max(image.shape[:2]) > _SMALL else "nearest"
     canvas.tile(pixels, left, top, wide, high, cmap=GREY, vmin=0, vmax=1, interpolation=smooth)
 
 
