@@ -13,11 +13,12 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from striate.data import load_data
+from striate.layers.normalization import Contrast
 from striate.models import ConvNet, create_model
 from striate.runfolder import RunFolder
 from striate.training import resume, train
 from striate.training.defaults import resolve
-from striate.training.depth import BINS, DepthProbe, hoyer_sparsity
+from striate.training.depth import BINS, DepthProbe, hoyer_sparsity, seen_in
 from striate.training.session import open_session
 
 RECORD = {"record": "depth"}
@@ -138,6 +139,25 @@ def test_a_planted_dead_rectifier_is_counted_and_stays_dead(quick):
         assert first["after"] == row["layers"][0]["name"]
         assert first["dead"] == 3 < first["units"]
         assert 0.0 < first["active"] < 1.0
+
+
+class Clamp(nn.Module):
+    def forward(self, values: Tensor) -> Tensor:
+        return values.clamp(min=0)
+
+
+@pytest.mark.parametrize("rectifier", [nn.ReLU(), nn.ReLU(inplace=True), nn.ReLU6(), nn.Hardtanh(0, 1), Clamp()])
+def test_a_rectifier_is_found_in_every_guise_and_nothing_else_is_one(rectifier):
+    layers = [nn.Conv2d(1, 4, 3), rectifier, Contrast(), nn.Conv2d(4, 2, 3), nn.Sigmoid()]
+    with torch.no_grad():
+        layers[0].bias.copy_(torch.tensor([-1e3, 0.0, 0.0, 0.0]))
+    model = nn.Sequential(*layers)
+    with seen_in(model) as (found, rectifiers):
+        model(torch.randn(8, 1, 9, 9, generator=torch.Generator().manual_seed(0))).sum().backward()
+    assert [one.name for one in found] == ["0", "3"]
+    assert all(one.gradient is not None for one in found), "also of an output that is changed in place"
+    assert [(one.after, one.silent.tolist()) for one in rectifiers] == [("0", [True, False, False, False])]
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
 
 
 def test_l1_leaves_fewer_weights_than_l2(quick):  # M073

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from striate.explanation.undisturbed import undisturbed
+from striate.layers.normalization import Contrast
 from striate.runtime import autocast
 from striate.training.epoch import in_single_precision, split_batch
 from striate.training.objective import batch_loss
@@ -123,7 +124,7 @@ class DepthProbe:
                 parameter.requires_grad_(True)
             for module in moving:
                 module.training = True
-            with _seen(model) as (layers, rectifiers), autocast(session.device, precision):
+            with seen_in(model) as (layers, rectifiers), autocast(session.device, precision):
                 outputs = in_single_precision(model(self.batch.images))
             loss = batch_loss(
                 model, outputs, self.batch, class_weights=session.class_weights,
@@ -141,11 +142,21 @@ class _Watched(TorchFunctionMode):
         super().__init__()
         self.layers = layers
         self.rectifiers: list[Rectifier] = []
+        self.paused = False
+
+    def pause(self, paused: bool) -> None:
+        """Count no rectifiers for now, or count them again."""
+        self.paused = paused
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Call `func`, and look at what a rectifier gives."""
         outputs = func(*args, **(kwargs or {}))
-        if _rectifies(func, args, kwargs or {}) and isinstance(outputs, Tensor) and outputs.ndim > 1:
+        if (
+            not self.paused
+            and _rectifies(func, args, kwargs or {})
+            and isinstance(outputs, Tensor)
+            and outputs.ndim > 1
+        ):
             values = outputs.detach()
             silent = values.transpose(0, 1).flatten(1).amax(1) <= 0
             after = self.layers[-1].name if self.layers else "the image"
@@ -161,7 +172,7 @@ def _rectifies(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool
 
 
 @contextmanager
-def _seen(model: nn.Module) -> Iterator[tuple[list[Layer], list[Rectifier]]]:
+def seen_in(model: nn.Module) -> Iterator[tuple[list[Layer], list[Rectifier]]]:
     """The layers with weights and the rectifiers that run inside, in their order."""
     layers: list[Layer] = []
     handles = []
@@ -186,6 +197,9 @@ def _seen(model: nn.Module) -> Iterator[tuple[list[Layer], list[Rectifier]]]:
                 weight = next((one for one in module.parameters(recurse=False) if one.ndim > 1), None)
                 if weight is not None:
                     handles.append(module.register_forward_hook(watch(path, weight)))
+                if isinstance(module, Contrast):  # whose clamp keeps a variance from rounding below 0
+                    handles.append(module.register_forward_pre_hook(lambda *_: mode.pause(True)))
+                    handles.append(module.register_forward_hook(lambda *_: mode.pause(False)))
             yield layers, mode.rectifiers
         finally:
             for handle in handles:
