@@ -63,6 +63,8 @@ def command(
     images of a data set that each map answers strongest to, what a unit sees of an image, and the codes of a data set
     in two dimensions.
 
+    --show evolution follows features over the snapshots of a run (train --snapshots N), as strips and as animations.
+
     \b
     Examples:
       striate explain latest
@@ -71,6 +73,7 @@ def command(
       striate explain vgg_d:imagenet1k_v1 cat.jpg --method deconvnet --layer conv4 --format svg
       striate explain resnet18:imagenet1k_v1 cat.jpg --method all --target tabby
       striate explain latest --show filters,strongest,codes
+      striate explain latest --show evolution
       striate explain vgg_d:imagenet1k_v1 cat.jpg --show maps,field --layer conv3
     """
     prepare_torch()

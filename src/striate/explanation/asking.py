@@ -63,8 +63,8 @@ def explain(
         layer: of Grad-CAM and deconvnet: a place such as `conv4_x` or the path of a module; None takes the deepest
             with maps of at least 3 by 3.
         target: the class to ask about, by name or number; None takes the one that is predicted.
-        show: `filters`, `maps`, `strongest`, `field`, `codes`, `preferred`, or several: views instead of explanations.
-            Of no images they take those that the run of the network held out.
+        show: `filters`, `maps`, `strongest`, `field`, `codes`, `preferred`, `evolution`, or several: views instead of
+            explanations. Of no images they take those that the run of the network held out.
         data: a data set whose images are shown, by its name, folder or table.
         runs: the folder that holds the run folders.
         offline: never use the network.
