@@ -128,7 +128,7 @@ def resolve(
         schedule = replace(schedule, schedule="cyclic")
     if schedule.cycles is not None and schedule.schedule != "cyclic":
         raise UsageError(
-            f"schedule.cycles = {schedule.cycles} belongs to the schedule cyclic, and {schedule.schedule} was asked for",
+            f"schedule.cycles = {schedule.cycles} is of the schedule cyclic, and {schedule.schedule} was asked for",
             "--schedule cyclic, or no --cycles here and in the recipe",
         )
     regularize = replace(
