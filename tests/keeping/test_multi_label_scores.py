@@ -90,7 +90,8 @@ def test_sets_drawn_by_counts_score_as_copied_images_do(case, seed):
     truths, expected = truths.astype(bool), []
     for row in counts:
         rows = np.repeat(np.arange(len(scores)), row)
-        expected.append(ours.mean_average_precision(scores[rows], truths[rows]) or 0.0)
+        found = ours.mean_average_precision(scores[rows], truths[rows])
+        expected.append(np.nan if found is None else found)
     np.testing.assert_allclose(ours._drawn_means(scores, truths, counts), expected, atol=1e-9)
 
 
@@ -104,6 +105,8 @@ def test_the_interval_is_that_of_the_bootstrap():
     assert low < ours.mean_average_precision(scores, truths) < high
     assert ours.precision_interval(scores, truths) == (low, high)
     assert ours.precision_interval(scores, np.zeros_like(truths)) is None
+    alone = np.arange(5)[:, None] == 4  # a third of the sets drawn lack it, and have no average precision
+    assert ours.precision_interval(alone.astype(float), alone) == (1.0, 1.0)
     assert ours.precision_interval(np.zeros((0, 3)), np.zeros((0, 3))) is None
 
 

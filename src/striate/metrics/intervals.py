@@ -90,7 +90,7 @@ def bootstrap_interval(
     multinomial distribution: no image is copied.
 
     Args:
-        statistic: of counts [draws, K] -> [draws].
+        statistic: of counts [draws, K] -> [draws]; NaN of a set that has none, which is left out.
         counts: the images of each cell, int [K].
         draws: how many sets are drawn.
         level: of the interval.
@@ -104,7 +104,7 @@ def bootstrap_interval(
     if not n:
         return math.nan, math.nan
     drawn = np.random.default_rng(seed).multinomial(n, counts / n, size=draws)
-    low, high = np.quantile(statistic(drawn), [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.nanquantile(statistic(drawn), [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 

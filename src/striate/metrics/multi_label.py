@@ -122,8 +122,8 @@ def precision_interval(
 ) -> tuple[float, float] | None:
     """The percentile bootstrap interval of `mean_average_precision` over images; None where it has none.
 
-    Of each set drawn the labels count that have a positive in it. 1,000 sets are drawn, of large data fewer, 200 at
-    least, so that it takes seconds.
+    Of each set drawn the labels count that have a positive in it; a set without any is left out. 1,000 sets are drawn,
+    of large data fewer, 200 at least, so that it takes seconds.
     """
     scores, truths = _checked(scores, truths)
     if not truths.any():
@@ -157,7 +157,7 @@ def compare_precisions(
         return seen[-1]
 
     low, high = bootstrap_interval(difference, np.ones(len(first)), draws=_draws(first), level=level, seed=seed)
-    drawn = seen[0]
+    drawn = seen[0][~np.isnan(seen[0])]
     below, above = ((1 + int(side.sum())) / (1 + len(drawn)) for side in (drawn <= 0, drawn >= 0))
     return PairedPrecisions(
         len(first), of_first, of_second, of_second - of_first, low, high, min(1.0, 2 * min(below, above))
@@ -282,6 +282,8 @@ def together(labels: np.ndarray) -> np.ndarray:
 def _drawn_means(scores: np.ndarray, truths: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """The mean average precision of each set drawn, [draws], of how often it has each image, [draws, n].
 
+    NaN of a set in which no label has a positive.
+
     Average precision needs the images only in heaps: down to each threshold at which a positive is found.
     """
     of_image = np.ascontiguousarray(counts.T, dtype=np.float32)  # whole numbers, exact to 16 million images
@@ -303,7 +305,7 @@ def _drawn_means(scores: np.ndarray, truths: np.ndarray, counts: np.ndarray) -> 
             gained = np.add.reduceat(drawn_positive, heaps, axis=0)
             precision = (gained * _quotient(np.cumsum(gained, axis=0), seen)).sum(axis=0)
         total += np.stack([_quotient(precision + np.zeros(len(positives)), positives), positives > 0])
-    return _quotient(total[0], total[1])
+    return np.where(total[1] > 0, _quotient(total[0], total[1]), np.nan)
 
 
 def _draws(scores: np.ndarray) -> int:
