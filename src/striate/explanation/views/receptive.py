@@ -27,6 +27,10 @@ from striate.explanation.views.windows import Sight, Window, sights_of
 from striate.progress import Progress
 
 _IMAGES, _BATCH = 16, 4  # over which the effective field is averaged; passed at once
+_GROWING, _PLACES = (
+    2,
+    8,
+)  # images and places by which the growth of the effective field is measured: a backward pass each
 _COUNTS = 1 - 0.9545  # of the strongest pixel's gradient: what lies above is the effective field (Luo et al., sec. 3)
 
 
@@ -112,6 +116,7 @@ def receptive_field(
     progress = progress or Progress()
     place = find_place(saved.model, layer)
     others = [one.place for one in map_places(saved.model)]
+    others = [others[number] for number in spread(len(others), _PLACES)]
     places = list({one.path: one for one in (*others, place)}.values())
     sights = sights_of(saved.model, places)
     sight = sights[place.path]
@@ -124,7 +129,8 @@ def receptive_field(
         raise UsageError(f"{place.name} has no unit at {at[0]},{at[1]}", f"its maps are {shape[1]} by {shape[2]}")
     spots = {one.path: sights[one.path].middle for one in others}
     generator = torch.Generator().manual_seed(seed)
-    growing = effective_fields(saved.model, images, spots, generator=generator, progress=progress)
+    few = [Read(images[0].rows[:_GROWING], images[0].images[:_GROWING])]
+    growing = effective_fields(saved.model, few, spots, generator=generator, progress=progress)
     own = effective_fields(saved.model, images, {place.path: at}, unit=unit, generator=generator, progress=progress)
     anatomy = anatomy_of(saved.model, training=False)
     notes = () if chosen is not None else ("there are no images: the gradient is that for noise",)
