@@ -201,6 +201,14 @@ def test_without_images_only_a_run_knows_its_own(saved):
     assert "no image is named" in result.stderr
 
 
+def test_what_holds_no_image_is_said(saved, tmp_path):
+    (tmp_path / "empty").mkdir()
+    result = run(saved.path, tmp_path / "empty", "--output", tmp_path / "out")
+    assert result.exit_code == 1
+    assert "a folder without images" in result.stderr
+    assert "there is no image to explain" in result.stderr
+
+
 def test_a_run_shows_images_that_it_held_out(tmp_path):
     settings = {"model": "compact_xs", "epochs": 1, "limit": 200, "threads": 1}
     result = striate.train("digits", runs=tmp_path, report=False, progress=False, **settings)

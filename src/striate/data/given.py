@@ -62,6 +62,8 @@ def _expand(images: Any, next_name: Callable[[], str]) -> Iterator[tuple[str, An
     elif isinstance(images, np.ndarray):
         for image in images if images.ndim == 4 else [images]:
             yield next_name(), image
+    elif isinstance(images, Unusable):  # of an earlier `expand`
+        yield next_name(), images
     elif hasattr(images, "getbands"):  # a Pillow image; asking for the class would load Pillow
         yield getattr(images, "filename", "") or next_name(), images
     elif hasattr(images, "read"):
