@@ -193,6 +193,8 @@ def _of_place(
             with undisturbed(model):
                 answer = reconstruct(model, wanted, place, shown)
             signals = answer.maps.detach().float().cpu().numpy().transpose(0, 2, 3, 1)
+            if saved.spec.reverses_channels and signals.shape[3] == 3:
+                signals = signals[..., ::-1]
             spots = [found.spots[one, 0].tolist() for one in shown]
             cut = [cut_out(one, sight.window(*spot)) for one, spot in zip(signals, spots, strict=True)]
             pictures.append([_in_grey(one) for one in cut])
@@ -244,14 +246,14 @@ def _columns(count: int) -> list[int]:
 
 
 _TILE, _GAP, _ABOVE, _LEFT = 0.78, 0.06, 0.98, 0.72  # inches
-_JUMP = "#d9792b"
+_JUMP, _BEYOND = "#d9792b", "#d9dde6"  # a frame where another image is the strongest; pixels beyond the image
 
 
 def _strip(view: Evolution, columns: list[int]) -> Figure:
     high, wide = view.pictures[0][0].shape[:2]
     tall = _TILE * high / wide
     across = len(columns) * (_TILE + _GAP)
-    canvas = Canvas(max(_LEFT + across + MARGIN, 6.4), _ABOVE + len(view.shown) * (tall + _GAP) + 0.5)
+    canvas = Canvas(max(_LEFT + across + MARGIN, 6.8), _ABOVE + len(view.shown) * (tall + _GAP) + 0.5)
     canvas.title(f"{view.network} · {view.layer} over the epochs".lstrip(" ·"), _about(view))
     for column, epoch in enumerate(columns):
         left = _LEFT + column * (_TILE + _GAP)
@@ -292,6 +294,7 @@ def _frame(view: Evolution, epoch: int) -> Figure:
 
 
 def _tile(canvas: Canvas, picture: np.ndarray, x: float, y: float, tall: float, wide: float, jumped: bool) -> None:
+    canvas.frame(x, y, wide, tall, fill=True, facecolor=_BEYOND)
     canvas.tile(picture, x, y, wide, tall, cmap="gray", vmin=0, vmax=1)
     canvas.frame(x, y, wide, tall, **({"edgecolor": _JUMP, "linewidth": 1.2} if jumped else {}))
 
@@ -300,6 +303,6 @@ def _about(view: Evolution) -> str:
     if view.what == "filters":
         return f"filters of the first layer; {view.about} over all epochs"
     return (
-        f"the strongest activation of each map among {view.about},\nback to the pixels by the deconvnet; orange frame: "
-        "another image than before; plain grey: positive for none"
+        f"the strongest activation of each map among {view.about},\nby the deconvnet; orange frame: another image than "
+        "before; plain grey: positive for none"
     )
