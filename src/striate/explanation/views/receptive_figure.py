@@ -61,9 +61,12 @@ def _on_image(canvas: Canvas, view: ReceptiveField, high: float) -> None:
     _outline(axes, seen, "white", 3.0, "solid")
     _outline(axes, seen, _THEORY, 1.8, "solid")
     axes.plot(*middle, marker="+", color=_THEORY, markersize=7, markeredgewidth=1.6)
-    axes.set_xlim(*_limits(seen[2], seen[3], columns))
-    low, up = _limits(seen[0], seen[1], rows)
+    (left, right), (low, up) = _limits(seen[2], seen[3], columns), _limits(seen[0], seen[1], rows)
+    axes.set_xlim(left, right)
     axes.set_ylim(up, low)
+    if seen[2] < left or seen[3] > right or seen[0] < low or seen[1] > up:
+        words = "the field is larger than what is drawn"
+        axes.text(0.5, 0.02, words, fontsize=SMALL, color=INK, ha="center", va="bottom", transform=axes.transAxes)
 
 
 def _gradient(canvas: Canvas, view: ReceptiveField, high: float) -> None:
@@ -142,8 +145,9 @@ def _limits(first: int, last: int, side: int) -> tuple[float, float]:
     return max(min(first - 0.03 * side, -0.5), -margin), min(max(last + 0.03 * side, side - 0.5), side + margin)
 
 
-def _row(sizes: list[int], size: int) -> float:
-    return max((row for row, one in enumerate(sizes) if one <= size), default=0)
+def _row(sizes: list[int], size: int) -> int:
+    """The row at which the field becomes as large."""
+    return next((row for row, one in enumerate(sizes) if one >= size), max(len(sizes) - 1, 0))
 
 
 def _thinned(steps: tuple[Step, ...]) -> tuple[Step, ...]:
