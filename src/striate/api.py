@@ -173,7 +173,7 @@ def evaluate(
     """
     options = _data_settings(settings)
     _before_torch()
-    from striate.evaluation import evaluate_networks
+    from striate.evaluation.ensembles import evaluate_networks
 
     return evaluate_networks(
         [run] if isinstance(run, (str, Path)) else run, data, snapshots=snapshots, soup=soup, soup_by=soup_by, ood=ood,

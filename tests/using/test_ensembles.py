@@ -13,7 +13,8 @@ from torch.nn import functional
 from striate.checkpoint import load_model, save_model
 from striate.data import Dataset, PhotoImages
 from striate.errors import CheckpointError, ModelError, UsageError
-from striate.evaluation import evaluate, evaluate_ensemble, evaluate_networks, matched, told_apart
+from striate.evaluation import evaluate, matched
+from striate.evaluation.ensembles import evaluate_ensemble, evaluate_networks, told_apart
 from striate.evaluation.ensembles import soup as kitchen
 from striate.metrics.pairs import compare_pairs
 from striate.spec import Labels

@@ -125,7 +125,7 @@ def command(
       striate evaluate model.safetensors mnist --split test --predictions answers.parquet
     """
     prepare_torch()
-    from striate.evaluation import evaluate_networks, told_apart
+    from striate.evaluation.ensembles import evaluate_networks, told_apart
     from striate.runtime import pick_threads, set_threads
 
     progress = progress_of()
@@ -199,7 +199,7 @@ def _kept(
     result: Evaluation, run: str | None, runs: str, asked: dict[str, Any], predictions: Path | None, progress: Progress
 ) -> Kept:
     """In the run's folder (of several: beside them), where it can be written to, and where the user says."""
-    from striate.evaluation import place_of
+    from striate.evaluation.ensembles import place_of
     from striate.evaluation.keeping import keep
     from striate.network import read_spelling
     from striate.runfolder import RunFolder

@@ -1,9 +1,9 @@
-"""How well a network does on images whose classes are known."""
+"""How well a network does on images whose classes are known.
 
-from striate.evaluation.ensembles import evaluate_ensemble as evaluate_ensemble
-from striate.evaluation.ensembles import evaluate_networks as evaluate_networks
-from striate.evaluation.ensembles import place_of as place_of
-from striate.evaluation.ensembles import told_apart as told_apart
+`ensembles`, several networks together, and `robustness`, changed images, are loaded by what asks for them: every
+training imports this.
+"""
+
 from striate.evaluation.labels import matched as matched
 from striate.evaluation.of_run import evaluate_run as evaluate_run
 from striate.evaluation.protocols import check_views as check_views

@@ -18,7 +18,6 @@ from striate.evaluation.by_column import column_values, scores_by
 from striate.evaluation.costs import read_costs
 from striate.evaluation.images import images_to_score, matched_and_told, strangers_to_score
 from striate.evaluation.protocols import check_views, passes_of, takes_any_size
-from striate.evaluation.robustness import check_robustness, robustness_of
 from striate.evaluation.single_crop import asking, evaluate
 from striate.evaluation.strangers import refuse_several, strangers_of
 from striate.evaluation.table import Evaluation
@@ -93,6 +92,8 @@ def evaluate_run(
         refuse_several(saved.labels)
     changes = robustness.robustness if robustness is not None else None
     if changes:
+        from striate.evaluation.robustness import check_robustness
+
         check_robustness(saved, views)
     folder = run_of(saved)
     recipe = RunFolder(folder).read_recipe() if folder is not None else None
@@ -115,6 +116,8 @@ def evaluate_run(
     names = [one.name for one in splits]
     what = {"model": saved.model.architecture.name, "data": dataset.name, "split": names[0] if len(names) == 1 else ALL}
     if changes and robustness is not None:
+        from striate.evaluation.robustness import robustness_of
+
         borne = robustness_of(
             saved, splits, changes, images=robustness.robustness_images, batch_size=batch_size, ask=engine,
             progress=progress,
