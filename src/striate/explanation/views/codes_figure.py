@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _PANEL, _TOP, _ABOVE = 4.7, 0.9, 0.28  # inches
 _CELLS = 19  # thumbnails a side
 _NAMED = 30  # classes that are named in the figure
+_LETTER, _LINE = 0.014, 0.032  # of a panel's side: a letter's width, a line's height
 _TITLES = {"pca": "principal components", "tsne": "t-SNE", "umap": "UMAP"}
 # Paul Tol's muted colours and black: told apart by colour-blind people, too; more classes take other marks
 _COLOURS = (
@@ -56,10 +57,17 @@ def _scatter(axes: Axes, view: Codes, place: np.ndarray, looks: dict[str, tuple[
         rows = labels == name
         colour, mark = looks[name] if name is not None else ("#c4c4c4", "o")
         axes.scatter(*place[rows].T, s=size, c=colour, marker=mark, linewidths=0.3, edgecolors="white", alpha=0.85)
-    for name in order[:_NAMED] if len(order) > 1 else ():
+    halo = [withStroke(linewidth=2.6, foreground="white")]
+    taken: list[tuple[float, float, float]] = []
+    for name, _ in Counter(view.labels).most_common(_NAMED) if len(order) > 1 else ():
+        if name is None:
+            continue
         x, y = np.median(place[labels == name], 0).tolist()
-        halo = [withStroke(linewidth=2.6, foreground="white")]
         words = name if len(name) <= 16 else f"{name[:15]}…"
+        wide = _LETTER * len(words)
+        if any(abs(y - line) < _LINE and abs(x - middle) < (wide + other) / 2 for middle, line, other in taken):
+            continue  # the legend has it
+        taken.append((x, y, wide))
         axes.text(
             x, y, words, fontsize=SMALL + 0.5, color=INK, weight="bold", va="center", path_effects=halo,
             ha="right" if x > 0.88 else "left" if x < 0.12 else "center",
@@ -136,6 +144,7 @@ def _about(view: Codes, classes: int) -> str:
     if view.answered and classes:
         words += "; coloured by what the network answers"
     near = "" if view.neighbours is None else f"\nthe nearest image is of the same class for {view.neighbours:.1%}"
+    words += f"; {classes} classes, the {_NAMED} most frequent below" if classes > _NAMED else ""
     return f"{words}; {view.codes.shape[1]} numbers an image{near}"
 
 
