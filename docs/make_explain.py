@@ -78,11 +78,11 @@ def photos(images: Path, weights: Path, photo: Path | None) -> None:
     numbers = [saved.labels.index(name) for name in ANIMALS]
     found = preferred_inputs(saved, None, numbers, options, progress=Console())
     keep(view_of(list(found), "SqueezeNet 1.1").figure(), images / "explain-preferred-photos.png", photo=True)
-    found, options = [], ExplainOptions(ascent_steps=160, decay=0.5)
+    found = []
     for layer, maps in DEPTHS.items():
         for one in preferred_inputs(saved, layer, maps, options, progress=Console()):
             found.append(replace(one, label=f"{layer}, {one.label}", layer="four depths"))
-    keep(view_of(found, "SqueezeNet 1.1").figure(), images / "explain-preferred-depths.png", photo=True)
+    keep(view_of(found, "SqueezeNet 1.1").figure(), images / "explain-preferred-depths.png", photo=True, wide=830)
 
 
 def show(
@@ -120,15 +120,15 @@ def mistakes(kept: dict[str, np.ndarray]) -> object:
     return canvas.figure
 
 
-def keep(figure: object, path: Path, *, photo: bool = False) -> None:
+def keep(figure: object, path: Path, *, photo: bool = False, wide: int = WIDE) -> None:
     """As a small PNG: photos of few colours, mixed from dots; others keep theirs, which mean something."""
     save_figure(figure, path)
     with Image.open(path) as picture:
         colours = picture.convert("RGB")
     if photo:
         palette = colours.quantize(COLOURS)
-        if colours.width > WIDE:
-            colours = colours.resize((WIDE, colours.height * WIDE // colours.width), Image.Resampling.LANCZOS)
+        if colours.width > wide:
+            colours = colours.resize((wide, colours.height * wide // colours.width), Image.Resampling.LANCZOS)
         colours = colours.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)
     colours.save(path, optimize=True)
     print(path.name, path.stat().st_size // 1000, "kB")
