@@ -60,8 +60,8 @@ def command(
     images that the run held out.
 
     --show looks at the network itself: the filters of its first layer, the maps that a layer makes of an image, the
-    images of a data set that each map answers strongest to, what a unit sees of an image, and the codes of a data set
-    in two dimensions.
+    images of a data set that each map answers strongest to, what a unit sees of an image, the codes of a data set in
+    two dimensions, and the image, made by optimisation, that a class or a map responds to most.
 
     --show evolution follows features over the snapshots of a run (train --snapshots N), as strips and as animations.
 
@@ -75,6 +75,7 @@ def command(
       striate explain latest --show filters,strongest,codes
       striate explain latest --show evolution
       striate explain vgg_d:imagenet1k_v1 cat.jpg --show maps,field --layer conv3
+      striate explain resnet18:imagenet1k_v1 --show preferred --target flamingo
     """
     prepare_torch()
     from striate.explanation.chosen import chosen_images
