@@ -98,10 +98,18 @@ def _fail(_module: object, inputs: tuple[torch.Tensor, ...], _output: object) ->
 @pytest.mark.parametrize("model", ["lenet5_dense", "lecun1989_net1"])
 def test_a_run_keeps_them_and_its_report_shows_them(model, tmp_path):
     """The second network has a single layer of weights, and no maps but the image itself."""
-    result = striate.train("digits", model=model, epochs=1, runs=tmp_path, progress=False, report=False)
+    result = striate.train("digits", model=model, epochs=1, runs=tmp_path, progress=False, report=True)
     with np.load(RunFolder(result.run).pictures) as pictures:
         assert ("looked" in pictures.files) == (model == "lenet5_dense")
         assert len(pictures["worst"]) > 0
     page = write_report(result.run).read_text(encoding="utf-8")
     assert ('id="looking"' in page) == (model == "lenet5_dense")
     assert 'id="images"' in page
+
+
+def test_a_run_without_a_report_does_not_wait_for_them(tmp_path):
+    result = striate.train("digits", model="lenet5_dense", epochs=1, runs=tmp_path, progress=False, report=False)
+    with np.load(RunFolder(result.run).pictures) as pictures:
+        assert "looked" not in pictures.files
+        assert len(pictures["worst"]) > 0
+    assert 'id="looking"' not in write_report(result.run).read_text(encoding="utf-8")

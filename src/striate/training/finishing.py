@@ -82,7 +82,9 @@ def finish_run(
         buffer = io.BytesIO()
         pq.write_table(predictions, buffer, compression="zstd")
         write_atomically(run.predictions, buffer.getvalue())
-        save_pictures(run.pictures, batches, dataset, saved, predictions, row_splits, progress)
+        save_pictures(
+            run.pictures, batches, dataset, saved, predictions, row_splits, progress, looked=options.training.report
+        )
     summaries = {name: one.summary() for name, one in scores.items()}
     notes = saved.notes | ({"protocol": protocol} if protocol else {})
     save_model(

@@ -14,7 +14,6 @@ from striate.data import Dataset, TrainingBatches
 from striate.data.normalise import denormalise
 from striate.progress import Progress
 from striate.spec import InputSpec
-from striate.training.looking import where_it_looked
 
 AUGMENTED, EXTREMES = 24, 18
 SHOWN_SIDE = 160  # pixels: larger images are thinned out
@@ -28,8 +27,13 @@ def save_pictures(
     predictions: pa.Table,
     row_splits: list[str],
     progress: Progress,
+    *,
+    looked: bool = True,
 ) -> None:
-    """Write `pictures.npz`; `predictions` are all rows that `saved` answered, `row_splits` the split of each."""
+    """Write `pictures.npz`; `predictions` are all rows that `saved` answered, `row_splits` the split of each.
+
+    `looked` adds where the network looked at its worst mistakes, which takes colour maps and passes of the network.
+    """
     spec = saved.spec
     first = next(iter(batches.epoch(0)))
     augmented = to_pixels(first.images[:AUGMENTED].float().cpu(), spec)
@@ -41,9 +45,11 @@ def save_pictures(
         stored = _stored(rows, dataset, spec, row_splits)
         arrays[f"{name}_rows"] = rows
         arrays[name] = _shown((stored.long() >> (spec.bits - 8)).to(torch.uint8))
-        if name == "worst":
-            looked = where_it_looked(saved, stored, predictions.take(rows).to_pylist(), progress)
-            arrays |= {key: _thinned(value) if value.ndim == 5 else value for key, value in looked.items()}
+        if looked and name == "worst":
+            from striate.training.looking import where_it_looked
+
+            maps = where_it_looked(saved, stored, predictions.take(rows).to_pylist(), progress)
+            arrays |= {key: _thinned(value) if value.ndim == 5 else value for key, value in maps.items()}
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **arrays)
     write_atomically(path, buffer.getvalue())
