@@ -144,6 +144,6 @@ def test_the_page_of_a_clean_set_says_so_and_of_digits_shows_classes(tmp_path):
 
 def test_a_page_and_a_split_file_have_their_endings(tmp_path):
     assert "HTML file" in CliRunner().invoke(command, ["digits", "--html", str(tmp_path / "page.txt")]).stderr
-    result = CliRunner().invoke(command, ["digits", "--fix-split", str(tmp_path / "split.csv")])
+    result = CliRunner().invoke(command, ["digits", "--fix-split", str(tmp_path / "split.txt")])
     assert result.exit_code == 2
-    assert "digits has none" in result.stderr
+    assert "split.txt" in result.stderr
