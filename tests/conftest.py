@@ -8,6 +8,11 @@ from pathlib import Path
 
 import pytest
 
+if (_workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))) > 1:
+    # Before torch is imported: threads of several processes on the same cores wait for one another. Commands that tests
+    # start inherit it.
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // _workers)))
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _caches_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
