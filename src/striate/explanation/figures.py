@@ -185,8 +185,15 @@ def _bar(axes: Axes, drawn: Any, legend: str) -> None:
     bar = figure.colorbar(drawn, cax=place, orientation="horizontal")
     if bar.solids is not None:
         bar.solids.set_alpha(1)
+    from matplotlib.ticker import MaxNLocator
+
+    low, high = sorted(drawn.get_clim())
+    span = (high - low) or 1.0
+    bar.set_ticks([tick for tick in MaxNLocator(4).tick_values(low, high) if low <= tick <= high])
     place.tick_params(labelsize=7, length=2)
-    place.locator_params(nbins=4)
+    for tick, text in zip(bar.get_ticks(), place.get_xticklabels(), strict=True):  # none reaches into the next panel
+        at = (tick - low) / span
+        text.set_horizontalalignment("left" if at < 0.05 else "right" if at > 0.95 else "center")
     bar.set_label(legend, fontsize=7.5)
     for spine in place.spines.values():
         spine.set_visible(False)
