@@ -2,11 +2,14 @@
 
 import pytest
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from striate.errors import MissingExtraError
 from striate.explanation.attribution import METHODS, Question
+from striate.explanation.attribution.rectified import rectified_backward
 from striate.explanation.undisturbed import undisturbed
+from striate.layers.normalization import Contrast
 from striate.options.explain import METHODS as DECLARED
 from striate.options.explain import ExplainOptions
 
@@ -116,3 +119,31 @@ def test_without_rectifiers_guided_backpropagation_is_the_gradient_and_says_so(k
     torch.testing.assert_close(answer.maps, ask("gradient", model, given))
     assert "no rectifier" in answer.notes[0]
     assert not METHODS["guided-backprop"].ask(Question(model=plain(), images=given, targets=torch.tensor([0]))).notes
+
+
+def test_a_map_by_smoothgrad_does_not_depend_on_the_images_beside_it():
+    model, given = plain(), images(3)
+    together = ask("smoothgrad", model, given, samples=4)
+    for row in range(3):
+        alone = ask("smoothgrad", model, given[row : row + 1], samples=4, targets=torch.tensor([row]))
+        torch.testing.assert_close(alone[0], together[row])
+
+
+def test_the_clamp_of_contrast_normalisation_is_no_rectifier():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 6, 3), Contrast(alpha=1.0), nn.Flatten(), nn.Linear(600, 3)).double()
+    given = images()
+    assert torch.equal(ask("guided-backprop", model, given), ask("gradient", model, given))
+
+
+@pytest.mark.parametrize(
+    "rectify", [torch.selu_, torch.celu_, torch.threshold_, torch.threshold, F.selu_, Tensor.prelu]
+)
+def test_rare_names_of_rectifiers_are_caught(rectify):
+    further = {"threshold": (0.0, 0.0), "threshold_": (0.0, 0.0), "prelu": (torch.tensor([0.25]).double(),)}
+    torch.manual_seed(0)
+    model = Plain(lambda values: rectify(values, *further.get(rectify.__name__, ()))).double()
+    given = images()
+    with undisturbed(model), rectified_backward(model, "guided") as mode:
+        model(given.clone().requires_grad_())
+    assert mode.caught == 2

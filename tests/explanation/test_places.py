@@ -5,7 +5,9 @@ import torch
 from torch import nn
 
 from striate.errors import ModelError, UnknownNameError
+from striate.explanation.attribution import METHODS, Question
 from striate.explanation.places import find_place, map_places, watched
+from striate.explanation.undisturbed import undisturbed
 from striate.models import create_model
 
 
@@ -75,3 +77,15 @@ def test_a_layer_that_gives_several_things_is_an_error():
     model = Net()
     with pytest.raises(ModelError, match="pair gives a tuple"), watched(model, ["pair"]):
         model(torch.ones(1))
+
+
+@pytest.mark.parametrize("method", ["gradcam", "deconvnet"])
+def test_a_layer_that_does_not_run_is_an_error(method):
+    model = create_model("googlenet")
+    place = find_place(model, "auxiliary")
+    with undisturbed(model):
+        question = Question(
+            model=model, images=torch.zeros(1, 3, 224, 224), targets=torch.zeros(1, dtype=torch.int64), place=place
+        )
+        with pytest.raises(ModelError, match="auxiliary gives nothing when the network answers"):
+            METHODS[method].ask(question)

@@ -86,9 +86,9 @@ def watched(model: nn.Module, paths: Sequence[str]) -> Iterator[dict[str, Tensor
     What is kept is not what the next layer gets, but equal to it: layers that work in place cannot change it.
 
     Raises:
-        ModelError: at the run, where a module returns no tensor.
+        ModelError: at the run, where a module returns no tensor; at a look, where it did not run.
     """
-    outputs: dict[str, Tensor] = {}
+    outputs: dict[str, Tensor] = _Seen()
     handles = []
 
     def keep(path: str) -> None:
@@ -107,6 +107,13 @@ def watched(model: nn.Module, paths: Sequence[str]) -> Iterator[dict[str, Tensor
     finally:
         for handle in handles:
             handle.remove()
+
+
+class _Seen(dict[str, Tensor]):
+    """Outputs by path; of auxiliary heads, and of containers whose parts are called one by one, there are none."""
+
+    def __missing__(self, path: str) -> Tensor:
+        raise ModelError(f"{path} gives nothing when the network answers", "name a layer on the way to the output")
 
 
 def _default(model: nn.Module) -> Place:

@@ -21,10 +21,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
+from striate.explanation.attribution.rectified import Pausing, limits_at_zero, paused_in_contrasts
 from striate.explanation.undisturbed import undisturbed
-from striate.layers.normalization import Contrast
 from striate.runtime import autocast
 from striate.training.epoch import in_single_precision, split_batch
 from striate.training.objective import batch_loss
@@ -32,13 +31,7 @@ from striate.training.session import Session
 
 PROBED = 128  # images at most: the first training batch has them
 BINS = 41  # of a histogram of weights, from minus the largest magnitude to plus; 0 lies in the middle of one
-_ZEROING = frozenset(
-    {F.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_, F.relu6, F.threshold}
-)  # fmt: skip
-_LIMITING = frozenset(
-    {F.hardtanh, F.hardtanh_, torch.clamp, torch.clamp_, torch.clamp_min, torch.clamp_min_, Tensor.clamp,
-     Tensor.clamp_, Tensor.clamp_min, Tensor.clamp_min_}
-)  # fmt: skip
+_ZEROING = frozenset({F.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_, F.relu6, F.threshold})
 
 
 @dataclass
@@ -135,25 +128,20 @@ class DepthProbe:
         return layers, rectifiers, {parameter: one for parameter, one in pairs if one is not None}
 
 
-class _Watched(TorchFunctionMode):
+class _Watched(Pausing):
     """Sees every rectifier that is called, whatever the way: module, function, method, in place."""
 
     def __init__(self, layers: list[Layer]) -> None:
         super().__init__()
         self.layers = layers
         self.rectifiers: list[Rectifier] = []
-        self.paused = False
-
-    def pause(self, paused: bool) -> None:
-        """Count no rectifiers for now, or count them again."""
-        self.paused = paused
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Call `func`, and look at what a rectifier gives."""
         outputs = func(*args, **(kwargs or {}))
         if (
             not self.paused
-            and _rectifies(func, args, kwargs or {})
+            and (func in _ZEROING or limits_at_zero(func, args, kwargs or {}))
             and isinstance(outputs, Tensor)
             and outputs.ndim > 1
         ):
@@ -162,13 +150,6 @@ class _Watched(TorchFunctionMode):
             after = self.layers[-1].name if self.layers else "the image"
             self.rectifiers.append(Rectifier(after, silent, (values > 0).float().mean()))
         return outputs
-
-
-def _rectifies(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    if func in _LIMITING:
-        low = kwargs.get("min", kwargs.get("min_val", args[1] if len(args) > 1 else None))
-        return isinstance(low, int | float) and low == 0
-    return func in _ZEROING
 
 
 @contextmanager
@@ -191,15 +172,12 @@ def seen_in(model: nn.Module) -> Iterator[tuple[list[Layer], list[Rectifier]]]:
 
         return hook
 
-    with _Watched(layers) as mode:
+    with _Watched(layers) as mode, paused_in_contrasts(model, mode):
         try:
             for path, module in model.named_modules():
                 weight = next((one for one in module.parameters(recurse=False) if one.ndim > 1), None)
                 if weight is not None:
                     handles.append(module.register_forward_hook(watch(path, weight)))
-                if isinstance(module, Contrast):  # whose clamp keeps a variance from rounding below 0
-                    handles.append(module.register_forward_pre_hook(lambda *_: mode.pause(True)))
-                    handles.append(module.register_forward_hook(lambda *_: mode.pause(False)))
             yield layers, mode.rectifiers
         finally:
             for handle in handles:

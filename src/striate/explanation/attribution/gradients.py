@@ -21,7 +21,8 @@ def gradient(question: Question) -> Answer:
 def smoothgrad(question: Question) -> Answer:
     """The mean gradient over copies of the image with Gaussian noise, [n, C, H, W]. Smilkov et al. 2017, 1706.03825.
 
-    The noise has a deviation of `options.noise` times the range of the image's values, and a generator of its own.
+    The noise has a deviation of `options.noise` times the range of the image's values, and a generator of its own. It
+    is the same for every image: what a map becomes does not depend on the images beside it.
     """
     options, images = question.options, question.images
     generator = torch.Generator().manual_seed(options.seed)
@@ -29,7 +30,7 @@ def smoothgrad(question: Question) -> Answer:
     total = torch.zeros_like(images)
     with question.progress.task("smoothgrad", options.samples) as task:
         for _ in range(options.samples):
-            noise = torch.randn(images.shape, generator=generator).to(images)
+            noise = torch.randn(images.shape[1:], generator=generator).to(images)
             total += gradient_of(question, images + deviation * noise)
             task.advance()
     return Answer(total / options.samples)

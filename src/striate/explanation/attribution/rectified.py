@@ -33,9 +33,10 @@ _RECTIFIERS: frozenset[Any] = frozenset(
     {
         F.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_,
         F.relu6, F.leaky_relu, F.elu, F.selu, F.celu, F.prelu, F.rrelu, F.gelu, F.silu, F.mish,
-        F.hardswish, F.softplus,
-        F.threshold, F.leaky_relu_, F.elu_,
-        torch.prelu, torch.celu, torch.selu, torch.rrelu,
+        F.hardswish, F.softplus, F.threshold,
+        F.leaky_relu_, F.elu_, F.selu_, F.celu_, F.rrelu_,
+        torch.prelu, torch.celu, torch.selu, torch.rrelu, torch.threshold, Tensor.prelu,
+        torch.celu_, torch.selu_, torch.rrelu_, torch.threshold_,
     }
 )  # fmt: skip
 _CLAMPS: frozenset[Any] = frozenset(
@@ -58,14 +59,40 @@ def rectified_backward(model: nn.Module, rule: Rule) -> Iterator[RectifiedBackwa
         contrasts = (module for module in model.modules() if isinstance(module, _CONTRASTS))
         handles = [module.register_forward_hook(_past) for module in contrasts]
     try:
-        with RectifiedBackward(rule) as mode:
+        with RectifiedBackward(rule) as mode, paused_in_contrasts(model, mode):
             yield mode
     finally:
         for handle in handles:
             handle.remove()
 
 
-class RectifiedBackward(TorchFunctionMode):
+class Pausing(TorchFunctionMode):
+    """Sees every function that is called, but for where it is told to look away."""
+
+    paused = False
+
+    def pause(self, paused: bool) -> None:
+        """Look away for now, or look again."""
+        self.paused = paused
+
+
+@contextmanager
+def paused_in_contrasts(model: nn.Module, mode: Pausing) -> Iterator[None]:
+    """`mode` looks away from contrast normalisation: its clamp, which keeps a variance from rounding below 0, is no
+    rectifier."""
+    handles = []
+    try:
+        for module in model.modules():
+            if isinstance(module, Contrast):
+                handles.append(module.register_forward_pre_hook(lambda *_: mode.pause(True)))
+                handles.append(module.register_forward_hook(lambda *_: mode.pause(False)))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+class RectifiedBackward(Pausing):
     """Puts the rule on the way back behind every rectifier that is called."""
 
     def __init__(self, rule: Rule) -> None:
@@ -77,7 +104,8 @@ class RectifiedBackward(TorchFunctionMode):
         """Call `func`; a rectifier gets its other way back."""
         kwargs = kwargs or {}
         inputs = args[0] if args else kwargs.get("input")
-        if not isinstance(inputs, Tensor) or not inputs.requires_grad or not _rectifies(func, args, kwargs):
+        caught = not self.paused and _rectifies(func, args, kwargs)
+        if not caught or not isinstance(inputs, Tensor) or not inputs.requires_grad:
             if func is F.local_response_norm and self.rule == "deconvnet":
                 return _Past.apply(args[0], func(*args, **kwargs).detach())
             return func(*args, **kwargs)
@@ -88,10 +116,15 @@ class RectifiedBackward(TorchFunctionMode):
 
 
 def _rectifies(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    if func in _CLAMPS or func in _HARD_TANH:
-        low = kwargs.get("min", kwargs.get("min_val", args[1] if len(args) > 1 else None))
-        return isinstance(low, int | float) and low == 0
-    return func in _RECTIFIERS
+    return func in _RECTIFIERS or limits_at_zero(func, args, kwargs)
+
+
+def limits_at_zero(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether it is a clamp, or a hard tanh, that sets what is negative to zero."""
+    if func not in _CLAMPS and func not in _HARD_TANH:
+        return False
+    low = kwargs.get("min", kwargs.get("min_val", args[1] if len(args) > 1 else None))
+    return isinstance(low, int | float) and low == 0
 
 
 def _with_first(args: tuple[Any, ...], values: Tensor) -> tuple[Any, ...]:
