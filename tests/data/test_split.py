@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from striate.data.split import assign, shares, unit_digests, unit_numbers
+from striate.data.split import assign, quotas, shares, unit_digests, unit_numbers
 
 FRACTION = (0.0, 0.2)
 
@@ -136,6 +136,12 @@ def test_a_limit_keeps_the_shares(counts, part):
     if limit >= len(counts):
         assert kept.min() >= 1
         assert np.abs(kept - exact).max() <= len(counts)
+
+
+def test_quotas_are_whole_and_keep_one_of_each_class_where_that_is_asked():
+    assert quotas(np.array([95, 0, 3, 2]), 10).tolist() == [10, 0, 0, 0]
+    assert quotas(np.array([95, 3, 2]), 10, least=1).tolist() == [8, 1, 1]
+    assert quotas(np.array([5, 5, 5]), 7).tolist() == [3, 2, 2]
 
 
 def test_a_limit_that_all_meet_is_exact():

@@ -20,10 +20,11 @@ from striate.data import LeftOut, Split, TensorImages
 from striate.data.decode import decode
 from striate.data.images import DecodedImages
 from striate.data.normalise import normalise
+from striate.data.split import quotas
 from striate.errors import UnknownNameError, UsageError
 from striate.evaluation import evaluate, matched
 from striate.evaluation.robustness import corrupt, fgsm, pgd, robustness_of, write_robustness
-from striate.evaluation.robustness.sampling import sample_of, shares
+from striate.evaluation.robustness.sampling import sample_of
 from striate.models import create_model
 from striate.network import open_network
 from striate.options.robustness import RobustnessOptions
@@ -165,7 +166,7 @@ def test_images_are_drawn_alike_from_all_classes():
     positions = sample.positions[0]
     assert len(set(positions.tolist())) == len(positions) == sample.readable
     everything = np.bincount([*split.targets, *(int(one.label) for one in split.unreadable)], minlength=10)
-    drawn = shares(everything, 104)
+    drawn = quotas(everything, 104)
     assert drawn.sum() == 104
     assert np.abs(drawn - everything * 0.2).max() < 1
     assert (np.bincount(split.targets[positions], minlength=10) <= drawn).all()

@@ -145,21 +145,30 @@ def shares(targets: np.ndarray, digests: np.ndarray, limit: int, seed: int) -> n
     if targets.ndim == 2:
         return _shares_of_several(targets, digests, limit, unit_numbers(digests, seed ^ 0x5EED))
     classes, counts = np.unique(targets, return_counts=True)
-    exact = counts * limit / len(targets)
-    quotas = np.floor(exact).astype(int)
-    if limit >= len(classes):
-        quotas = np.maximum(quotas, 1)
-    for position in np.argsort(quotas - exact, kind="stable"):  # the most wronged first
-        if quotas.sum() < limit and quotas[position] < counts[position]:
-            quotas[position] += 1
-    while quotas.sum() > limit:  # small classes were rounded up to 1: larger ones give
-        quotas[np.argmax(np.where(quotas > 1, quotas - exact, -np.inf))] -= 1
     numbers = unit_numbers(digests, seed ^ 0x5EED)  # another order than that of the split
     chosen = []
-    for target, quota in zip(classes, quotas, strict=True):
+    for target, quota in zip(classes, quotas(counts, limit, least=int(limit >= len(classes))), strict=True):
         members = np.flatnonzero(targets == target)
         chosen.append(members[np.argsort(numbers[members], kind="stable")[:quota]])
     return np.sort(np.concatenate(chosen))
+
+
+def quotas(counts: np.ndarray, limit: int, *, least: int = 0) -> np.ndarray:
+    """int64 [classes]: how many of each class make `limit` of all, in proportion, the largest remainders rounded up.
+
+    Args:
+        counts: images of each class, int [classes], more than `limit` in all.
+        limit: images to take.
+        least: of each class, 0 or 1; 1 only where `limit` allows and every class has an image.
+    """
+    exact = counts * limit / counts.sum()
+    found = np.maximum(np.floor(exact).astype(np.int64), least)
+    for position in np.argsort(found - exact, kind="stable"):  # the most wronged first
+        if found.sum() < limit and found[position] < counts[position]:
+            found[position] += 1
+    while found.sum() > limit:  # small classes were rounded up to 1: larger ones give
+        found[np.argmax(np.where(found > 1, found - exact, -np.inf))] -= 1
+    return found
 
 
 def _shares_of_several(targets: np.ndarray, digests: np.ndarray, limit: int, numbers: np.ndarray) -> np.ndarray:

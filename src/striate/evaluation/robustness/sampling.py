@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from striate.data.draws import Draws
+from striate.data.split import quotas
 
 if TYPE_CHECKING:
     from striate.data import Split
@@ -51,7 +52,7 @@ def sample_of(splits: Sequence[Split], most: int | None, names: Sequence[str], *
     classes = np.concatenate([*(np.asarray(split.targets) for split in splits), lost]).astype(np.int64)
     order = np.argsort(Draws(seed, 0, np.arange(len(classes))).states("robustness"), kind="stable")
     if most is not None and most < len(classes):
-        wanted = shares(np.bincount(classes, minlength=len(names)), most)
+        wanted = quotas(np.bincount(classes, minlength=len(names)), most)
         sorted_ = order[np.argsort(classes[order], kind="stable")]
         ends = np.cumsum(np.bincount(classes, minlength=len(names)))
         rank = np.empty(len(classes), np.int64)
@@ -59,12 +60,3 @@ def sample_of(splits: Sequence[Split], most: int | None, names: Sequence[str], *
         order = order[rank[order] < wanted[classes[order]]]
     positions = tuple(order[(order >= start) & (order < end)] - start for start, end in pairwise(starts))
     return Sample(positions, tuple(starts[:-1].tolist()), int((order >= readable).sum()), len(classes))
-
-
-def shares(counts: np.ndarray, most: int) -> np.ndarray:
-    """int64: `most` divided in proportion to `counts`, the largest remainders rounded up."""
-    exact = counts * (most / max(1, counts.sum()))
-    whole = np.floor(exact).astype(np.int64)
-    left = most - int(whole.sum())
-    whole[np.argsort(whole - exact, kind="stable")[:left]] += 1
-    return whole
