@@ -99,7 +99,9 @@ def draw_fooled(fooled: tuple[Fooled, ...], path: Path) -> None:
     """Pairs of an image answered right and the least change of each kind by which it is not."""
     rows = -(-len(fooled) // _PAIRS)
     wide = min(_PAIRS, len(fooled))
-    figure = figure_for((3.5 * wide, 2.25 * rows + 0.4), path)
+    tall = max(one.before.pixels.shape[1] / one.before.pixels.shape[2] for one in fooled)
+    # as high as its pictures, which are 1.63 inches wide, with a line above and one below
+    figure = figure_for((3.5 * wide, (1.63 * tall + 0.47) * rows), path)
     figure.set_dpi(90)
     cells = figure.subfigures(rows, wide, squeeze=False)
     for place, cell in enumerate(cells.flat):
