@@ -55,6 +55,27 @@ class Bars(Progress):
         self._shown.warn(text)
 
 
+class Named(Progress):
+    """Another `Progress`, before each of whose lines stands whom of several it is about."""
+
+    def __init__(self, shown: Progress, name: str) -> None:
+        self._shown, self._name = shown, name
+
+    @contextmanager
+    def task(self, title: str, total: int | None = None) -> Iterator[Task]:
+        """As the other shows it."""
+        with self._shown.task(title, total) as task:
+            yield task
+
+    def say(self, text: str) -> None:
+        """The line, with the name."""
+        self._shown.say(f"{self._name}: {text}")
+
+    def warn(self, text: str) -> None:
+        """The line, with the name."""
+        self._shown.warn(f"{self._name}: {text}")
+
+
 class Console(Progress):
     """Bars where standard error is a terminal or a notebook, plain lines elsewhere, and those for long tasks only.
 

@@ -12,7 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from click.testing import CliRunner
 
+from striate.cli.ensembles import TWO_QUESTIONS
+from striate.cli.main import striate as front_door
 from striate.evaluation.table import predictions_table
 from striate.evaluation.trust import trust_of
 from striate.metrics import score
@@ -98,6 +101,21 @@ def test_pairs_of_runs_are_tested_on_what_both_scored(make_run, tmp_path):
     text = Page(comparison.path).text
     assert "more than chance" in text
     assert "below 0.001" in text
+
+
+def test_an_interval_without_0_beside_a_large_p_is_explained(make_run, tmp_path):
+    runs = [make_run("first"), make_run("second")]
+    right = np.arange(400) < 380
+    later_evaluation(runs[0], right)
+    later_evaluation(runs[1], right & (np.arange(400) >= 5))
+    comparison = compare_runs(runs, tmp_path / "page.html")
+    later = comparison.pairs[1]
+    assert later["low"] > 0
+    assert later["p"] == pytest.approx(2 / 2**5)  # five tosses of one coin
+    assert not later["better"]
+    assert "two questions" in Page(comparison.path).text
+    said = CliRunner().invoke(front_door, ["report", *map(str, runs), "-o", str(tmp_path / "page.html")])
+    assert TWO_QUESTIONS in said.stdout
 
 
 def test_only_the_same_images_are_compared(make_run, tmp_path):

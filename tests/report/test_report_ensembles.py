@@ -53,6 +53,7 @@ def test_snapshots_stand_on_the_page_of_their_run(make_run):
     assert "behind epoch-0001 alone" in text
     assert "The others fare better without &lt;i&gt;epoch-0002&lt;/i&gt;, epoch-0003." in text
     assert "Soup, greedy" in text
+    assert "two questions" in text
     assert "<svg" in text
     assert str(run.parent) not in text
 

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from striate.checkpoint import load_model, save_model
+from striate.cli.ensembles import TWO_QUESTIONS, ensemble_lines
 from striate.cli.main import striate
 from striate.options import DataOptions, ModelOptions, RuntimeOptions, TrainOptions, write_recipe
 
@@ -78,6 +79,35 @@ def test_what_cannot_be_asked_of_them(call):
     assert "nowhere is neither a run or another network nor data" in call("one", "nowhere", fails=2)
     assert "named twice" in call("one", "runs/one", fails=2)
     assert "named twice as one and as runs/one/model" in call("one", "runs/one/model.safetensors", fails=2)
+
+
+def test_what_is_said_of_one_network_names_it(call):
+    text = call("one", "two", "--backend", "torch", "--precision", "bf16")
+    for name in ("one", "two"):
+        assert f"{name}: torch bf16: top class as torch fp32 on " in text
+    assert ": torch bf16: " not in call("one", "--backend", "torch", "--precision", "bf16")
+
+
+def test_images_to_calibrate_by_are_refused_where_nothing_is_calibrated(call):
+    for networks in (["one"], ["one", "two"]):
+        text = call(*networks, "--calibration", "photos", fails=2)
+        assert "--calibration photos is for int8, and int8 was not asked for" in text
+    predicted = CliRunner().invoke(striate, ["predict", "one", "photos", "--calibration", "photos"])
+    assert predicted.exit_code == 2
+    assert "add --precision int8" in predicted.output
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "p", "said"),
+    [(0.001, 0.02, 0.12, True), (-0.001, 0.02, 0.01, True), (0.001, 0.02, 0.01, False), (-0.01, 0.02, 0.5, False)],
+)
+def test_an_interval_and_a_p_that_disagree_are_explained(low, high, p, said):
+    adds = {"difference": 0.01, "low": low, "high": high, "p": p, "p_adjusted": p}
+    calm = {**adds, "low": -0.01, "p": 0.5, "p_adjusted": 0.5}
+    member = {"name": "one", "top1": 0.5, "loss": 1.0, "without": {"top1": 0.4}}
+    for row, over in ((adds, calm), (calm, adds)):
+        ensemble = {"members": [{**member, "adds": row}], "over_best": over, "best_member": "one", "greedy": []}
+        assert (TWO_QUESTIONS in ensemble_lines(ensemble)) == said
 
 
 def test_copies_are_told_from_networks_of_one_name(call, tmp_path):

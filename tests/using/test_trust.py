@@ -136,6 +136,8 @@ def test_scores_by_a_column_of_the_table(table):
     assert shown.exit_code == 0, shown.output
     assert "95 % interval of top-1" in shown.output
     assert "old" in shown.output
+    assert "\ncamera  top-1" in shown.output
+    assert "group" not in shown.output
     row = json.loads(CliRunner().invoke(front_door, ["evaluate", *command, "--json"]).stdout)
     assert row["groups"] == [one.to_dict() for one in result.groups]
     with pytest.raises(UnknownNameError, match="camra"):

@@ -5,6 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+TWO_QUESTIONS = (
+    "an interval and its p-value answer two questions: the interval (bootstrap over images) how large the difference "
+    "is, p (McNemar's exact test) whether there is one at all; whether one is better, p decides: below 0.05"
+)
+_SURE = 0.05
 _LONGEST = 40  # characters of a member's name
 
 
@@ -24,6 +29,8 @@ def ensemble_lines(ensemble: Mapping[str, Any]) -> list[str]:
     over = ensemble["over_best"]
     best = _short(ensemble["best_member"])
     lines.append(f"all together over the best of them, {best}: {_points(over)} points, p = {over['p']:.2g}")
+    if any(disagree(row, row.get("p_adjusted", row["p"])) for row in (*(one["adds"] for one in members), over)):
+        lines.append(TWO_QUESTIONS)
     steps = [f"{_short(row['name'])} {row['top1']:.2%}" for row in ensemble["greedy"]]
     lines.append(f"one after the other, the one that helps most first: {', '.join(steps)}")
     soup = ensemble.get("soup")
@@ -49,6 +56,11 @@ def _soup_lines(soup: Mapping[str, Any]) -> list[str]:
 def _points(pair: Mapping[str, Any]) -> str:
     """A paired difference in percentage points."""
     return f"{100 * pair['difference']:+.2f} ({100 * pair['low']:+.2f} to {100 * pair['high']:+.2f})"
+
+
+def disagree(pair: Mapping[str, Any], p: float) -> bool:
+    """Whether the interval leaves out 0 where the test finds nothing, or holds it where the test finds something."""
+    return (pair["low"] > 0 or pair["high"] < 0) != (p < _SURE)
 
 
 def _short(name: str) -> str:

@@ -171,7 +171,7 @@ def command(
     if as_json:
         print_json({**result.to_dict(), "run": run if len(networks) == 1 else networks, **kept.to_dict()})
         return
-    _show(result)
+    _show(result, by)
     show_robustness(result.robustness, changed)
     if kept.predictions is not None:
         say()
@@ -215,11 +215,11 @@ def _kept(
         return keep(result, None, asked)
 
 
-def _show(result: Evaluation) -> None:
+def _show(result: Evaluation, by: str | None) -> None:
     scores = result.scores
     say(f"{result.model} on {result.data} {result.split}: {scores.n} images, {result.protocol}")
     if scores.exact_match is not None:
-        show_labels(result)
+        show_labels(result, by)
         _show_unreadable(result.unreadable)
         return
     few = result.trust.get("top_k") or {"k": 5, "accuracy": None}
@@ -239,7 +239,7 @@ def _show(result: Evaluation) -> None:
     _show_classes(scores.per_class)
     if len(scores.per_class) > _CLASSES_SHOWN:
         _show_confusions(result)
-    _show_groups(result)
+    _show_groups(result, by)
     _show_strangers(result)
     _show_unreadable(result.unreadable)
 
@@ -283,12 +283,13 @@ def _show_confusions(result: Evaluation) -> None:
         say(f"  {names[0]} for {names[1]}: {one.count}, {one.share:.0%} of its images")
 
 
-def _show_groups(result: Evaluation) -> None:
+def _show_groups(result: Evaluation, by: str | None) -> None:
     if not result.groups:
         return
     say()
-    width = max(5, *(len(one.group) for one in result.groups))
-    say(f"{'group':<{width}}  top-1  95 % interval  balanced  images")
+    heading = by or "group"
+    width = max(len(heading), *(len(one.group) for one in result.groups))
+    say(f"{heading:<{width}}  top-1  95 % interval  balanced  images")
     for one in result.groups[:_GROUPS_SHOWN]:
         label = click.format_filename(one.group)
         interval = f"{100 * one.low:.1f} - {one.high:.1%}"

@@ -16,7 +16,7 @@ _GROUPS_SHOWN = 30
 _MISSING_SHOWN = 10
 
 
-def show_labels(result: Evaluation) -> None:
+def show_labels(result: Evaluation, by: str | None = None) -> None:
     """The scores, and a table of the labels; of many those that fare worst."""
     scores = result.scores
     figures = {
@@ -34,7 +34,7 @@ def show_labels(result: Evaluation) -> None:
         say(f"no image has {listed}{more}: left out of the mean")
     say()
     _show_table(result)
-    _show_groups(result)
+    _show_groups(result, by)
 
 
 def _show_table(result: Evaluation) -> None:
@@ -54,12 +54,13 @@ def _show_table(result: Evaluation) -> None:
         )
 
 
-def _show_groups(result: Evaluation) -> None:
+def _show_groups(result: Evaluation, by: str | None) -> None:
     if not result.groups:
         return
     say()
-    width = max(5, *(len(one.group) for one in result.groups))
-    say(f"{'group':<{width}}     mAP  exactly right  images")
+    heading = by or "group"
+    width = max(len(heading), *(len(one.group) for one in result.groups))
+    say(f"{heading:<{width}}     mAP  exactly right  images")
     for one in result.groups[:_GROUPS_SHOWN]:
         mean = "-" if one.map is None else f"{one.map:.1%}"
         say(f"{click.format_filename(one.group):<{width}}  {mean:>6} {one.exact_match:14.1%} {one.n:7d}")

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from striate.cli.common import json_flag, print_json, say, striate_command
+from striate.cli.ensembles import TWO_QUESTIONS, disagree
 
 
 @striate_command("report")
@@ -43,6 +44,8 @@ def command(runs: tuple[str, ...], output: Path | None, folder: Path, as_json: b
         return
     for one in pairs:
         say(_pair_line(one))
+    if any("map" not in one and disagree(one, one["p_adjusted"]) for one in pairs):
+        say(TWO_QUESTIONS)
     say(str(path))
 
 

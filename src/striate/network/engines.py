@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from striate.checkpoint import SavedModel
-from striate.errors import CheckpointError, MissingExtraError, ModelError, StriateError
+from striate.errors import CheckpointError, MissingExtraError, ModelError, StriateError, UsageError
 from striate.hub.download import cache_folder
 from striate.inference.engine_cache import EngineCache, Known, known_graph
 from striate.inference.engines import ABLE, Engine, check_choice, installed, open_engine
@@ -191,6 +191,7 @@ def make_ready(
         DataError: no image to calibrate by can be read.
     """
     progress = progress or Silent()
+    check_calibration(calibration, precision)
     on = pick_device("cpu" if device == "auto" and backend in _PREFERRED else device)
     if precision == "int8" and device == "auto" and backend == "auto":
         on = torch.device("cpu")
@@ -219,6 +220,18 @@ def make_ready(
         engine = opened("torch")
     may_change = backend == "auto" and precision != "int8"  # which torch does not have
     return Ready(saved, engine, precision, on, why, cache, progress, may_change=may_change)
+
+
+def check_calibration(calibration: str | Path | None, precision: str | None) -> None:
+    """Images to calibrate by have a use in int8 alone.
+
+    Raises:
+        UsageError: they are given for another precision.
+    """
+    if calibration is not None and precision != "int8":
+        raise UsageError(
+            f"--calibration {calibration} is for int8, and int8 was not asked for", "add --precision int8, or leave it"
+        )
 
 
 def engines_folder(saved: SavedModel) -> Path:

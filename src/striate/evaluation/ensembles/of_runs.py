@@ -31,9 +31,9 @@ from striate.evaluation.table import Evaluation
 from striate.inference.engines import EngineModule
 from striate.metrics.pairs import compare_pairs
 from striate.models import ConvNet
-from striate.network.engines import Ready, usual_batch
+from striate.network.engines import Ready, check_calibration, usual_batch
 from striate.options import RobustnessOptions
-from striate.progress import Progress, Silent
+from striate.progress import Named, Progress, Silent
 from striate.runfolder import RunFolder
 from striate.spec import are_characters
 
@@ -94,6 +94,7 @@ def evaluate_ensemble(
     """
     progress = progress or Silent()
     passes_of(views)
+    check_calibration(calibration, precision)
     given = dict(data_options or {})
     offline = bool(given.get("offline"))
     members = open_members(networks, snapshots=snapshots, runs=runs, offline=offline, progress=progress)
@@ -116,7 +117,7 @@ def evaluate_ensemble(
     engines = [
         engine_for(
             one.saved, one.recipe, splits, backend=backend, precision=precision, device=device, threads=threads,
-            calibration=calibration, views=views, offline=offline, progress=progress,
+            calibration=calibration, views=views, offline=offline, progress=Named(progress, one.name),
         )
         for one in members
     ]  # fmt: skip
