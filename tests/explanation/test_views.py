@@ -20,7 +20,7 @@ from striate.explanation.views.codes import codes_of_images
 from striate.explanation.views.filters import filters_of
 from striate.explanation.views.reading import batches
 from striate.explanation.views.receptive import effective_fields
-from striate.explanation.views.strongest import search
+from striate.explanation.views.strongest import search, strongest_images
 from striate.models import create_model
 from striate.spec import InputSpec, Labels
 
@@ -193,6 +193,26 @@ def test_the_deconvnet_stands_beside_the_crops(planted):
     upright = view.reconstructions[0][0][..., 0]
     assert upright.shape == (5, 5)
     assert upright[:, 2].min() > 0.5 > upright[:, 1].max()
+
+
+def red_seen(order: str) -> SavedModel:
+    """Answers to red; fed in `order`."""
+    model = nn.Sequential(nn.Conv2d(3, 1, 1, bias=False), nn.ReLU(), nn.Flatten(), nn.Linear(36, 4)).eval()
+    model.get_submodule("0").weight.data[:] = torch.eye(3)[order.index("R")].view(1, 3, 1, 1)
+    model.get_submodule("3").weight.data.fill_(1.0)
+    spec = InputSpec(size=(6, 6), channels=3, mean=(0.0,) * 3, std=(1.0,) * 3, channel_order=order)
+    return SavedModel(model=model, spec=spec, labels=Labels(NAMES))
+
+
+@pytest.mark.parametrize("order", ["RGB", "BGR"])
+def test_signals_have_the_colours_that_people_see(order):
+    saved, red = red_seen(order), np.zeros((6, 6, 3), np.uint8)
+    red[2, 3, 0] = 255
+    for one in striate.explain(saved, red, ["guided-backprop", "deconvnet"], "1", progress=False):
+        assert np.abs(one.map[0]).max() > 0 == np.abs(one.map[1:]).max()
+    view = strongest_images(saved, found_images(saved, red), "1", deconvnet=True)
+    found = view.reconstructions[0][0][..., :3]
+    assert found[..., 0].max() > 0.5 == found[..., 2].max()
 
 
 def test_images_that_cannot_be_read_are_left_out(planted, tmp_path):

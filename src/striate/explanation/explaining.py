@@ -19,6 +19,7 @@ from striate.data.normalise import denormalise, normalise
 from striate.errors import DataError, UnknownNameError, UsageError
 from striate.explanation.attribution import METHODS, Answer, Question
 from striate.explanation.attribution.question import logits_of
+from striate.explanation.figures import in_rgb
 from striate.explanation.places import Place, find_place
 from striate.explanation.result import Explanation
 from striate.explanation.undisturbed import undisturbed
@@ -132,6 +133,7 @@ def _explained(
         )  # fmt: skip
         answers = {name: _finite(METHODS[name].ask(question), name) for name in options.methods}
     shown = denormalise(images, saved.spec).permute(0, 2, 3, 1).cpu().numpy()
+    maps = {name: _as_seen(answer, saved) for name, answer in answers.items()}
     for row, path in enumerate(paths):
         number = int(targets[row])
         base = Explanation(
@@ -141,12 +143,18 @@ def _explained(
         )  # fmt: skip
         yield [
             replace(
-                base, method=name, map=answer.maps[row].detach().float().cpu().numpy(),
+                base, method=name, map=maps[name][row],
                 layer=answer.place.name if answer.place else None, unit=answer.units[row] if answer.units else None,
                 notes=(*answer.notes, *(answer.each[row] if answer.each else ())),
             )
             for name, answer in answers.items()
         ]  # fmt: skip
+
+
+def _as_seen(answer: Answer, saved: SavedModel) -> np.ndarray:
+    """The maps [n, H, W] or [n, C, H, W], colours as RGB."""
+    maps = answer.maps.detach().float().cpu().numpy()
+    return np.ascontiguousarray(in_rgb(maps, saved.spec)) if maps.ndim == 4 else maps
 
 
 def _finite(answer: Answer, name: str) -> Answer:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from striate.explanation.result import Explanation
+    from striate.spec import InputSpec
 
 HEAT, SIGNED, STRENGTH, GREY = "viridis", "RdBu_r", "magma", "gray"
 FORMATS = ("png", "svg")
@@ -127,6 +128,11 @@ def heat_over(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
     colours = colormaps[HEAT](np.clip(heat / _top(heat), 0, 1))[..., :3]
     mixed = (1 - _ALPHA) * image.mean(2, keepdims=True) + _ALPHA * colours
     return (mixed * 255).round().astype(np.uint8)
+
+
+def in_rgb(signals: np.ndarray, spec: InputSpec) -> np.ndarray:
+    """Signals or kernels [..., C, H, W] in the order of channels that the network is fed, with their colours as RGB."""
+    return signals[..., ::-1, :, :] if spec.reverses_channels and signals.shape[-3] == 3 else signals
 
 
 def as_pixels(signed: np.ndarray) -> np.ndarray:

@@ -28,7 +28,7 @@ class Explanation:
     unit: Unit | None = None  # the activation that is shown (deconvnet)
     notes: tuple[str, ...] = ()
     image: np.ndarray = field(repr=False)  # as the network sees it: float32 [H, W, C] from 0 to 1
-    map: np.ndarray = field(repr=False)  # float32 [H, W] or [C, H, W], of the image's height and width
+    map: np.ndarray = field(repr=False)  # float32 [H, W], or [C, H, W] with colours as RGB, of the image's size
 
     @property
     def title(self) -> str:

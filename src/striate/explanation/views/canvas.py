@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 MARGIN = 0.2  # inches around everything
 SMALL, NORMAL, LARGE = 7.0, 8.5, 11.0  # points
 INK, FAINT = "#222222", "#6b6b6b"
+BEYOND = "#d9dde6"  # pixels that are not in the image
 _DPI = 120
 
 

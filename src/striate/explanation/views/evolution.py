@@ -21,17 +21,14 @@ from torch import nn
 
 from striate.checkpoint import SavedModel
 from striate.errors import UsageError
-from striate.explanation.attribution import reconstruct
 from striate.explanation.chosen import Chosen
-from striate.explanation.figures import as_pixels
 from striate.explanation.places import Place, find_place, map_places
-from striate.explanation.undisturbed import undisturbed
-from striate.explanation.views.canvas import FAINT, MARGIN, SMALL, Canvas, grid_of
+from striate.explanation.views.canvas import BEYOND, FAINT, MARGIN, SMALL, Canvas, grid_of
 from striate.explanation.views.filters import Filters, filters_of
 from striate.explanation.views.reading import Read, batches, check_unit, spread
-from striate.explanation.views.strongest import Found, search
+from striate.explanation.views.strongest import alive_maps, reconstructed, search
 from striate.explanation.views.view import View
-from striate.explanation.views.windows import cut_out, sights_of
+from striate.explanation.views.windows import cut_signal, sights_of
 from striate.progress import Progress
 from striate.runfolder import RunFolder, is_run
 
@@ -177,29 +174,23 @@ def _of_place(
     unit: int | None, most: int, network: str, progress: Progress,
 ) -> Evolution:  # fmt: skip
     pixels = {row: image for read in images for row, image in zip(read.rows, read.images, strict=True)}
-    sight = sights_of(saved.model, [place])[place.path]
+    sight = sights_of(saved, [place])[place.path]
     shown: tuple[int, ...] = ()
     pictures: list[list[np.ndarray]] = []
     strongest: list[np.ndarray] = []
     notes: tuple[str, ...] = ()
     with progress.task(f"evolution of {place.name}", len(files)) as task:
         for path in reversed(files):  # the last says which maps are worth following
-            model = _with(saved, path).model
-            found = search(model, images, place, 1)
+            then = _with(saved, path)
+            found = search(then.model, images, place, 1)
             if not shown:
                 check_unit(unit, len(found.values), place.name)
-                shown = (unit,) if unit is not None else _alive(found, most)
+                shown = (unit,) if unit is not None else alive_maps(found.values[:, 0], most)
             wanted = torch.stack([pixels[int(found.rows[one, 0])] for one in shown])
-            with undisturbed(model):
-                answer = reconstruct(model, wanted, place, shown)
-            signals = answer.maps.detach().float().cpu().numpy().transpose(0, 2, 3, 1)
-            if saved.spec.reverses_channels and signals.shape[3] == 3:
-                signals = signals[..., ::-1]
+            signals, notes = reconstructed(then, wanted, place, shown)
             spots = [found.spots[one, 0].tolist() for one in shown]
-            cut = [cut_out(one, sight.window(*spot)) for one, spot in zip(signals, spots, strict=True)]
-            pictures.append([_in_grey(one) for one in cut])
+            pictures.append([cut_signal(one, sight.window(*spot)) for one, spot in zip(signals, spots, strict=True)])
             strongest.append(found.rows[:, 0])
-            notes = answer.notes
             task.advance(1)
     pictures.reverse()
     strongest.reverse()
@@ -210,19 +201,6 @@ def _of_place(
         likeness=tuple(float((one == strongest[-1]).mean()) for one in strongest), jumps=jumps, about=about,
         notes=notes,
     )  # fmt: skip
-
-
-def _alive(found: Found, most: int) -> tuple[int, ...]:
-    alive = np.flatnonzero(found.values[:, 0] > 0)
-    alive = alive if len(alive) else np.arange(len(found.values))
-    return tuple(int(alive[one]) for one in spread(len(alive), most))
-
-
-def _in_grey(signal: np.ndarray) -> np.ndarray:
-    """A cut signal around 0, [h, w, 4], as a picture in which grey is 0, at its own full contrast."""
-    shown = signal.copy()
-    shown[..., :3] = as_pixels(signal[..., :3].transpose(2, 0, 1))
-    return shown
 
 
 def _flat(picture: np.ndarray) -> np.ndarray:
@@ -246,7 +224,7 @@ def _columns(count: int) -> list[int]:
 
 
 _TILE, _GAP, _ABOVE, _LEFT = 0.78, 0.06, 0.98, 0.72  # inches
-_JUMP, _BEYOND = "#d9792b", "#d9dde6"  # a frame where another image is the strongest; pixels beyond the image
+_JUMP = "#d9792b"  # a frame where another image is the strongest
 
 
 def _strip(view: Evolution, columns: list[int]) -> Figure:
@@ -294,7 +272,7 @@ def _frame(view: Evolution, epoch: int) -> Figure:
 
 
 def _tile(canvas: Canvas, picture: np.ndarray, x: float, y: float, tall: float, wide: float, jumped: bool) -> None:
-    canvas.frame(x, y, wide, tall, fill=True, facecolor=_BEYOND)
+    canvas.frame(x, y, wide, tall, fill=True, facecolor=BEYOND)
     canvas.tile(picture, x, y, wide, tall, cmap="gray", vmin=0, vmax=1)
     canvas.frame(x, y, wide, tall, **({"edgecolor": _JUMP, "linewidth": 1.2} if jumped else {}))
 

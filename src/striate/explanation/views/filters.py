@@ -13,7 +13,7 @@ from torch import nn
 
 from striate.anatomy import anatomy_of
 from striate.errors import ModelError
-from striate.explanation.figures import SIGNED
+from striate.explanation.figures import SIGNED, in_rgb
 from striate.explanation.places import find_place
 from striate.explanation.views.canvas import FAINT, MARGIN, SMALL, Canvas, Grid, grid_of
 from striate.explanation.views.view import View
@@ -83,8 +83,7 @@ def filters_of(
     path = _convolution_in(model, layer)
     weights: Any = model.get_submodule(path).weight
     values = weights.detach().float().cpu().numpy()
-    if spec is not None and spec.reverses_channels and values.shape[1] == 3:
-        values = values[:, ::-1]
+    values = values if spec is None else in_rgb(values, spec)
     return Filters(network=network, layer=path, weights=np.ascontiguousarray(values), most=most or _MOST)
 
 

@@ -118,7 +118,7 @@ def receptive_field(
     others = [one.place for one in map_places(saved.model)]
     others = [others[number] for number in spread(len(others), _PLACES)]
     places = list({one.path: one for one in (*others, place)}.values())
-    sights = sights_of(saved.model, places)
+    sights = sights_of(saved, places)
     sight = sights[place.path]
     images = list(_images(saved, chosen, seed, progress))
     first = images[0].images[:1]

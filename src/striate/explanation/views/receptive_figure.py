@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from striate.explanation.figures import GREY, HEAT
-from striate.explanation.views.canvas import FAINT, INK, MARGIN, NORMAL, SMALL, Canvas
+from striate.explanation.views.canvas import BEYOND, FAINT, INK, MARGIN, NORMAL, SMALL, Canvas
 from striate.explanation.views.reading import flat_image
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def _on_image(canvas: Canvas, view: ReceptiveField, high: float) -> None:
     axes = _bare(canvas, view, _TOP + 0.25, high)
     rows, columns = view.image.shape[:2]
     axes.imshow(flat_image(view.image), cmap=GREY, vmin=0, vmax=1, interpolation="nearest")
-    axes.set_facecolor("#d9dde6")
+    axes.set_facecolor(BEYOND)
     seen = view.theoretical or view.exact
     beyond = "; blue-grey: beyond the image" if seen != view.exact else ""
     canvas.text(f"theoretical field, and of the layers before{beyond}", MARGIN, _TOP, NORMAL)

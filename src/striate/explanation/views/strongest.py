@@ -5,7 +5,7 @@ Zeiler & Fergus 2013, 1311.2901, fig. 2: the nine strongest, beside what the dec
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -17,13 +17,13 @@ from striate.checkpoint import SavedModel
 from striate.errors import UsageError
 from striate.explanation.attribution import reconstruct
 from striate.explanation.chosen import Chosen
-from striate.explanation.figures import as_pixels
+from striate.explanation.figures import in_rgb
 from striate.explanation.places import Place, find_place, watched
 from striate.explanation.undisturbed import undisturbed
-from striate.explanation.views.canvas import FAINT, MARGIN, SMALL, Canvas
-from striate.explanation.views.reading import Read, as_seen, batches, check_unit, names_of
+from striate.explanation.views.canvas import BEYOND, FAINT, MARGIN, SMALL, Canvas
+from striate.explanation.views.reading import Read, as_seen, batches, check_unit, names_of, spread
 from striate.explanation.views.view import View
-from striate.explanation.views.windows import Sight, cut_out, sights_of
+from striate.explanation.views.windows import Sight, cut_out, cut_signal, sights_of
 from striate.progress import Progress
 
 if TYPE_CHECKING:
@@ -103,8 +103,8 @@ def strongest_images(
     read = batches(saved, chosen, batch=batch, progress=progress, title=f"strongest of {place.name}")
     found = search(saved.model, read, place, top)
     check_unit(unit, len(found.values), place.name)
-    shown = (unit,) if unit is not None else _spread(found.values[:, 0], most or _MOST - deconvnet)
-    sight = sights_of(saved.model, [place])[place.path]
+    shown = (unit,) if unit is not None else alive_maps(found.values[:, 0], most or _MOST - deconvnet)
+    sight = sights_of(saved, [place])[place.path]
     crops, backs = _cut(saved, chosen, found, shown, place, sight, deconvnet, batch)
     return Strongest(
         network=network, layer=place.name, found=found, about=chosen.about, shown=shown, crops=crops,
@@ -158,29 +158,26 @@ def _cut(
         for (number, _), image, window in zip(now, seen, windows, strict=True):
             crops[number].append(cut_out(image, window))
         if deconvnet:
-            back = _back(saved.model, read.images, place, [shown[number] for number, _ in now])
+            back, _ = reconstructed(saved, read.images, place, [shown[number] for number, _ in now])
             for (number, _), signal, window in zip(now, back, windows, strict=True):
-                backs[number].append(_in_grey(cut_out(signal.transpose(1, 2, 0), window)))
+                backs[number].append(cut_signal(signal, window))
     return crops, backs
 
 
-def _back(model: nn.Module, images: Tensor, place: Place, maps: list[int]) -> np.ndarray:
-    with undisturbed(model):
-        return reconstruct(model, images, place, maps).maps.detach().float().cpu().numpy()
+def reconstructed(
+    saved: SavedModel, images: Tensor, place: Place, maps: Sequence[int]
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """What the deconvnet brings back of map `maps[i]` of image i, [n, C, H, W], colours as RGB; and its notes."""
+    with undisturbed(saved.model):
+        found = reconstruct(saved.model, images, place, maps)
+    return in_rgb(found.maps.detach().float().cpu().numpy(), saved.spec), found.notes
 
 
-def _in_grey(signal: np.ndarray) -> np.ndarray:
-    """A cut signal around 0, [h, w, 4], as a picture in which grey is 0, at its own full contrast."""
-    shown = signal.copy()
-    shown[..., :3] = as_pixels(signal[..., :3].transpose(2, 0, 1))
-    return shown
-
-
-def _spread(peaks: np.ndarray, most: int) -> tuple[int, ...]:
+def alive_maps(peaks: np.ndarray, most: int) -> tuple[int, ...]:
     """At most `most` maps, evenly spread over those that are ever positive; over all where none is."""
     alive = np.flatnonzero(peaks > 0)
     alive = alive if len(alive) else np.arange(len(peaks))
-    return tuple(alive[np.unique(np.linspace(0, len(alive) - 1, min(most, len(alive))).round().astype(int))].tolist())
+    return tuple(alive[spread(len(alive), most)].tolist())
 
 
 def _notes(found: Found, chosen: Chosen) -> tuple[str, ...]:
@@ -194,7 +191,6 @@ def _notes(found: Found, chosen: Chosen) -> tuple[str, ...]:
 _TILE, _GAP = 0.58, 0.04  # inches
 _BETWEEN = 0.22  # blocks
 _ABOVE = 0.9  # for the heading
-_BEYOND = "#d9dde6"  # pixels that are not in the image
 
 
 def _blocks(view: Strongest) -> Figure:
@@ -225,7 +221,7 @@ def _blocks(view: Strongest) -> Figure:
                 down_, along = divmod(rank, columns)
                 x = left + part * (half + 0.04) + along * (tile + _GAP)
                 y = upper + 0.18 + down_ * (tall + _GAP)
-                canvas.frame(x, y, tile, tall, fill=True, facecolor=_BEYOND)
+                canvas.frame(x, y, tile, tall, fill=True, facecolor=BEYOND)
                 canvas.tile(crop, x, y, tile, tall)
     return canvas.figure
 

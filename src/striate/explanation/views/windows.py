@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from torch import nn
 
-from striate.anatomy.count import input_shape
 from striate.anatomy.fields import Axis, Field
 from striate.anatomy.trace import trace
+from striate.checkpoint import SavedModel
 from striate.errors import ModelError
+from striate.explanation.figures import as_pixels
 from striate.explanation.places import Place
 
 Window = tuple[int, int, int, int]  # first and last row, first and last column; pixels, both included
@@ -69,15 +69,24 @@ class Sight:
         return self.field.axes if self.field.axis_at(2) == 0 else self.field.axes[::-1]
 
 
-def sights_of(model: nn.Module, places: list[Place]) -> dict[str, Sight]:
+def sights_of(saved: SavedModel, places: list[Place]) -> dict[str, Sight]:
     """What the units of each place see, by its path; the whole image where the network cannot be followed."""
-    shape = input_shape(model, None, None)
-    side = (int(shape[1]), int(shape[2]))
     try:
-        found = trace(model, shape, wanted=[place.path for place in places]).outputs
+        found = trace(
+            saved.model, (saved.spec.channels, *saved.spec.size), wanted=[place.path for place in places]
+        ).outputs
     except ModelError:
         found = {}
-    return {place.path: Sight(side, found[place.path][1] if place.path in found else None) for place in places}
+    return {
+        place.path: Sight(saved.spec.size, found[place.path][1] if place.path in found else None) for place in places
+    }
+
+
+def cut_signal(signal: np.ndarray, window: Window) -> np.ndarray:
+    """A signal around 0, [1 or 3, H, W] -> the window as [h, w, 4]: grey is 0, at its own full contrast."""
+    made = cut_out(signal.transpose(1, 2, 0), window)
+    made[..., :3] = as_pixels(made[..., :3].transpose(2, 0, 1))
+    return made
 
 
 def cut_out(image: np.ndarray, window: Window) -> np.ndarray:
