@@ -194,7 +194,7 @@ def test_the_middle_of_a_map(trained):
 
 
 def test_what_cannot_be_is_said(trained):
-    with pytest.raises(UsageError, match="has no 16: they are 0 to 15"):
+    with pytest.raises(UsageError, match="has no map 16"):
         list(preferred_inputs(trained, "c3", [16]))
     with pytest.raises(UnknownNameError, match="unknown layer"):
         list(preferred_inputs(trained, "c33"))

@@ -187,7 +187,7 @@ def _telling(saved: SavedModel, chosen: Chosen, limit: int, progress: Progress) 
 
 
 def _answers(saved: SavedModel, images: Sequence[Any]) -> Iterator[tuple[int, torch.Tensor]]:
-    """Probabilities batch by batch, with the number of the first image; unreadable ones count as grey."""
+    """Probabilities batch by batch, with the number of the first image; unreadable ones count as black."""
     device = next((one.device for one in saved.model.parameters()), torch.device("cpu"))
     numbers = iter(range(len(images)))
     while chunk := list(islice(numbers, usual_batch(saved.spec))):

@@ -62,8 +62,8 @@ def preferred_inputs(
     wanted = list(range(min(count, options.most or MOST)) if numbers is None else numbers)
     for number in wanted:
         if not 0 <= number < count:
-            where = "the network" if goal.place is None else goal.place.name
-            raise UsageError(f"{where} has no {number}: they are 0 to {count - 1}")
+            where, what = ("the network", "class") if goal.place is None else (goal.place.name, "map")
+            raise UsageError(f"{where} has no {what} {number}", f"they are 0 to {count - 1}")
     together = max(1, min(64, _AT_ONCE_PIXELS // (saved.spec.size[0] * saved.spec.size[1])))
     with progress.task("preferred inputs", len(wanted) * options.ascent_steps) as task:
         for first in range(0, len(wanted), together):
