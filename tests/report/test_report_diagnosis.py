@@ -1,11 +1,18 @@
+import json
 import math
+from dataclasses import asdict
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from tests.report.conftest import DIGITS, MadeRun, scores_of
 
+from striate.metrics.label_summary import score_labels
+from striate.metrics.multi_label import together
+from striate.metrics.reliability import reliability
 from striate.report import Finding, diagnose
+from striate.spec import Labels
 
 
 def epochs_of(**columns):
@@ -257,6 +264,75 @@ def test_calibration_says_which_way(claimed, words):
     finding = found("Probabilities are off", evaluation=evaluation, predictions=predictions)
     assert words in finding.sentence
     assert finding.figures["share correct"] == "80.0\u202f%"
+
+
+def labels_evaluation(*, shift=0.0, noise=0.3, n=400, silent=False):
+    """The scores of four labels by a network that knows them but for noise, whose logits are moved by `shift`."""
+    generator = np.random.default_rng(0)
+    truths = generator.random((n, 4)) < 0.3
+    logits = np.where(truths, 2.0, -2.0) + generator.normal(size=truths.shape) * noise
+    if silent:
+        logits[:, 3] = -9
+    labels = Labels(("ant", "bee", "cat", "dog"), multi_label=True)
+    given, targets = torch.from_numpy(logits + shift).float(), torch.from_numpy(truths)
+    scores = score_labels(given, targets, labels, intervals=True)
+    chances = given.double().sigmoid().numpy()
+    bins = reliability(chances.ravel(), truths.ravel())
+    trust = {
+        "calibration": {"bins": bins.to_dict()},
+        "together": {"labels": list(labels.names), "chosen": together(chances >= 0.5).tolist()},
+    }
+    return {"splits": {"val": json.loads(json.dumps({**asdict(scores), **trust}))}, "train": None, "params": 1}
+
+
+def test_labels_that_are_ranked_at_random_or_poorly():
+    assert found("random order", evaluation=labels_evaluation(noise=500)).level == "problem"
+    assert found("low mean average precision", evaluation=labels_evaluation(noise=8)).level == "attention"
+    good = titles(evaluation=labels_evaluation())
+    assert not [one for one in good if "order" in one or "low mean" in one]
+
+
+def test_a_label_that_is_never_chosen():
+    finding = found("never chosen", evaluation=labels_evaluation(silent=True))
+    assert finding.title == "1 label never chosen"
+    assert "dog" in finding.sentence
+    assert finding.figures["labels"] == "1 of 4"
+
+
+@pytest.mark.parametrize(("shift", "side"), [(2.5, "more"), (-2.5, "fewer")])
+def test_probabilities_of_labels_that_add_up_to_another_number(shift, side):
+    finding = found("Probabilities are off", evaluation=labels_evaluation(shift=shift))
+    assert f"promise {side} labels" in finding.sentence
+    assert float(finding.figures["there"]) == pytest.approx(1.2, abs=0.1)
+    # of normal logits 4 apart with variance 4, x + log(0.3 / 0.7) are the true log-odds
+    calibrated = labels_evaluation(noise=2, shift=math.log(0.3 / 0.7))
+    assert "Probabilities are off" not in titles(evaluation=calibrated)
+
+
+def test_few_images_of_several_labels():
+    assert found("small validation set", evaluation=labels_evaluation(noise=4, n=40)).level == "attention"
+    assert not any("small" in one for one in titles(evaluation=labels_evaluation(n=2000)))
+
+
+def test_a_mean_average_precision_that_falls_is_overfitting():
+    maps = [0.5, 0.7, 0.8, 0.85, 0.84, 0.8, 0.75, 0.7]
+    finding = found("ranked worse", epochs_of(train_loss=FALLING, val_map=maps))
+    assert finding.figures["at the end"].startswith("70")
+    assert not any("Overfitting" in one for one in titles(epochs_of(train_loss=FALLING, val_map=sorted(maps))))
+    turned = titles(epochs_of(train_loss=FALLING, val_map=maps, val_loss=[1.1, 0.8, 0.6, 0.55, 0.6, 0.7, 0.8, 0.9]))
+    assert [one for one in turned if "Overfitting" in one] == ["Overfitting"]
+
+
+def test_labels_are_not_called_classes():
+    manifest = manifest_of(train=[100, 10, 0, 10], val=[50, 5, 3, 0])
+    manifest = manifest.set_column(
+        2, "label", pa.array([f"{'abcd'[int(one)]}" for one in manifest["label"].to_pylist()])
+    )
+    findings = diagnose([], labels_evaluation(), manifest, {})
+    words = " ".join(f"{one.title} {one.sentence} {' '.join(one.figures)}" for one in findings)
+    assert "Labels of very different size" in words
+    assert "Labels without training images" in words
+    assert "class" not in words.lower()
 
 
 def test_a_good_run_is_called_good():

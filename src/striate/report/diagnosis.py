@@ -1,6 +1,6 @@
 """The diagnosis in plain words: every finding comes from figures of the run, and shows them.
 
-The thresholds stand beside each rule in `rules_learning`, `rules_data` and `rules_scores`.
+The thresholds stand beside each rule in `rules_learning`, `rules_data`, `rules_scores` and `rules_labels`.
 """
 
 from __future__ import annotations
@@ -12,15 +12,18 @@ import numpy as np
 from striate.metrics.reliability import Reliability, reliability
 from striate.report.evidence import LEVELS, Evidence
 from striate.report.evidence import Finding as Finding
+from striate.report.label_sets import stored_reliability
 from striate.report.record import HEADLINE_ORDER, count_manifest
 from striate.report.rules_data import DATA_RULES, label_shift
+from striate.report.rules_labels import LABEL_RULES
 from striate.report.rules_learning import LEARNING_RULES, average, length
-from striate.report.rules_scores import SCORE_RULES, certainty
+from striate.report.rules_scores import SCORE_RULES, calibration, certainty, lost_classes
 
 if TYPE_CHECKING:
     import pyarrow
 
-OF_TOP1 = (length, average, certainty, label_shift)  # have a meaning only where an image has one class
+# have a meaning only where an image has one class
+OF_TOP1 = (length, average, certainty, calibration, lost_classes, label_shift)
 RULES = (*LEARNING_RULES, *SCORE_RULES, *DATA_RULES)
 MUTED_BY_DIVERGENCE = ("Still improving", "Plateaued", "Underfitting", "Overfitting", "The average")
 
@@ -53,7 +56,9 @@ def diagnose(
         evaluation=evaluation,
         environment=environment,
         counts=counts,
-        reliability=None if several else reliability_of(predictions, split),
+        reliability=(
+            stored_reliability(evaluation["splits"][split]) if several else reliability_of(predictions, split)
+        ),
         split=split,
     )
     return findings_of(evidence)
@@ -61,7 +66,9 @@ def diagnose(
 
 def findings_of(evidence: Evidence) -> list[Finding]:
     """The findings of all rules on evidence that is already gathered."""
-    rules = [rule for rule in RULES if rule not in OF_TOP1] if evidence.multi_label else RULES
+    rules = RULES
+    if evidence.multi_label:
+        rules = (*(rule for rule in RULES if rule not in OF_TOP1), *LABEL_RULES)
     found = [finding for rule in rules for finding in rule(evidence)]
     if any(finding.title == "Training diverged" for finding in found):
         # the weights are ruined: what the other curves suggest about the length of training would mislead

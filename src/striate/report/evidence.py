@@ -50,6 +50,11 @@ class Evidence:
         return self.scores.get("exact_match") is not None or bool(self.curve("val", "map"))
 
     @property
+    def units(self) -> str:
+        """What the images are sorted by."""
+        return "labels" if self.multi_label else "classes"
+
+    @property
     def train(self) -> dict[str, Any]:
         """Scores on the training images as they are, without augmentation, or {}."""
         return self.evaluation.get("train") or {}

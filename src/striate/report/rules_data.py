@@ -62,17 +62,17 @@ def missing_classes(evidence: Evidence) -> Iterator[Finding]:
         if unlearned:
             yield Finding(
                 "problem",
-                "Classes without training images",
+                f"{evidence.units.capitalize()} without training images",
                 f"{class_list(unlearned)}: there are images in {name} and none to learn from, so all of them must be "
                 "mistakes.",
-                {"classes": str(len(unlearned)), f"images in {name}": thousands(held_out[train == 0].sum())},
+                {evidence.units: str(len(unlearned)), f"images in {name}": thousands(held_out[train == 0].sum())},
             )
         if unscored:
             yield Finding(
                 "attention",
-                f"Classes missing in {name}",
+                f"{evidence.units.capitalize()} missing in {name}",
                 f"{class_list(unscored)}: learned from, but never scored, so the score says nothing about them.",
-                {"classes": f"{len(unscored)} of {int((train > 0).sum())}"},
+                {evidence.units: f"{len(unscored)} of {int((train > 0).sum())}"},
             )
 
 
@@ -101,10 +101,12 @@ def imbalance(evidence: Evidence) -> Iterator[Finding]:
         if suffers
         else "Read balanced accuracy beside top-1."
     )
+    if evidence.multi_label:
+        tail = "The mean average precision counts all labels alike: look at the rare ones in the table."
     yield Finding(
         "attention" if suffers or ratio >= STRONG_IMBALANCE else "note",
-        "Classes of very different size",
-        f"The largest class has {ratio:.0f} times the training images of the smallest. {tail}",
+        f"{evidence.units.capitalize()} of very different size",
+        f"The largest has {ratio:.0f} times the training images of the smallest. {tail}",
         figures,
     )
 
