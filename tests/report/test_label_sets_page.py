@@ -68,6 +68,9 @@ def test_the_page_shows_the_labels_instead_of_a_confusion(runs, tmp_path):
         assert words in page
     for words in ('id="confusion"', 'id="classes"', 'id="rejection"', "top-1"):
         assert words not in page.split('id="options"')[0]
+    body = re.sub(r"<(style|script).*?</\1>|<[^>]*>", " ", page.split('id="options"')[0], flags=re.DOTALL)
+    assert re.search(r"\bclass(es)?\b", body) is None
+    assert "Images by label and split" in body
     thresholds = page.split('<section id="thresholds">')[1].split("</section>")[0]
     assert "Each label by itself" in thresholds
     assert re.search(r"\bclass(es)?\b(?!=)", thresholds) is None

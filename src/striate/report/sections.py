@@ -169,11 +169,12 @@ def data(record: Record, counts: Counts | None) -> dict[str, Any] | None:
     if not rows and "train" in counts.splits:
         train = counts.splits["train"]
         note = f"from {thousands(int(train.min()))} to {thousands(int(train.max()))}, median {np.median(train):g}"
-        shape = silhouette("Training images per class", train, note)
+        shape = silhouette(f"Training images per {_unit(record)}", train, note)
     reasons = Counter(item.reason for item in counts.omitted).most_common()
     return {
         "splits": [(SPLIT_WORDS.get(name, name), thousands(count)) for name, count in counts.images.items()],
-        "classes": thousands(len(counts.classes)),
+        "classes": f"{thousands(len(counts.classes))} {'labels' if record.multi_label else 'classes'}",
+        "unit": _unit(record),
         "rows": rows,
         "silhouette": shape,
         "reasons": [(reason, thousands(count)) for reason, count in reasons],
@@ -185,13 +186,18 @@ def data(record: Record, counts: Counts | None) -> dict[str, Any] | None:
     }
 
 
+def _unit(record: Record) -> str:
+    """What an image has one of, or any number."""
+    return "label" if record.multi_label else "class"
+
+
 def _samples(record: Record) -> Any:
     images = record.pictures.get("augmented")
     if images is None:
         return None
     labels = record.pictures.get("augmented_labels", np.zeros(0)).tolist()
     names = [_name(record, label) for label in labels] or [""] * len(images)
-    words = [{"title": f"training image of class {name}", "caption": name} for name in names[:MOST_PICTURES]]
+    words = [{"title": f"training image of {_unit(record)} {name}", "caption": name} for name in names[:MOST_PICTURES]]
     return make_sprite("augmented", images, words)
 
 

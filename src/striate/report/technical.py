@@ -79,7 +79,7 @@ def network(record: Record) -> dict[str, Any] | None:
     if record.model_bytes:
         facts.append(("model file", size(record.model_bytes)))
     if record.labels:
-        facts.append(("classes", thousands(len(record.labels))))
+        facts.append(("labels" if record.multi_label else "classes", thousands(len(record.labels))))
     if seen := seen_size(record):
         facts.append(("input", seen))
     spec = record.model.get("spec") or record.model.get("input") or {}
