@@ -14,10 +14,12 @@ from PIL import Image
 
 from striate.cli.main import striate as front_door
 from striate.data import load_data
+from striate.data.doctor import examine
 from striate.metrics.label_table import label_rows
 from striate.metrics.multi_label import compare_precisions
-from striate.options import TrainOptions, merged
+from striate.options import DataOptions, TrainOptions, merged
 from striate.report import compare_runs, write_report
+from striate.report.data_page import write_data_page
 from striate.report.label_sets import labels
 from striate.report.page import report_values
 from striate.report.record import count_manifest, read_record
@@ -171,3 +173,12 @@ def test_later_evaluations_stand_there_by_their_mean_average_precision(runs):
     assert groups["measure"] == "mAP"
     assert [row["value"] for row in groups["rows"]] == [row["map"] for row in answer["groups"]]
     assert "mAP" in write_report(runs[0]).read_text(encoding="utf-8")
+
+
+def test_the_page_of_the_images_calls_them_labels_too(runs, tmp_path):
+    table = read_record(runs[0]).options["data"]["data"]
+    dataset = load_data(DataOptions(data=table, label_delimiter="|"))
+    page = write_data_page(tmp_path / "data.html", dataset, examine(dataset)).read_text(encoding="utf-8")
+    body = re.sub(r"<(style|script).*?</\1>|<[^>]*>", " ", page, flags=re.DOTALL)
+    assert "Labels" in body
+    assert re.search(r"\bclass(es)?\b", body, re.IGNORECASE) is None

@@ -44,6 +44,7 @@ def write_data_page(path: Path, dataset: Dataset, report: CheckReport, suspects:
 def page_values(dataset: Dataset, report: CheckReport, suspects: Suspects | None = None) -> dict[str, Any]:
     """Everything that the template shows."""
     pictures = Thumbnails(dataset)
+    units = "labels" if dataset.labels.multi_label else "classes"
     leaking = list(report.leaking_groups)
     conflicting = [one for one in report.conflicting_groups if one not in leaking]
     seen = {id(one) for one in (*leaking, *conflicting)}
@@ -51,7 +52,9 @@ def page_values(dataset: Dataset, report: CheckReport, suspects: Suspects | None
     near = [one for one in report.near_duplicate_groups if id(one) not in seen]
     return {
         "title": f"{report.name}: the images",
-        "facts_shown": _facts(report, suspects),
+        "unit": "label" if dataset.labels.multi_label else "class",
+        "units": units,
+        "facts_shown": _facts(report, suspects, units),
         "findings": list(_findings(report, suspects)),
         "notes": report.notes,
         "groups": [
@@ -73,9 +76,9 @@ def page_values(dataset: Dataset, report: CheckReport, suspects: Suspects | None
     }
 
 
-def _facts(report: CheckReport, suspects: Suspects | None) -> list[tuple[str, str]]:
+def _facts(report: CheckReport, suspects: Suspects | None, units: str) -> list[tuple[str, str]]:
     sizes = [f"{width} × {height}" for height, width in (report.sizes["smallest"], report.sizes["largest"])]
-    facts = [("images", thousands(report.images)), ("classes", thousands(report.classes))]
+    facts = [("images", thousands(report.images)), (units, thousands(report.classes))]
     facts += [(name, thousands(count)) for name, count in report.splits.items()]
     facts.append(("pixels", sizes[0] if sizes[0] == sizes[1] else f"{sizes[0]} to {sizes[1]}"))
     if suspects is not None:
