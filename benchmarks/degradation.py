@@ -97,7 +97,10 @@ def errors(folder: Path) -> dict[str, Any]:
         scored = striate.evaluate(weights, dataset, split=images, precision=precision, progress=False)
         return round(100 * (1 - scored.scores.top1), 4)
 
-    kept = {int(path.stem.removeprefix("epoch-")): path for path in sorted((folder / "snapshots").glob("epoch-????.safetensors"))}
+    kept = {
+        int(path.stem.removeprefix("epoch-")): path
+        for path in sorted((folder / "snapshots").glob("epoch-????.safetensors"))
+    }
     curve = [
         {
             "epoch": epoch,
