@@ -67,16 +67,24 @@ def assert_same_end(whole: RunFolder, killed: RunFolder) -> None:
     assert killed.read_evaluation()["splits"] == whole.read_evaluation()["splits"]
 
 
-@pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX")
-def test_a_killed_run_ends_with_the_same_bits(tmp_path: Path):
-    whole, killed = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "killed")
-    finish(start(*TRAIN, "--run-dir", str(whole.path)))
-    process, chance = start(*TRAIN, "--run-dir", str(killed.path)), random.Random(0)
-    for _ in range(2):
-        kill(process, killed, chance.uniform(0, 0.3))
+def assert_kills_change_nothing(
+    folder: Path, command: list[str], *, kills: int, longest_pause: float, seed: int
+) -> tuple[RunFolder, RunFolder]:
+    """Train once whole and once killed `kills` times, each up to `longest_pause` seconds after a state; both runs."""
+    whole, killed = RunFolder(folder / "whole"), RunFolder(folder / "killed")
+    finish(start(*command, "--run-dir", str(whole.path)))
+    process, chance = start(*command, "--run-dir", str(killed.path)), random.Random(seed)
+    for _ in range(kills):
+        kill(process, killed, chance.uniform(0, longest_pause))
         process = start("train", "--resume", str(killed.path))
     finish(process)
     assert_same_end(whole, killed)
+    return whole, killed
+
+
+@pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX")
+def test_a_killed_run_ends_with_the_same_bits(tmp_path: Path):
+    assert_kills_change_nothing(tmp_path, TRAIN, kills=2, longest_pause=0.3, seed=0)
 
 
 @pytest.mark.slow
@@ -91,14 +99,7 @@ def test_a_killed_transfer_ends_with_the_same_bits(tmp_path: Path):
         "--ema", "0.9", "--schedule", "cosine", "--final-lr", "0.05", "--mixup", "0.2",
         "--threads", "1", "--save-minutes", "0.002", "--no-report",
     ]  # fmt: skip
-    whole, killed = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "killed")
-    finish(start(*transfer, "--run-dir", str(whole.path)))
-    process, chance = start(*transfer, "--run-dir", str(killed.path)), random.Random(1)
-    for _ in range(4):
-        kill(process, killed, chance.uniform(0, 0.1))
-        process = start("train", "--resume", str(killed.path))
-    finish(process)
-    assert_same_end(whole, killed)
+    whole, killed = assert_kills_change_nothing(tmp_path, transfer, kills=4, longest_pause=0.1, seed=1)
     assert whole.read_recipe().transfer.head_start == "fitted"
     rows = [[row.get("rates") for row in run.read_metrics()] for run in (whole, killed)]
     assert rows[0] == rows[1]
@@ -118,14 +119,7 @@ def test_a_killed_run_of_several_labels_ends_with_the_same_bits(tmp_path: Path):
         "--class-weights", "balanced", "--sampling", "balanced", "--label-smoothing", "0.05", "--threads", "1",
         "--save-minutes", "0.002", "--no-report",
     ]  # fmt: skip
-    whole, killed = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "killed")
-    finish(start(*settings, "--run-dir", str(whole.path)))
-    process, chance = start(*settings, "--run-dir", str(killed.path)), random.Random(0)
-    for _ in range(3):
-        kill(process, killed, chance.uniform(0, 0.3))
-        process = start("train", "--resume", str(killed.path))
-    finish(process)
-    assert_same_end(whole, killed)
+    whole, killed = assert_kills_change_nothing(tmp_path, settings, kills=3, longest_pause=0.3, seed=0)
     assert load_model(killed.path).thresholds == load_model(whole.path).thresholds
 
 
