@@ -27,7 +27,6 @@ from striate.spec import RunResult, Scores
 from striate.training import freezing, journal
 from striate.training.compiling import compile_as_recorded, decide_compile, with_choice
 from striate.training.defaults import check_feasible, data_options, resolve
-from striate.training.depth import DepthProbe
 from striate.training.epoch import train_epoch
 from striate.training.finishing import finish_run
 from striate.training.planning import parse_duration
@@ -197,9 +196,13 @@ def _train_epochs(session: Session, resumable: bool, progress: Progress) -> None
 
     events = journal.open_events(run, position.step) if options.training.tensorboard else None
     images = session.batches_per_epoch * (options.optimizer.batch_size or 1)
-    probe = DepthProbe(session) if options.training.record == "depth" else None
-    if probe is not None and not run.read_depth():
-        journal.append_depth(run, probe.look(session))
+    probe = None
+    if options.training.record == "depth":
+        from striate.training.depth import DepthProbe  # follows rectifiers, which no other training asks for
+
+        probe = DepthProbe(session)
+        if not run.read_depth():
+            journal.append_depth(run, probe.look(session))
     while position.epoch < epochs and not position.stopped_early:
         title = f"epoch {position.epoch + 1}/{epochs}"
         if (line := freezing.change_in_words(session)) is not None:
