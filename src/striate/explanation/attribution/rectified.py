@@ -6,6 +6,7 @@ and modules that are used twice are all the same. The network's answers stay wha
     gradient              back through ReLU: where its input was positive
     guided                where its input was positive, and the signal is
     deconvnet             where the signal is positive, whatever its input was
+    open                  everywhere
 
 Of other rectifiers (leaky ReLU, ELU, GELU, SiLU …) the slope stands for "where its input was positive". Sigmoid and
 tanh do not rectify: the signal passes by their slope in all four. So do the operations that have weights, which are
@@ -139,16 +140,24 @@ def _past(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Ten
     return _Past.apply(inputs[0], output.detach())  # pyright: ignore[reportReturnType]
 
 
-class _Guide(torch.autograd.Function):
-    """A rectifier forwards, in place or not; backwards the rectified signal times the rectifier's own slope."""
+class _Rectifier(torch.autograd.Function):
+    """A rectifier forwards, in place or not; each way back is a class of its own."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, rectifier: Callable[[Tensor], Tensor]) -> Tensor:
-        ctx.values, ctx.rectifier = values.clone(), rectifier
         outputs = rectifier(values)
         if outputs is values:
             ctx.mark_dirty(values)
         return outputs
+
+
+class _Guide(_Rectifier):
+    """Backwards the rectified signal times the rectifier's own slope."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, rectifier: Callable[[Tensor], Tensor]) -> Tensor:
+        ctx.values, ctx.rectifier = values.clone(), rectifier
+        return _Rectifier.forward(ctx, values, rectifier)
 
     @staticmethod
     def backward(ctx: Any, *signals: Tensor) -> tuple[Tensor, None]:
@@ -158,30 +167,16 @@ class _Guide(torch.autograd.Function):
         return torch.autograd.grad(outputs, values, signals[0].clamp_min(0))[0], None
 
 
-class _Deconvolve(torch.autograd.Function):
-    """A rectifier forwards, in place or not; the rectified signal backwards, whatever the input was."""
-
-    @staticmethod
-    def forward(ctx: Any, values: Tensor, rectifier: Callable[[Tensor], Tensor]) -> Tensor:
-        outputs = rectifier(values)
-        if outputs is values:
-            ctx.mark_dirty(values)
-        return outputs
+class _Deconvolve(_Rectifier):
+    """Backwards the rectified signal, whatever the input was."""
 
     @staticmethod
     def backward(ctx: Any, *signals: Tensor) -> tuple[Tensor, None]:
         return signals[0].clamp_min(0), None
 
 
-class _Open(torch.autograd.Function):
-    """A rectifier forwards, in place or not; the signal as it is backwards."""
-
-    @staticmethod
-    def forward(ctx: Any, values: Tensor, rectifier: Callable[[Tensor], Tensor]) -> Tensor:
-        outputs = rectifier(values)
-        if outputs is values:
-            ctx.mark_dirty(values)
-        return outputs
+class _Open(_Rectifier):
+    """Backwards the signal as it is."""
 
     @staticmethod
     def backward(ctx: Any, *signals: Tensor) -> tuple[Tensor, None]:
@@ -200,4 +195,4 @@ class _Past(torch.autograd.Function):
         return signals[0], None
 
 
-_WAYS: dict[Rule, type[torch.autograd.Function]] = {"guided": _Guide, "deconvnet": _Deconvolve, "open": _Open}
+_WAYS: dict[Rule, type[_Rectifier]] = {"guided": _Guide, "deconvnet": _Deconvolve, "open": _Open}
