@@ -8,10 +8,8 @@ and exits after the first one at the target. All run in turn, repeated; see READ
 from __future__ import annotations
 
 import argparse
-import gzip
 import shutil
 import statistics
-import struct
 import sys
 import tempfile
 from dataclasses import dataclass, replace
@@ -31,6 +29,7 @@ from harness import (
     versions,
     write_result,
 )
+from mnist_layouts import prepare
 
 # Ours: chosen on the validation split (see docs/results.md). The seed is added: the number of the repeat.
 OUR_SETTINGS = ["--model", "compact_xs", "--epochs", "1", "--batch-size", "128", "--lr", "0.45", "--rise", "0.15"]
@@ -38,12 +37,6 @@ OUR_SETTINGS += ["--preset", "none", "--shift", "1", "--label-smoothing", "0.1"]
 
 TARGET = 0.99
 MAX_EPOCHS = 20
-IDX_FILES = (
-    "train-images-idx3-ubyte",
-    "train-labels-idx1-ubyte",
-    "t10k-images-idx3-ubyte",
-    "t10k-labels-idx1-ubyte",
-)
 
 
 @dataclass(frozen=True)
@@ -72,10 +65,19 @@ _KERAS = Peer(
     modules=("tensorflow", "keras"),
     packages=("keras", "tensorflow-cpu", "numpy"),
 )
+_LIGHTNING = Peer(
+    script="mnist_lightning.py",
+    library="lightning",
+    data="raw",
+    modules=("lightning", "torchvision"),
+    packages=("lightning", "torch", "torchvision", "numpy", "pillow"),
+)
 PEERS = {
     "pytorch": _PYTORCH,
     "pytorch-workers": replace(_PYTORCH, settings=("--workers", "2")),
     "pytorch-example-net": replace(_PYTORCH, settings=("--net", "example")),
+    "lightning": _LIGHTNING,
+    "lightning-workers": replace(_LIGHTNING, settings=("--workers", "2")),
     "keras": _KERAS,
     "keras-convnet": replace(_KERAS, settings=("--net", "convnet")),
     "fastai": Peer(
@@ -87,7 +89,7 @@ PEERS = {
         settings=("--cycle", "3", "--lr", "1e-2"),  # of the cycles tried, the one that got there first
     ),
 }
-DEFAULT_PEERS = ("pytorch", "keras", "keras-convnet", "fastai")
+DEFAULT_PEERS = ("pytorch", "lightning", "keras", "keras-convnet", "fastai")
 
 
 def main() -> None:
@@ -288,70 +290,6 @@ def where_time_goes(runs: list[dict[str, Any]]) -> list[list[str]]:
     ]
 
 
-def prepare(source: Path, work: Path, forms: set[str]) -> None:
-    """Lay out MNIST as each peer expects to find it; none of this is timed. What is there already is kept."""
-    work.mkdir(parents=True, exist_ok=True)
-    raw = work / "raw" / "MNIST" / "raw"
-    if not raw.is_dir():
-        part = work / "raw.part"
-        part.mkdir(exist_ok=True)
-        for name in IDX_FILES:
-            (part / name).write_bytes(idx_bytes(source, name))
-        raw.parent.mkdir(parents=True)
-        part.rename(raw)
-    if "mnist.npz" in forms and not (work / "mnist.npz").exists():
-        prepare_npz(raw, work / "mnist.npz")
-    if "png" in forms and not (work / "png").is_dir():
-        say("writing 70,000 PNG files for fastai (not timed)")
-        prepare_png(raw, work / "png")
-
-
-def idx_bytes(source: Path, name: str) -> bytes:
-    """An IDX file under `source`: gzipped or not, bare or in torchvision's folder layout."""
-    for folder in (source, source / "mnist", source / "MNIST" / "raw"):
-        if (folder / name).is_file():
-            return (folder / name).read_bytes()
-        if (folder / f"{name}.gz").is_file():
-            return gzip.decompress((folder / f"{name}.gz").read_bytes())
-    sys.exit(f"error: {name}(.gz) is not under {source}\nhint: --data-root takes the folder with the MNIST files")
-
-
-def read_idx(path: Path) -> Any:
-    """The array of an IDX file of bytes."""
-    import numpy as np
-
-    data = path.read_bytes()
-    dimensions = data[3]
-    shape = struct.unpack(f">{dimensions}I", data[4 : 4 + 4 * dimensions])
-    return np.frombuffer(data, np.uint8, offset=4 + 4 * dimensions).reshape(shape)
-
-
-def prepare_npz(raw: Path, target: Path) -> None:
-    """The mnist.npz that Keras would download."""
-    import numpy as np
-
-    keys = ("x_train", "y_train", "x_test", "y_test")
-    arrays = dict(zip(keys, (read_idx(raw / name) for name in IDX_FILES), strict=True))
-    part = target.with_name("part.npz")
-    np.savez(part, **arrays)
-    part.rename(target)
-
-
-def prepare_png(raw: Path, target: Path) -> None:
-    """training/<digit>/<n>.png and testing/<digit>/<n>.png, as fastai's own MNIST archive has them."""
-    from PIL import Image
-
-    part = target.with_name("png.part")
-    shutil.rmtree(part, ignore_errors=True)
-    for split, images, labels in (("training", *IDX_FILES[:2]), ("testing", *IDX_FILES[2:])):
-        for digit in range(10):
-            (part / split / str(digit)).mkdir(parents=True)
-        pairs = zip(read_idx(raw / images), read_idx(raw / labels), strict=True)
-        for number, (pixels, label) in enumerate(pairs):
-            Image.fromarray(pixels).save(part / split / str(label) / f"{number}.png")
-    part.rename(target)
-
-
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-root", required=True, help="folder with the four MNIST files, gzipped or not")
@@ -366,7 +304,7 @@ def arguments() -> argparse.Namespace:
         action="append",
         default=[],
         metavar="NAME=PYTHON",
-        help="interpreter of striate, pytorch, keras or fastai [the one that runs this]",
+        help="interpreter of striate, pytorch, lightning, keras or fastai [the one that runs this]",
     )
     parser.add_argument("--work", help="keep the prepared data here for another time [a temporary folder]")
     parser.add_argument("--timeout", type=float, default=1800, help="seconds after which a run is ended")
