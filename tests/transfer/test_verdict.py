@@ -78,7 +78,8 @@ def test_of_equals_the_cheaper_is_chosen_and_a_clear_winner_whatever_it_costs():
     assert choose({"linear": Belief(0.95, 1e-3), "all": Belief(0.953, 0.01)}, prices) == "linear"
     assert choose({"linear": Belief(0.95, 1e-3), "all": Belief(0.97, 0.01)}, prices) == "all"
     assert choose({"linear": Belief(0.95, 1e-3), "all": Belief(0.954, 1e-3)}, prices) == "all"  # little, but certain
-    assert choose({"linear": Belief(0.90, 1e-3), "all": Belief(0.908, 0.06)}, prices) == "linear"  # hardly tried
+    assert choose({"linear": Belief(0.90, 1e-3), "all": Belief(0.904, 0.06)}, prices) == "linear"  # hardly tried
+    assert choose({"linear": Belief(0.90, 1e-3), "all": Belief(0.908, 0.06)}, prices) == "all"  # but not worth little
 
 
 def test_regret_falls_with_the_lead_and_grows_with_the_doubt():

@@ -29,7 +29,7 @@ from striate.transfer.trials import Outcome, Race, folds_to_try, run_trials
 from striate.transfer.verdict import Belief, LinearCurve, choose
 
 LINEAR = ("svm", "softmax")
-PART = 0.35  # of the dearest whole training: what all trials together may cost
+PART = 0.6  # of the dearest whole training: what all trials together may cost
 LEAST_SECONDS = 40.0  # what they may cost in any case: few images need many of them to tell anything
 FEWEST_MISTAKES = 5  # of the linear classifier on all images that can be held out: fewer leave nothing to be shown
 FEWEST_IMAGES = 16  # to learn from and to answer, in trials

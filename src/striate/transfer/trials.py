@@ -31,7 +31,11 @@ from striate.transfer.verdict import (
 FOLDS = 4
 PRICED_IMAGES = 64  # of the tiny trial that tells what an image costs
 LEAST_EPOCHS = 2
-LONGER = 3  # a trial that is repeated has this many times the epochs
+LONGER = (
+    1.5,
+    3,
+)  # a trial that is repeated has so many times the epochs: at least, for less tells nothing, and at most
+FIRST_ROUND = 0.35  # of the budget
 USED = 0.95  # of a budget: the rest is kept in reserve, as by training
 ENOUGH = 0.004  # the regret on average below which nothing more is tried
 
@@ -142,7 +146,7 @@ def run_trials(
     race.budget = max(least_seconds, part * max(race.whole(name) for name in race.epochs))
     if race.limit is not None:
         race.budget = min(race.budget, part * race.limit)
-    share = max(0.0, race.left) / 2 / len(race.epochs)
+    share = FIRST_ROUND * max(0.0, race.left) / len(race.epochs)
     for name in [one for one in race.epochs if not longest(race.tried, one)]:
         per_epoch = max(race.prices[name] * len(first.learn), 1e-9)
         epochs = min(race.epochs[name], max(LEAST_EPOCHS, int(share / per_epoch)))
@@ -205,13 +209,15 @@ def next_trial(race: Race, folds: int, learn: int) -> tuple[str, int, int] | Non
         by_chance = float(np.sqrt(max(error, 0.01) / sum(len(one.correct) for one in done)))
         not_shown = error * (1 - done[0].shown ** growth(race.tried, name) + 1 / (1 + done[0].steps / UNSETTLED))
         fresh = next((fold for fold in range(folds) if fold not in {one.fold for one in done}), None)
-        longer = min(race.epochs[name], LONGER * done[0].epochs)
+        per_epoch = race.prices[name] * learn
+        longer = min(race.epochs[name], LONGER[1] * done[0].epochs, int(race.left / max(per_epoch, 1e-9)))
+        least = min(race.epochs[name], LONGER[0] * done[0].epochs)
         wider = (name, fresh, done[0].epochs)
-        deeper = (name, done[0].fold, longer if longer > done[0].epochs else None)
+        deeper = (name, done[0].fold, longer if longer > done[0].epochs and longer >= least else None)
         for _, fold, epochs in (wider, deeper) if by_chance > not_shown else (deeper, wider):
             if fold is None or epochs is None:
                 continue
-            seconds = race.prices[name] * learn * epochs
+            seconds = per_epoch * epochs
             if seconds <= race.left:
                 found.append((at_stake / max(seconds, 0.1), (name, fold, epochs)))
                 break

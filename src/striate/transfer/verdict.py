@@ -24,7 +24,7 @@ USUAL_GAIN = 0.5
 UNSETTLED = 50  # steps until which half of the error is still in doubt, whatever the epochs
 FURTHEST = 3.0  # no learning curve is trusted to change an error by more than this factor
 LEAST_DOUBT = 0.005  # nothing is known better than to half a point
-WORTH = (0.0025, 0.01)  # a dearer scenario must promise at least the first; a doubtful one at most the second, more
+WORTH = (0.0025, 0.005)  # a dearer scenario must promise at least the first; a doubtful one at most the second, more
 
 
 @dataclass(frozen=True, slots=True, eq=False)
