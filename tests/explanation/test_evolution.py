@@ -16,6 +16,7 @@ from striate.data.normalise import normalise
 from striate.errors import UsageError
 from striate.explanation.animation import save_animation
 from striate.explanation.attribution import reconstruct
+from striate.explanation.chosen import found_images
 from striate.explanation.figures import as_pixels
 from striate.explanation.places import find_place
 from striate.explanation.undisturbed import undisturbed
@@ -98,6 +99,12 @@ def test_the_network_stays_as_it_is(run, digits):
     before = {name: value.clone() for name, value in saved.model.state_dict().items()}
     striate.explain(saved, digits[:8], show="evolution", layer="s2", unit=0, progress=False)
     assert all(torch.equal(value, before[name]) for name, value in saved.model.state_dict().items())
+
+
+def test_a_snapshot_is_of_its_run(run):
+    own, of_run = (found_images(saved, ()) for saved in (load_model(files(run)[0]), open_network(str(run))))
+    assert own.names == of_run.names
+    assert len(own.names) > 0
 
 
 def test_the_command_writes_strips_and_animations(run, tmp_path):

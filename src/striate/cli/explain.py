@@ -108,13 +108,9 @@ def command(
 
 
 def _folder_for(saved: SavedModel) -> Path:
-    return (saved.path.parent if _is_of_run(saved) else Path()) / "explain"
+    from striate.network.engines import run_of
 
-
-def _is_of_run(saved: SavedModel) -> bool:
-    from striate.runfolder import is_run
-
-    return saved.path != Path() and is_run(saved.path.parent)
+    return (run_of(saved) or Path()) / "explain"
 
 
 def _write_views(asked: Asked, folder: Path, kinds: tuple[str, ...], as_json: bool) -> None:
@@ -174,8 +170,10 @@ def _page(
 ) -> Path:
     from striate.explanation.explaining import worst_first
     from striate.explanation.gallery import gallery_sections, write_page
+    from striate.network.engines import run_of
 
     sections = gallery_sections(worst_first(group for group, _ in made))
     title = f"What {saved.model.architecture.title} looks at"
-    source = saved.path.parent.name if _is_of_run(saved) else run
+    of = run_of(saved)
+    source = of.name if of is not None and saved.path.parent == of else run
     return write_page(folder / "gallery.html", title, sections, f"{source}. {chosen.about}")

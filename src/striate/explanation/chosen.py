@@ -22,10 +22,10 @@ from striate.errors import UsageError
 from striate.explanation.attribution.question import logits_of
 from striate.explanation.explaining import chances_of, class_called, folder_truth
 from striate.explanation.undisturbed import undisturbed
-from striate.network.engines import usual_batch
+from striate.network.engines import run_of, usual_batch
 from striate.options import DataOptions
 from striate.progress import Progress
-from striate.runfolder import RunFolder, is_run
+from striate.runfolder import RunFolder
 
 _LOOKED_AT = 2000  # of the images that a run held out, spread evenly: more would take long and show the same
 
@@ -98,7 +98,12 @@ def found_images(
 
 def has_images(saved: SavedModel, given: Any, data: str | None = None) -> bool:
     """Whether `found_images` has anything to go by."""
-    return data is not None or _is_named(given) or _is_of_run(saved)
+    return data is not None or _is_named(given) or run_of(saved) is not None
+
+
+def spread(count: int, most: int) -> list[int]:
+    """At most `most` of `count` rows, evenly spread: data sets are often in the order of their classes."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int)).tolist()
 
 
 def _shortened(path: str, most: int = 44) -> str:
@@ -107,10 +112,6 @@ def _shortened(path: str, most: int = 44) -> str:
 
 def _is_named(given: Any) -> bool:
     return given is not None and not (isinstance(given, list | tuple) and not given)
-
-
-def _is_of_run(saved: SavedModel) -> bool:
-    return saved.path != Path() and is_run(saved.path.parent)
 
 
 def _of_data(name: str, saved: SavedModel, offline: bool, progress: Progress) -> Chosen:
@@ -129,15 +130,16 @@ def _of_data(name: str, saved: SavedModel, offline: bool, progress: Progress) ->
 
 
 def _held_out(saved: SavedModel, offline: bool, progress: Progress) -> Chosen:
-    if not _is_of_run(saved):
+    folder = run_of(saved)
+    if folder is None:
         raise UsageError(
             "no image is named",
             "name images or a folder, or --data with a data set; only a run knows images of its own",
         )
-    options = RunFolder(saved.path.parent).read_recipe().data
+    options = RunFolder(folder).read_recipe().data
     data = load_data(replace(options, offline=options.offline or offline), progress=progress)
     split = data.splits.get("val") or data.splits.get("test") or data.splits["train"]
-    rows = np.unique(np.linspace(0, len(split) - 1, min(len(split), _LOOKED_AT)).round().astype(int)).tolist()
+    rows = spread(len(split), _LOOKED_AT)
     truths: list[str | None] = [None] * len(rows)
     if split.targets.ndim == 1:  # one class an image
         truths = [data.labels.names[split.targets[row]] for row in rows]

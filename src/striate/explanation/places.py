@@ -109,6 +109,16 @@ def watched(model: nn.Module, paths: Sequence[str]) -> Iterator[dict[str, Tensor
             handle.remove()
 
 
+def check_unit(unit: int | None, maps: int, layer: str) -> None:
+    """Whether a layer of so many maps has the one that is asked for, if one is.
+
+    Raises:
+        UsageError: it has not.
+    """
+    if unit is not None and not 0 <= unit < maps:
+        raise UsageError(f"{layer} has no map {unit}", f"it has the maps 0 to {maps - 1}")
+
+
 class _Seen(dict[str, Tensor]):
     """Outputs by path; of auxiliary heads, and of containers whose parts are called one by one, there are none."""
 

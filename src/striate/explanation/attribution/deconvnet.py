@@ -18,11 +18,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from striate.errors import UsageError
 from striate.explanation.attribution.guided import NO_RECTIFIER
 from striate.explanation.attribution.question import Answer, Question, Unit
 from striate.explanation.attribution.rectified import rectified_backward
-from striate.explanation.places import Place, watched
+from striate.explanation.places import Place, check_unit, watched
 
 
 def deconvnet(question: Question) -> Answer:
@@ -59,7 +58,8 @@ def reconstruct(model: nn.Module, images: Tensor, place: Place, channels: Sequen
     if channels is None:
         chosen = flat.amax(2).argmax(1)
     else:
-        _check(channels, flat.shape[1], place)
+        for channel in channels:
+            check_unit(channel, flat.shape[1], place.name)
         chosen = torch.as_tensor(list(channels), device=flat.device)
     spots = flat[rows, chosen].argmax(1)
     values = flat[rows, chosen, spots]
@@ -80,9 +80,3 @@ def _spot(spot: int, outputs: Tensor) -> tuple[int | None, int | None]:
     if outputs.ndim < 4:
         return None, None
     return divmod(spot, outputs.shape[3])
-
-
-def _check(channels: Sequence[int], maps: int, place: Place) -> None:
-    for channel in channels:
-        if not 0 <= channel < maps:
-            raise UsageError(f"{place.name} has no map {channel}", f"it has the maps 0 to {maps - 1}")

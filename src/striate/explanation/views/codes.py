@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from striate.checkpoint import SavedModel
 from striate.errors import DataError, MissingExtraError
 from striate.explanation.attribution.question import logits_of
-from striate.explanation.chosen import Chosen
+from striate.explanation.chosen import Chosen, spread
 from striate.explanation.undisturbed import undisturbed
-from striate.explanation.views.reading import as_seen, batches, names_of, spread
+from striate.explanation.views.reading import as_seen, batches, names_of
 from striate.explanation.views.view import View
 from striate.models.cut import places, pooled_codes
 from striate.options.explain import USUAL_PROJECTIONS

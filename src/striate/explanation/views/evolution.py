@@ -21,16 +21,17 @@ from torch import nn
 
 from striate.checkpoint import SavedModel
 from striate.errors import UsageError
-from striate.explanation.chosen import Chosen
-from striate.explanation.places import Place, find_place, map_places
+from striate.explanation.chosen import Chosen, spread
+from striate.explanation.places import Place, check_unit, find_place, map_places
 from striate.explanation.views.canvas import BEYOND, FAINT, MARGIN, SMALL, Canvas, grid_of
 from striate.explanation.views.filters import Filters, filters_of
-from striate.explanation.views.reading import Read, batches, check_unit, spread
+from striate.explanation.views.reading import Read, batches
 from striate.explanation.views.strongest import alive_maps, reconstructed, search
 from striate.explanation.views.view import View
 from striate.explanation.views.windows import cut_signal, sights_of
+from striate.network.engines import run_of
 from striate.progress import Progress
-from striate.runfolder import RunFolder, is_run
+from striate.runfolder import RunFolder
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -130,9 +131,10 @@ def snapshots_of(saved: SavedModel) -> list[Path]:
     Raises:
         UsageError: it is not the network of a run, or that kept none.
     """
-    if saved.path == Path() or not is_run(saved.path.parent):
+    folder = run_of(saved)
+    if folder is None:
         raise UsageError("only a run has an evolution to show", "name a run that was trained with --snapshots N")
-    run = RunFolder(saved.path.parent)
+    run = RunFolder(folder)
     files = sorted(run.snapshots.glob(_SNAPSHOTS))
     if not files:
         raise UsageError(f"{run.name} has kept no snapshots", "train with --snapshots N")

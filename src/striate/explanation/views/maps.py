@@ -11,12 +11,12 @@ import numpy as np
 import torch
 
 from striate.checkpoint import SavedModel
-from striate.explanation.chosen import Chosen
+from striate.explanation.chosen import Chosen, spread
 from striate.explanation.figures import GREY, HEAT, SIGNED
-from striate.explanation.places import find_place, watched
+from striate.explanation.places import check_unit, find_place, watched
 from striate.explanation.undisturbed import undisturbed
 from striate.explanation.views.canvas import FAINT, MARGIN, SMALL, Canvas, grid_of
-from striate.explanation.views.reading import as_seen, batches, check_unit, flat_image, spread
+from striate.explanation.views.reading import as_seen, batches, flat_image
 from striate.explanation.views.view import View
 from striate.progress import Progress
 

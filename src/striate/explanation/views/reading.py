@@ -69,26 +69,9 @@ def as_seen(saved: SavedModel, images: Tensor) -> np.ndarray:
     return denormalise(images, saved.spec).permute(0, 2, 3, 1).cpu().numpy()
 
 
-def spread(count: int, most: int) -> list[int]:
-    """At most `most` of `count` rows, evenly spread: data sets are often in the order of their classes."""
-    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int)).tolist()
-
-
 def flat_image(image: np.ndarray) -> np.ndarray:
     """[H, W, C] as what is drawn: grey [H, W] unless it is in colour."""
     return image if image.shape[2] == 3 else image[..., 0]
-
-
-def check_unit(unit: int | None, maps: int, layer: str) -> None:
-    """Whether a layer has the map that is asked for.
-
-    Raises:
-        UsageError: it has not.
-    """
-    from striate.errors import UsageError
-
-    if unit is not None and unit >= maps:
-        raise UsageError(f"{layer} has no map {unit}", f"it has the maps 0 to {maps - 1}")
 
 
 def names_of(chosen: Chosen, rows: Sequence[int]) -> list[str]:

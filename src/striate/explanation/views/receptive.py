@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from striate.anatomy import Layer, anatomy_of
 from striate.checkpoint import SavedModel
 from striate.errors import ModelError, UsageError
-from striate.explanation.chosen import Chosen
-from striate.explanation.places import Place, find_place, map_places, watched
+from striate.explanation.chosen import Chosen, spread
+from striate.explanation.places import Place, check_unit, find_place, map_places, watched
 from striate.explanation.undisturbed import undisturbed
-from striate.explanation.views.reading import Read, as_seen, batches, check_unit, spread
+from striate.explanation.views.reading import Read, as_seen, batches
 from striate.explanation.views.view import View
 from striate.explanation.views.windows import Sight, Window, sights_of
 from striate.progress import Progress

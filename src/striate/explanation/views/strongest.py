@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from striate.checkpoint import SavedModel
 from striate.errors import UsageError
 from striate.explanation.attribution import reconstruct
-from striate.explanation.chosen import Chosen
+from striate.explanation.chosen import Chosen, spread
 from striate.explanation.figures import in_rgb
-from striate.explanation.places import Place, find_place, watched
+from striate.explanation.places import Place, check_unit, find_place, watched
 from striate.explanation.undisturbed import undisturbed
 from striate.explanation.views.canvas import BEYOND, FAINT, MARGIN, SMALL, Canvas
-from striate.explanation.views.reading import Read, as_seen, batches, check_unit, names_of, spread
+from striate.explanation.views.reading import Read, as_seen, batches, names_of
 from striate.explanation.views.view import View
 from striate.explanation.views.windows import Sight, cut_out, cut_signal, sights_of
 from striate.progress import Progress
