@@ -103,6 +103,18 @@ def test_what_cannot_be_is_said(saved, folder):
         striate.explain(saved, folder / "bee" / "broken.png", progress=False)
 
 
+@pytest.mark.parametrize("asked", [{"method": "gradcam,occlusion"}, {"show": "filters,codes"}])
+def test_a_map_that_nothing_looks_at_is_refused(saved, folder, asked):
+    [(name, words)] = asked.items()
+    image = folder / "ant" / "0.png"
+    with pytest.raises(UsageError, match="no single map, so that unit 3") as caught:
+        striate.explain(saved, image, **{name: words.split(",")}, unit=3, progress=False)
+    assert "deconvnet, maps, strongest" in caught.value.hint
+    result = run(saved.path, image, f"--{name}", words, "--unit", 3)
+    assert result.exit_code == 2
+    assert f"{words.replace(',', ', ')} look at no single map" in result.stderr
+
+
 def test_several_labels_an_image(folder, tmp_path):
     torch.manual_seed(0)
     model = create_model("compact_s", classes=3, in_channels=1, input_size=28).eval()

@@ -77,6 +77,7 @@ def command(
       striate explain vgg_d:imagenet1k_v1 cat.jpg --show maps,field --layer conv3
       striate explain resnet18:imagenet1k_v1 --show preferred --target flamingo
     """
+    options.check_unit_is_read()
     prepare_torch()
     from striate.explanation.chosen import chosen_images
     from striate.explanation.explaining import explain_images

@@ -87,6 +87,7 @@ def explain(
     views = (show,) if isinstance(show, str) else None if show is None else tuple(show)
     asked = {"method": methods, "show": views, "layer": layer, "target": None if target is None else str(target)}
     options = merged(ExplainOptions(), {**asked, **settings}, "explain")
+    options.check_unit_is_read()
     prepare_torch()
     from striate.checkpoint import SavedModel
     from striate.explanation.chosen import found_images

@@ -19,6 +19,7 @@ METHODS = (
 )
 USUAL_METHODS = ("gradcam", "guided-backprop", "occlusion")
 VIEWS = ("filters", "maps", "strongest", "field", "codes", "preferred", "evolution")
+UNIT_READERS = ("deconvnet", "maps", "strongest", "field", "preferred", "evolution")  # methods and views
 PROJECTIONS = ("pca", "tsne", "umap")
 USUAL_PROJECTIONS = ("pca", "tsne")
 
@@ -40,8 +41,8 @@ class ExplainOptions:
     )
     target: str | None = option(None, "class to ask about, by name or number [the predicted one; preferred: all]")
     unit: int | None = option(
-        None, "deconvnet, maps, strongest, field, preferred: the map, counted from 0 [deconvnet: the one with the "
-        "strongest activation; else all]", at_least=0,
+        None, f"{', '.join(UNIT_READERS)}: the map, counted from 0 [deconvnet: the one with the strongest activation; "
+        "else all]", at_least=0,
     )  # fmt: skip
     at: tuple[int, int] | None = option(
         None, "field: row and column of the unit [the middle; with --unit where that map is strongest]", at_least=0
@@ -119,6 +120,19 @@ class ExplainOptions:
         """The methods to show, each once, in the order asked for."""
         asked = USUAL_METHODS if self.method is None else self.method
         return METHODS if "all" in asked else tuple(dict.fromkeys(asked))
+
+    def check_unit_is_read(self) -> None:
+        """Whether anything that is asked for looks at `unit`, if that is given.
+
+        Raises:
+            UsageError: nothing does.
+        """
+        asked = self.methods if self.show is None else self.show
+        if self.unit is not None and not set(asked) & set(UNIT_READERS):
+            raise UsageError(
+                f"{', '.join(asked)} look at no single map, so that unit {self.unit} means nothing",
+                f"a unit is for {', '.join(UNIT_READERS)}: ask for one of them, or leave it out",
+            )
 
     @property
     def projections(self) -> tuple[str, ...]:
