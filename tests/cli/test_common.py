@@ -133,6 +133,20 @@ def test_wrong_usage_is_answered_in_two_lines(words, expected):
     assert expected in refused(*words).stderr
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("evaluate", "latest", ""), ("evaluate", "latest", "--data", ""), ("train", ""), ("check", ""), ("probe", ""),
+        ("predict", "latest", ""), ("explain", "latest", "", "cat.jpg"),
+    ],
+)  # fmt: skip
+def test_an_empty_word_is_not_the_current_folder(words):
+    result = run(*words)
+    assert result.exit_code == 2
+    assert "'' is given for" in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 2
+
+
 def test_an_unknown_key_in_a_recipe_names_recipe_key_and_neighbour(tmp_path):
     path = tmp_path / "typo.toml"
     path.write_text("[schedule]\nepoch = 3\n")

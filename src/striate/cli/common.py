@@ -44,6 +44,25 @@ class Command(click.Command):
         """Run, and turn every error into its lines on standard error and its exit code."""
         return reported(super().main, args, prog_name, **extra)
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the words; an empty one, mostly a variable of the shell that is not set, would mean the current folder.
+
+        Raises:
+            UsageError: an argument or a --data is empty.
+        """
+        left = super().parse_args(ctx, args)
+        for parameter in self.get_params(ctx):
+            if not isinstance(parameter, click.Argument) and "--data" not in parameter.opts:
+                continue
+            value = ctx.params.get(parameter.name or "")
+            if "" in (value if isinstance(value, tuple) else (value,)):
+                named = parameter.human_readable_name if isinstance(parameter, click.Argument) else "--data"
+                raise UsageError(
+                    f"'' is given for {named}, and names nothing",
+                    f"a variable that is not set? The current folder is .; see `{ctx.command_path} --help`",
+                )
+        return left
+
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The command's own options, then one block for each section of declared ones."""
         blocks: dict[str, list[tuple[str, str]]] = {"Options": []}
