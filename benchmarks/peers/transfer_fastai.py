@@ -30,6 +30,10 @@ class Note(Callback):
     def __init__(self, curve: Curve) -> None:
         self.curve = curve
 
+    def before_validate(self) -> None:
+        """Called by the Learner when the epoch's training has ended."""
+        self.curve.validation()
+
     def after_epoch(self) -> None:
         """Called by the Learner after the epoch's validation."""
         self.curve.epoch(self.recorder.values[-1][-1])
@@ -54,6 +58,7 @@ def main() -> None:
         valid="val",
         item_tfms=Resize(224),
         batch_tfms=aug_transforms(),
+        bs=args.batch or 64,
         num_workers=args.workers,
     )
     learner = vision_learner(loaders, squeezenet, metrics=accuracy)
