@@ -19,7 +19,7 @@ from striate.explanation.undisturbed import undisturbed
 from striate.progress import Progress
 
 MISTAKES = 12
-# of all maps together, each a forward pass: a few seconds of one core, less than the end of a run takes anyway
+# of all maps together, a forward pass counted for each: what keeps the end of a run short
 MACS = 100e9
 
 
