@@ -145,6 +145,7 @@ def measure(name: str, data: Path, workers: int, args: argparse.Namespace) -> di
     library = "ours" if name in OURS else name
     python = sys.executable if name in OURS else args.python_of[PEERS[name][0]]
     script = [python, str(BENCHMARKS / "peers" / "photo_batches.py"), library, str(data), "--workers", str(workers)]
+    (data / "train.cache").unlink(missing_ok=True)  # Ultralytics' list of the files: each of its runs is a first one
     cache = Path(os.environ["STRIATE_CACHE"])
     if not warm:
         shutil.rmtree(cache, ignore_errors=True)

@@ -117,6 +117,7 @@ def fastai(data: str, workers: int, args: argparse.Namespace) -> Iterator[Epoch]
 
 def ultralytics(data: str, workers: int, args: argparse.Namespace) -> Iterator[Epoch]:
     """Ultralytics: its classification data set, with its settings for training but no colour or erasing."""
+    import torchvision.transforms  # noqa: F401 (its data set imports it only when it is made)
     from ultralytics.cfg import get_cfg
     from ultralytics.data import ClassificationDataset
     from ultralytics.data.build import build_dataloader
