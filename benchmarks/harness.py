@@ -161,7 +161,7 @@ def versions(python: str, packages: Iterable[str], modules: Iterable[str]) -> di
         "found = {'python': platform.python_version()}\n"
         f"for name in {list(packages)!r}:\n"
         "    try: found[name] = m.version(name)\n"
-        "    except m.PackageNotFoundError: found[name] = 'source tree'\n"
+        "    except m.PackageNotFoundError: found[name] = 'source tree' if name == 'striate' else 'not installed'\n"
         "print(json.dumps(found))"
     )
     try:

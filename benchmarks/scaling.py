@@ -79,10 +79,9 @@ def measured(command: list[str], key: Row, args: argparse.Namespace, work: Path)
         return {**row, "exit": done.returncode, "error": tail(done.err or done.out, 3)}
     answer = done.json or {}  # `predict` writes lines, which it need not hold in memory
     if "train" in answer:  # of `striate bench`: the steps alone
-        row["images_per_second"] = answer["train"]["images_per_second"]
-    elif key["images"]:
-        row["images_per_second"] = key["images"] / done.seconds
-    if "seconds" in answer:
+        return {**row, "images_per_second": answer["train"]["images_per_second"]}
+    row["images_per_second"] = key["images"] / done.seconds
+    if "seconds" in answer:  # of `striate train`; those of `striate bench` are a setting
         row["training_seconds"] = answer["seconds"]
     return row
 
