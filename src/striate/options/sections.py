@@ -299,7 +299,8 @@ class TrainingOptions:
     )
     best_by: str | None = option(
         None,
-        "validation figure that picks the best epoch [top1; of several labels an image map, mean average precision]",
+        "validation figure that picks the best epoch, of equal ones the loss, then the first [top1; of several labels "
+        "an image map, mean average precision]",
         choices=("top1", "map", "loss", "balanced_accuracy", "last"),
     )
     early_stopping: int = option(
