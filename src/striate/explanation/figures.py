@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 HEAT, SIGNED, STRENGTH, GREY = "viridis", "RdBu_r", "magma", "gray"
 FORMATS = ("png", "svg")
 _PANEL, _GAP = 2.9, 0.16  # inches: the width of a panel, and what is beside it
+_COLUMNS = 5  # panels in a row
 _ABOVE, _BELOW = 0.42, 0.64  # inches: for the title, for the colour bar or the classes that come next
 _DPI = 120
 _ROBUST = 99.0  # percentile of what is shown at full strength: single pixels would leave the others dark
@@ -51,14 +52,14 @@ def side_by_side(explanations: Sequence[Explanation]) -> Figure:
     return figure
 
 
-def panels_for(count: int, aspect: float = 1.0, *, most_columns: int = 5) -> tuple[Figure, list[Axes]]:
+def panels_for(count: int, aspect: float = 1.0) -> tuple[Figure, list[Axes]]:
     """A figure with `count` equal panels of `aspect` (height by width), filled row by row.
 
     Above each is room for a title of two lines, below each for a colour bar.
     """
     from matplotlib.figure import Figure
 
-    rows = -(-count // most_columns)
+    rows = -(-count // _COLUMNS)
     columns = -(-count // rows)
     tall = _ABOVE + _PANEL * aspect + _BELOW
     width, height = columns * (_PANEL + _GAP) + _GAP, rows * tall

@@ -15,6 +15,7 @@ SMALL, NORMAL, LARGE = 7.0, 8.5, 11.0  # points
 INK, FAINT = "#222222", "#6b6b6b"
 BEYOND = "#d9dde6"  # pixels that are not in the image
 _DPI = 120
+_LEAST = 0.5  # inches of a tile of a grid
 
 
 class Canvas:
@@ -84,13 +85,13 @@ class Canvas:
         self.sheet.set_ylim(self.height, 0)
 
 
-def grid_of(count: int, aspect: float = 1.0, *, width: float = 8.6, most: float = 1.1, least: float = 0.5) -> Grid:
+def grid_of(count: int, aspect: float = 1.0, *, width: float = 8.6, most: float = 1.1) -> Grid:
     """Equal tiles of `aspect` (height by width) as large as fits a sheet that is about as high as wide."""
     columns = max(1, min(count, round((count * aspect) ** 0.5)))
     while columns < count and width / columns > most:
         columns += 1
     columns = -(-count // -(-count // columns))  # as many rows, the last of them as full as can be
-    return Grid(count, columns, max(least, min(most, width / columns)), aspect)
+    return Grid(count, columns, max(_LEAST, min(most, width / columns)), aspect)
 
 
 class Grid:

@@ -86,7 +86,6 @@ def strongest_images(
     most: int | None = None,
     deconvnet: bool = False,
     network: str = "",
-    batch: int | None = None,
     progress: Progress | None = None,
 ) -> Strongest:
     """Every map of `layer` on every image, each of which is passed once; an image counts once for a map.
@@ -100,12 +99,12 @@ def strongest_images(
     """
     progress = progress or Progress()
     place = find_place(saved.model, layer)
-    read = batches(saved, chosen, batch=batch, progress=progress, title=f"strongest of {place.name}")
+    read = batches(saved, chosen, progress=progress, title=f"strongest of {place.name}")
     found = search(saved.model, read, place, top)
     check_unit(unit, len(found.values), place.name)
     shown = (unit,) if unit is not None else alive_maps(found.values[:, 0], most or _MOST - deconvnet)
     sight = sights_of(saved, [place])[place.path]
-    crops, backs = _cut(saved, chosen, found, shown, place, sight, deconvnet, batch)
+    crops, backs = _cut(saved, chosen, found, shown, place, sight, deconvnet)
     return Strongest(
         network=network, layer=place.name, found=found, about=chosen.about, shown=shown, crops=crops,
         paths=tuple(tuple(names_of(chosen, rows.tolist())) for rows in found.rows), reconstructions=backs,
@@ -142,7 +141,7 @@ def search(model: nn.Module, read: Iterable[Read], place: Place, top: int) -> Fo
 
 def _cut(
     saved: SavedModel, chosen: Chosen, found: Found, shown: tuple[int, ...], place: Place, sight: Sight,
-    deconvnet: bool, batch: int | None,
+    deconvnet: bool,
 ) -> tuple[list[list[np.ndarray]], list[list[np.ndarray]]]:  # fmt: skip
     """What the units see, and where asked the deconvnet's pictures, of the maps `shown`."""
     pairs = [(number, rank) for number in range(len(shown)) for rank in range(found.rows.shape[1])]
@@ -150,7 +149,7 @@ def _cut(
     crops: list[list[np.ndarray]] = [[] for _ in shown]
     backs: list[list[np.ndarray]] = [[] for _ in shown] if deconvnet else []
     done = 0
-    for read in batches(saved, chosen, wanted, batch=batch):
+    for read in batches(saved, chosen, wanted):
         now = pairs[done : done + len(read.rows)]
         done += len(read.rows)
         seen = as_seen(saved, read.images)
