@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from PIL import Image
 from striate.data import jpeg
 from striate.data.canvases import decoder_version
 from striate.data.decode import decode_bytes
-from striate.data.jpeg import jpeg_pixels
+from striate.data.jpeg import jpeg_pixels, plain_header
 from striate.errors import UnreadableImageError
 
 from .image_files import SHARED_DATA, as_bytes, smooth
@@ -97,6 +98,61 @@ def test_what_is_left_to_pillow():
     assert jpeg_pixels(colour, "RGB", (40, 60), 16) is None
     assert jpeg_pixels(colour, "RGB", (41, 60), 1) is None
     assert jpeg_pixels(colour[:-40], "RGB", (40, 60), 1) is None
+
+
+def test_a_plain_header_says_what_pillow_finds():
+    plain = 0
+    for seed in range(300):
+        data, _ = drawn(seed)
+        found = plain_header(data)
+        if found is not None:
+            plain += 1
+            with Image.open(io.BytesIO(data)) as image:
+                assert (image.mode, (image.height, image.width), image.format) == (*found, "JPEG"), seed
+                assert not image.getexif(), seed
+    assert plain > 50
+
+
+def test_damaged_headers_end_as_pillow_says(monkeypatch):
+    draw = np.random.default_rng(0)
+    whole = as_bytes(Image.fromarray(smooth(40, 60)), "JPEG", quality=30)
+    files = [whole[:length] for length in range(0, whole.index(b"\xff\xda") + 20, 3)]
+    for _ in range(400):
+        data = bytearray(whole)
+        values = [0, 1, 3, 8, 0xC0, 0xC2, 0xDA, 0xDB, 0xE1, 0xFF, int(draw.integers(256))]
+        data[draw.integers(2, 180)] = values[draw.integers(len(values))]
+        files.append(bytes(data))
+    ours = [outcome(data, None) for data in files]
+    assert sum(plain_header(data) is not None for data in files) > 100
+    monkeypatch.setattr(decoding, "plain_header", lambda _: None)
+    assert ours == [outcome(data, None) for data in files]
+
+
+def test_headers_that_are_left_to_pillow():
+    picture = Image.fromarray(smooth(40, 60))
+    whole, at = as_bytes(picture, "JPEG"), 2
+    assert plain_header(whole) == ("RGB", (40, 60))
+    assert plain_header(as_bytes(picture.convert("L"), "JPEG", comment=b"any")) == ("L", (40, 60))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = as_bytes(picture, "JPEG", exif=exif)
+    assert plain_header(turned) is None
+    assert decode_bytes(turned, "x").orientation == 6
+    for settings in ({"icc_profile": b"profile"}, {"keep_rgb": True}, {"xmp": b"<x/>"}):
+        assert plain_header(as_bytes(picture, "JPEG", **settings)) is None
+    assert plain_header(as_bytes(picture.convert("CMYK"), "JPEG")) is None
+    frame = whole.index(b"\xff\xc0")
+    for other in (
+        b"",
+        whole[:frame],
+        whole[:frame] + b"\xff" + whole[frame:],  # filled
+        whole[:frame] + whole[frame : frame + 19] + whole[frame:],  # two frames
+        whole[: frame + 4] + b"\x0c" + whole[frame + 5 :],  # 12 bits
+        whole[: frame + 5] + b"\0\0" + whole[frame + 7 :],  # the height comes later
+        whole[:at] + b"\xff\xe1\0\x04ab" + whole[at:],
+        b"\x89PNG\r\n\x1a\n" + whole,
+    ):
+        assert plain_header(other) is None
 
 
 def test_without_simplejpeg_pillow_reads_all(monkeypatch):

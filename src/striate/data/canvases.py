@@ -37,7 +37,7 @@ RULES = 2  # to be raised whenever `decode` gives other pixels for the same file
 SEGMENT_BYTES = 64 * 2**20  # at most, with limits up to 64 times that
 LARGEST_DEFAULT = 32 * 2**30
 SPARE_BYTES = 2**30  # of the disk that are never filled
-_FACTORS = tuple(2**power for power in range(12))
+_FACTORS = tuple((2**power, bytes([power + 1])) for power in range(12))  # with the ends of their keys
 
 
 def canvas_folder() -> Path:
@@ -122,8 +122,8 @@ class CanvasCache:
 
         That canvas is the one that `decode_bytes` would make with `least_side`; None where it is not here.
         """
-        for factor in _FACTORS:
-            place = self._places.get(_key(digest, factor))
+        for factor, end in _FACTORS:
+            place = self._places.get(digest + end)
             if place is not None:
                 entry = place[0].entries[place[1]]
                 if reduction(tuple(entry["size"].tolist()), least_side) == factor and place[0].hold():
@@ -312,6 +312,7 @@ def _facts(entry: np.void) -> dict[str, Any]:
 
 
 def _key(digest: bytes, factor: int) -> bytes:
+    """Where a canvas is found; `_FACTORS` has the ends of the keys."""
     return digest + bytes([factor.bit_length()])
 
 

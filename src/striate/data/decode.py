@@ -29,10 +29,10 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageMode, ImageOps
 
-from striate.data.arrays import NotPixelsError, as_image, check_size, read_npy, to_channels
+from striate.data.arrays import PIXEL_LIMIT, NotPixelsError, as_image, check_size, read_npy, to_channels
 from striate.data.fit import block_means
 from striate.data.fit import fit as fit
-from striate.data.jpeg import jpeg_pixels
+from striate.data.jpeg import jpeg_pixels, plain_header
 from striate.data.tiff import TiffPixels, read_tiff, silence_libtiff
 from striate.errors import UnreadableImageError
 
@@ -92,7 +92,8 @@ def read_bytes(path: str | Path) -> bytes:
         UnreadableImageError: it cannot be read; the reason in plain words.
     """
     try:
-        return Path(path).read_bytes()
+        with open(path, "rb", buffering=0) as file:
+            return file.read()
     except OSError as error:
         raise UnreadableImageError(str(path), _plain_os_error(error)) from error
     except ValueError as error:
@@ -120,8 +121,12 @@ def decode_bytes(data: bytes, name: str, least_side: int | None = None) -> Decod
                 return _from_tiff(page, least_side)
         if data[:8] == b"\x89PNG\r\n\x1a\n":
             _check_png(data)
+        plain = plain_header(data)
+        found = None if plain is None else _from_plain_jpeg(data, *plain, least_side)
+        if found is not None:
+            return found
         with _QUIET, _open(data) as image:
-            return _from_pillow(image, least_side, data)
+            return _from_pillow(image, least_side, data if plain is None else None)
     except NotPixelsError as error:
         raise UnreadableImageError(name, error.message) from error
     except MemoryError as error:
@@ -151,6 +156,14 @@ def _open(data: bytes) -> Image.Image:
         raise NotPixelsError(_what_it_is(data)) from error
     except Exception as error:  # plug-ins raise anything on damaged headers
         raise NotPixelsError(_plain_pillow_error(error)) from error
+
+
+def _from_plain_jpeg(data: bytes, mode: str, size: tuple[int, int], least_side: int | None) -> Decoded | None:
+    """A JPEG without anything that Pillow would have to look at, by its `plain_header`; None where Pillow decides."""
+    if size[0] * size[1] > PIXEL_LIMIT:
+        return None
+    pixels = jpeg_pixels(data, mode, size, reduction(size, least_side))
+    return None if pixels is None else Decoded(np.ascontiguousarray(pixels), size, mode, "JPEG", 1)
 
 
 def _from_pillow(image: Image.Image, least_side: int | None, data: bytes | None = None) -> Decoded:
