@@ -33,7 +33,7 @@ from striate.network import open_network  # noqa: E402
 from striate.runtime import denormals_flushed, pick_device, set_threads  # noqa: E402
 
 # network, batch, as `benchmarks/training_throughput.py` has them
-CASES = (("resnet18", 64), ("resnet50_v1_5", 64), ("mobilenet_v2", 64), ("cifar_resnet20", 128))
+CASES = (("resnet18", 64), ("resnet50_v1_5", 64), ("mobilenet_v1", 64), ("cifar_resnet20", 128))
 # operators by what they do; the first whose beginning fits counts
 KINDS = {
     "convolution": ("mkldnn_convolution", "convolution", "_convolution", "conv", "addmm", "mm"),
