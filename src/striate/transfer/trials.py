@@ -37,7 +37,9 @@ LONGER = (
 )  # a trial that is repeated has so many times the epochs: at least, for less tells nothing, and at most
 FIRST_ROUND = 0.35  # of the budget
 USED = 0.95  # of a budget: the rest is kept in reserve, as by training
-ENOUGH = 0.004  # the regret on average below which nothing more is tried
+# The regret on average below which nothing more is tried: while the least seconds of trials last, and after them, since
+# whoever waits longer than that should have something to gain.
+ENOUGH, ENOUGH_AFTER = 0.004, 0.01
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,6 +78,7 @@ class Race:
     tried: list[Tried] = field(default_factory=list)
     seconds: float = 0.0  # spent
     budget: float = 0.0
+    least: float = 0.0  # of it, what trials may take in any case
     limit: float | None = None  # seconds that the whole training may take, where somebody said
 
     @property
@@ -144,6 +147,7 @@ def run_trials(
     if not race.epochs:
         return
     race.budget = max(least_seconds, part * max(race.whole(name) for name in race.epochs))
+    race.least = least_seconds
     if race.limit is not None:
         race.budget = min(race.budget, part * race.limit)
     share = FIRST_ROUND * max(0.0, race.left) / len(race.epochs)
@@ -199,7 +203,7 @@ def next_trial(race: Race, folds: int, learn: int) -> tuple[str, int, int] | Non
     """
     beliefs = race.beliefs()
     best = max(beliefs, key=lambda name: beliefs[name].top1)
-    if expected_regret(beliefs, best) <= ENOUGH:
+    if expected_regret(beliefs, best) <= (ENOUGH if race.seconds < race.least else ENOUGH_AFTER):
         return None
     found: list[tuple[float, tuple[str, int, int]]] = []
     for name in race.epochs:
