@@ -2,8 +2,8 @@
 
 Both call libjpeg-turbo, with the same transforms, and give the same pixels to the bit (`tests/data/test_jpeg.py`).
 Pillow keeps colours in four bytes a pixel and packs them into three for whoever asks, under the interpreter's lock,
-which is a quarter of the time of decoding a photo; its reading of the header, another eighth, is left out where the
-header is as most programs write it (`plain_header`). What the codec so much as warns of goes to Pillow, so that Pillow
+which is a quarter of the time of decoding a photo; its reading of the header is left out, too, where that is as most
+programs write it (`plain_header`). What the codec so much as warns of goes to Pillow, so that Pillow
 alone decides what can be read.
 """
 

@@ -31,10 +31,7 @@ from striate.transfer.verdict import (
 FOLDS = 4
 PRICED_IMAGES = 64  # of the tiny trial that tells what an image costs
 LEAST_EPOCHS = 2
-LONGER = (
-    1.5,
-    3,
-)  # a trial that is repeated has so many times the epochs: at least, for less tells nothing, and at most
+LONGER = (1.5, 3)  # times the epochs of a trial that is repeated: at least, for less tells nothing, and at most
 FIRST_ROUND = 0.35  # of the budget
 USED = 0.95  # of a budget: the rest is kept in reserve, as by training
 # The regret on average below which nothing more is tried: while the least seconds of trials last, and after them, since

@@ -16,7 +16,7 @@ from striate.transfer.result import PowerLaw
 
 # The error of a training falls with what it is shown, images times epochs, about as a power. The exponents count until
 # a scenario's own trials tell (see `growth`); half of what is added so is taken as its uncertainty. Those of `all` and
-# `top` are the medians that `benchmarks/transfer_plan.py --growth` found in six cases, the others are assumed.
+# `top` are the medians that `benchmarks/transfer_plan.py --growth` found in five and six cases, the others are assumed.
 GROWTH = {"scratch": 0.30, "all": 0.10, "top": 0.11, "head": 0.06}
 EXPONENTS = 0.15  # how much exponents differ from the usual ones (standard deviation), assumed as well
 # Before anything is tried: no difference to the linear classifier, give or take this part of its error.
