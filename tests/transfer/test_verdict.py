@@ -137,6 +137,20 @@ def test_where_the_doubt_is_chance_more_folds_are_tried(other_digits):
     assert len({one.fold for one in race.tried}) > 1
 
 
+def test_after_the_least_seconds_only_what_may_gain_a_point_is_tried():
+    def race(seconds: float, n: int) -> Race:
+        one = tried(round(0.9 * n), round(0.9 * n), n)
+        begun = Race(epochs={"all": 10}, images=800, curve=CURVE, prices={"all": 1e-6}, tried=[one], seconds=seconds)
+        begun.budget, begun.least = 1000.0, 40.0
+        return begun
+
+    beliefs = race(0.0, 80).beliefs()
+    assert 0.004 < expected_regret(beliefs, max(beliefs, key=lambda name: beliefs[name].top1)) < 0.01
+    assert next_trial(race(39.0, 80), 4, 600) is not None
+    assert next_trial(race(41.0, 80), 4, 600) is None
+    assert next_trial(race(41.0, 20), 4, 600) is not None  # where more is in doubt
+
+
 def test_a_budget_plans_the_epochs_and_takes_out_what_does_not_fit(other_digits):
     train = other_digits.splits["train"]
     rows = np.arange(len(train))
