@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import shutil
 import sys
 from itertools import cycle, islice
@@ -62,6 +63,26 @@ def split_folders(source: Path, target: Path, train: int, val: int) -> Path:
             _place(
                 file, part / ("train" if number < shares[0] else "val") / name / f"{number:06d}{file.suffix.lower()}"
             )
+    part.rename(target)
+    return target
+
+
+def few_to_learn(source: Path, target: Path, train: int, seed: int) -> Path:
+    """`target` with `train` photos in train/class, as many of each class, drawn by `seed`; all others in val/class."""
+    if target.is_dir():
+        return target
+    by_class: dict[str, list[Path]] = {}
+    for file in photos_under(source):
+        by_class.setdefault(file.parent.name, []).append(file)
+    share, draw = train // len(by_class), random.Random(seed)
+    if share >= min(map(len, by_class.values())):
+        sys.exit(f"error: {source} has too few photos for {train} to learn from")
+    part = target.with_name(target.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    for name, files in by_class.items():
+        draw.shuffle(files)
+        for number, file in enumerate(files):
+            _place(file, part / ("train" if number < share else "val") / name / file.name)
     part.rename(target)
     return target
 

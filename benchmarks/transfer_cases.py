@@ -34,6 +34,8 @@ class Case:
             RENAMED takes from them.
         epochs: of everything that trains by gradients.
         settings: flags of `striate train`.
+        learn: photos to learn from, of each class as many, drawn anew for every seed; all others are scored. None: as
+            the folder has them.
         parts: further flags, for trainings one after the other that are counted together: folds, where images are few.
         splits: as many split seeds are counted together, too.
     """
@@ -42,6 +44,7 @@ class Case:
     data: str
     epochs: int
     settings: tuple[str, ...] = ()
+    learn: int | None = None
     parts: tuple[tuple[str, ...], ...] = ((),)
     splits: int = 1
 
@@ -54,9 +57,9 @@ SOURCES = {
 }
 
 
-def side(pixels: int, limit: int | None = None) -> tuple[str, ...]:
-    """Settings: what the network sees, and how many of the training images are used."""
-    return ("--input-size", str(pixels), *(("--limit", str(limit)) if limit else ()))
+def side(pixels: int) -> tuple[str, ...]:
+    """Settings: what the network sees."""
+    return ("--input-size", str(pixels))
 
 
 def named(limit: int, *more: str) -> tuple[str, ...]:
@@ -65,16 +68,17 @@ def named(limit: int, *more: str) -> tuple[str, ...]:
 
 
 SMALL = ("--input-size", "48")
+FIFTHS = tuple(("--fold", f"{number}/5") for number in range(1, 6))
 HALVES = (("--fold", "1/2"), ("--fold", "2/2"))
 CASES = {
     "photos-900-imagenet": Case("imagenet", RENAMED, 12, side(128)),
-    "photos-100-imagenet": Case("imagenet", RENAMED, 40, side(128, limit=100)),
-    "photos-50-imagenet": Case("imagenet", RENAMED, 60, side(128, limit=50)),
-    "photos-100-imagenet-known": Case("imagenet", "photos", 40, side(128, limit=100)),
+    "photos-100-imagenet": Case("imagenet", RENAMED, 40, side(128), learn=100),
+    "photos-50-imagenet": Case("imagenet", RENAMED, 60, side(128), learn=50),
+    "photos-100-imagenet-known": Case("imagenet", "photos", 40, side(128), learn=100),
     "photos-900-cifar10": Case("cifar10-resnet20", "photos", 15, side(64)),
-    "insects-20-imagenet": Case("imagenet", "photos_fullsize", 60, side(128), HALVES, splits=2),
-    "digits-1437-mnist": Case("mnist-compact", "digits", 30),
-    "digits-100-cifar10": Case("cifar10-resnet20", "digits", 60, ("--limit", "100")),
+    "insects-20-imagenet": Case("imagenet", "photos_fullsize", 60, side(128), parts=HALVES, splits=5),
+    "digits-1437-mnist": Case("mnist-compact", "digits", 30, parts=FIFTHS),
+    "digits-100-cifar10": Case("cifar10-resnet20", "digits", 60, ("--limit", "100", "--val-fraction", "0.9")),
     "mnist-100-cifar10": Case("cifar10-resnet20", "mnist", 60, named(100)),
     "mnist-1000-cifar10": Case("cifar10-compact", "mnist", 20, named(1000)),
     "mnist-1000-imagenet": Case("imagenet", "mnist", 15, named(1000, *SMALL)),

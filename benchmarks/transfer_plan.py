@@ -19,7 +19,7 @@ import tomllib
 from pathlib import Path
 
 from harness import RESULTS, markdown_table, run_process, say, striate_command, tail, versions
-from photo_folders import renamed_classes
+from photo_folders import few_to_learn, renamed_classes
 from resumable import ResultFile, Row
 from transfer_cases import CASES, GROWTH_SCALES, PLAN, QUICK, RENAMED, SCENARIOS, SOURCES, TRAINED, Case
 from transfer_summary import MARGIN, packed, summary
@@ -71,7 +71,7 @@ def trained(
     command = [
         *striate_command(),
         "train",
-        where(case.data, args, work),
+        where(case, seed, args, work),
         "--data-root",
         str(data_root(case.data, args, work)),
     ]
@@ -169,11 +169,16 @@ def opened(name: str, args: argparse.Namespace, work: Path, result: ResultFile) 
     return str(run)
 
 
-def where(data: str, args: argparse.Namespace, work: Path) -> str:
+def where(case: Case, seed: int, args: argparse.Namespace, work: Path) -> str:
     """A folder, or a set's name."""
-    if data == RENAMED:
-        return str(renamed_classes(args.data / "photos", work / "photos-renamed"))
-    return str(args.data / data) if data.startswith("photos") else data
+    if not case.data.startswith("photos"):
+        return case.data
+    renamed = case.data == RENAMED
+    folder = renamed_classes(args.data / "photos", work / "photos-renamed") if renamed else args.data / case.data
+    if case.learn is not None:
+        few = work / f"{folder.name}-{case.learn}-of-seed-{seed}"
+        folder = few_to_learn(folder, few, case.learn, seed)
+    return str(folder)
 
 
 def data_root(data: str, args: argparse.Namespace, work: Path) -> Path:

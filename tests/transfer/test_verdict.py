@@ -132,6 +132,18 @@ def test_trials_stay_within_their_budget(other_digits):
     assert {name for name, *_ in known.asked} == {"all", "top", "scratch"}
 
 
+def test_the_first_round_of_long_trainings_takes_no_more_than_the_least_seconds(other_digits):
+    train = other_digits.splits["train"]
+    rows = np.arange(len(train))
+    race = Race(epochs=dict.fromkeys(("all", "top"), 20_000), images=len(rows), curve=LinearCurve(0.02, len(rows)))
+    known = Known({"all": 0.7, "top": 0.7})  # which is clear at once
+    folds = folds_to_try(train, rows, rows % 50 > 0)
+    run_trials(race, train, folds, known, part=0.6, least_seconds=4.0, progress=Progress())
+    assert race.budget > 1000
+    assert sorted(name for name, *_ in known.asked) == ["all", "all", "top", "top"]  # the tiny trial, and another
+    assert race.seconds < 4.5
+
+
 def test_where_the_doubt_is_chance_more_folds_are_tried(other_digits):
     race, _ = raced(other_digits, {"all": 0.84}, linear=0.8, seconds=1000.0)
     assert len({one.fold for one in race.tried}) > 1
