@@ -228,6 +228,10 @@ def tables(result: ResultFile) -> str:
         lines.append(f"more than one point below it beyond the chance of the images: {one['beyond_chance']}.")
     for scenario, one in found["growth"].items():
         lines.append(f"{scenario}: error goes as epochs ** {-one['median']:.2f}, median of {len(one['by_case'])} cases")
+    for scenario, one in found["growth_from_trials"].items():
+        lines.append(
+            f"{scenario}: the same from trials to the whole, {-one['median']:.2f}, {len(one['by_case'])} cases"
+        )
     failed = [f"{r['case']} {r['scenario']} seed {r['seed']}: {r['error']}" for r in result.rows if "error" in r]
     return "\n".join([*lines, *(f"Failed: {one}" for one in failed)])
 

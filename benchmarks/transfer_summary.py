@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
+import re
 import statistics
 import zlib
 from typing import Any
@@ -45,7 +46,7 @@ def summary(rows: list[Row]) -> dict[str, Any]:
                 "mean_difference": statistics.fmean(one["best_minus_plan"] for one in measured),
                 "greatest_difference": max(one["best_minus_plan"] for one in measured),
             }
-    return {"within_margin": shares, "growth": growth(rows), "cases": cases}
+    return {"within_margin": shares, "growth": growth(rows), "growth_from_trials": from_trials(rows), "cases": cases}
 
 
 def beside(by_scenario: dict[str, Row]) -> Row | None:
@@ -127,6 +128,37 @@ def over_seeds(seeds: list[Row]) -> Row:
         },
         "planning_seconds": statistics.fmean(known) if known else None,
     }  # fmt: skip
+
+
+TRIAL = re.compile(
+    r"\((?P<scenario>\w+)\), in \d+ trials? of (?P<epochs>\d+) of (?P<whole>\d+) epochs on (?P<images>[\d,]+) images, "
+    r".* held out, answers (?P<top1>[\d.]+) % right"
+)
+LEARNED = re.compile(r"of ([\d,]+) training images right")
+
+
+def from_trials(rows: list[Row]) -> dict[str, Any]:
+    """By scenario: b of error ~ (images shown) ** -b, between the trials of a plan and the whole training it tried.
+
+    A plan tells in its reasons what its trials were. Trials that were shown nearly all say nothing and are left out.
+    """
+    truth = {(row["case"], row["scenario"], row["seed"], row["scale"]): row for row in rows if "top1" in row}
+    found: dict[str, dict[str, list[float]]] = {}
+    for plan in (row for row in rows if row["scenario"] == PLAN and "top1" in row):
+        for expected in plan.get("expected", []):
+            why = "\n".join(expected.get("why", []))
+            images_of_all = LEARNED.search(why)
+            for tried in TRIAL.finditer(why) if images_of_all else ():
+                whole = truth.get((plan["case"], tried["scenario"], plan["seed"], plan["scale"]))
+                images = int(tried["images"].replace(",", ""))
+                of_all = int(images_of_all[1].replace(",", "")) * int(tried["whole"])
+                shown = images * int(tried["epochs"]) / of_all
+                before = 1 - float(tried["top1"]) / 100
+                if whole is not None and 0 < shown < 0.8 and before > 0 and whole["top1"] < 1:
+                    exponent = math.log(before / (1 - whole["top1"])) / -math.log(shown)
+                    found.setdefault(tried["scenario"], {}).setdefault(plan["case"], []).append(exponent)
+    by_case = {name: {case: statistics.median(v) for case, v in cases.items()} for name, cases in found.items()}
+    return {name: {"median": statistics.median(v.values()), "by_case": v} for name, v in by_case.items()}
 
 
 def growth(rows: list[Row]) -> dict[str, Any]:

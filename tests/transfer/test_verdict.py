@@ -15,14 +15,23 @@ from striate.transfer import wording
 from striate.transfer.plan import _estimates
 from striate.transfer.result import Accuracy, DepthProbe, PowerLaw, Similarity, SourceProbe
 from striate.transfer.trials import Outcome, Race, folds_to_try, next_trial, run_trials
-from striate.transfer.verdict import Belief, LinearCurve, Tried, belief_of, choose, expected_regret, growth
+from striate.transfer.verdict import (
+    Belief,
+    LinearCurve,
+    Tried,
+    belief_of,
+    choose,
+    expected_regret,
+    growth,
+    still_to_gain,
+)
 
 
 def tried(right: int, linear: int, n: int = 200, shown: float = 1.0, epochs: int = 10, scenario: str = "all") -> Tried:
     """A trial with so many right answers, the linear classifier with so many others."""
     correct, baseline = np.arange(n) < right, np.arange(n) < linear
     return Tried(
-        scenario=scenario, fold=0, epochs=epochs, learned=600, shown=shown, steps=100 * epochs, correct=correct,
+        scenario=scenario, fold=0, epochs=epochs, learned=600, shown=shown, correct=correct,
         linear=baseline, linear_learned=800, linear_usual=linear / n, seconds=1.0,
     )  # fmt: skip
 
@@ -52,7 +61,8 @@ def test_a_short_trial_is_carried_on_to_the_whole_training():
 def test_the_exponent_of_growth_is_measured_where_a_fold_was_tried_twice():
     slow = [tried(160, 180, shown=0.1, epochs=1), tried(162, 180, shown=0.9, epochs=9)]
     fast = [tried(100, 180, shown=0.1, epochs=1), tried(190, 180, shown=0.9, epochs=9)]
-    assert growth(slow, "all") < growth([], "all") < growth(fast, "all")
+    assert growth(slow, "all")[0] < growth([], "all")[0] < growth(fast, "all")[0]
+    assert growth(slow, "all")[1] < growth([], "all")[1]  # and is surer
     assert growth(fast, "scratch") == growth([], "scratch")  # of which there is no trial here
     assert growth(fast[:1], "all") == growth([], "all")
 
@@ -60,10 +70,19 @@ def test_the_exponent_of_growth_is_measured_where_a_fold_was_tried_twice():
 def test_an_exponent_that_few_images_show_counts_little():
     def steep(n: int) -> float:
         shares = ((0.4, 0.1, 6), (0.75, 0.3, 19))
-        return growth([tried(round(r * n), n // 2, n, shown=s, epochs=e) for r, s, e in shares], "all")
+        return growth([tried(round(r * n), n // 2, n, shown=s, epochs=e) for r, s, e in shares], "all")[0]
 
-    assert growth([], "all") < steep(20) < steep(2000)
-    assert steep(20) - growth([], "all") < (steep(2000) - growth([], "all")) / 2
+    usual = growth([], "all")[0]
+    assert usual < steep(10) < steep(2000)
+    assert steep(10) - usual < (steep(2000) - usual) / 2
+
+
+def test_what_is_left_to_gain_and_how_sure_that_is():
+    gained, doubt = still_to_gain(0.4, 0.25, (0.5, 0.1))
+    assert gained == pytest.approx(0.2)
+    steeper, _ = still_to_gain(0.4, 0.25, (0.501, 0.1))
+    assert doubt == pytest.approx(0.1 * (steeper - gained) / 0.001, rel=1e-3)  # by the slope
+    assert still_to_gain(0.4, 1.0, (0.5, 0.1)) == (0.0, 0.0)
 
 
 def test_the_linear_classifier_is_carried_along_its_learning_curve():
@@ -103,7 +122,7 @@ class Known:
     def __call__(self, scenario, learn, held_out, epochs):
         self.asked.append((scenario, len(learn), len(held_out), epochs))
         right = round(self.accuracy[scenario] * len(held_out))
-        return Outcome(np.arange(len(held_out)) < right, 1e-3 * len(learn) * epochs, 1e-3, 10 * epochs)
+        return Outcome(np.arange(len(held_out)) < right, 1e-3 * len(learn) * epochs, 1e-3)
 
 
 def raced(dataset: Dataset, accuracy: dict[str, float], linear: float, *, seconds: float = 10.0) -> tuple[Race, Known]:

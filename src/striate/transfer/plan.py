@@ -231,9 +231,8 @@ def _race(
             one, trial_data(dataset, learn, held_out), start=None if scenario == "scratch" else start, progress=Silent()
         )
         resolved[scenario] = tried.options
-        steps = -(-len(learn) // (tried.options.optimizer.batch_size or 1)) * tried.epochs
         seconds = time.perf_counter() - begun
-        return Outcome(tried.correct, seconds, tried.seconds_per_image, steps, tried.seconds_of_start / len(learn))
+        return Outcome(tried.correct, seconds, tried.seconds_per_image, tried.seconds_of_start / len(learn))
 
     while race.epochs:
         try:

@@ -17,7 +17,6 @@ from striate.data.parts import Rows, folds_of, thinned
 from striate.progress import Progress
 from striate.training.head_start import MOST_IMAGES
 from striate.transfer.verdict import (
-    UNSETTLED,
     Belief,
     LinearCurve,
     Tried,
@@ -26,6 +25,7 @@ from striate.transfer.verdict import (
     growth,
     longest,
     loss,
+    still_to_gain,
 )
 
 FOLDS = 4
@@ -46,7 +46,6 @@ class Outcome:
     correct: np.ndarray  # bool [held out]
     seconds: float  # all of it
     seconds_per_image: float  # of training, by image and epoch
-    steps: int  # of the optimiser
     seconds_of_start: float = 0.0  # of fitting a new head, by image
 
 
@@ -186,7 +185,7 @@ def _try(
     race.seconds += outcome.seconds
     shown = min(1.0, len(learn) * epochs / (race.images * race.epochs[name]))
     result = Tried(
-        scenario=name, fold=number, epochs=epochs, learned=len(learn), shown=shown, steps=outcome.steps,
+        scenario=name, fold=number, epochs=epochs, learned=len(learn), shown=shown,
         correct=outcome.correct, linear=fold.linear, linear_learned=race.curve.images,
         linear_usual=fold.linear_usual, seconds=outcome.seconds,
     )  # fmt: skip
@@ -209,7 +208,7 @@ def next_trial(race: Race, folds: int, learn: int) -> tuple[str, int, int] | Non
         done = longest(race.tried, name)
         error = 1 - float(np.concatenate([one.correct for one in done]).mean())
         by_chance = float(np.sqrt(max(error, 0.01) / sum(len(one.correct) for one in done)))
-        not_shown = error * (1 - done[0].shown ** growth(race.tried, name) + 1 / (1 + done[0].steps / UNSETTLED))
+        not_shown = sum(still_to_gain(error, done[0].shown, growth(race.tried, name)))
         fresh = next((fold for fold in range(folds) if fold not in {one.fold for one in done}), None)
         per_epoch = race.prices[name] * learn
         longer = min(race.epochs[name], LONGER[1] * done[0].epochs, int(race.left / max(per_epoch, 1e-9)))

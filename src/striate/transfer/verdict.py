@@ -14,14 +14,14 @@ import numpy as np
 
 from striate.transfer.result import PowerLaw
 
-# The error of a training falls with what it is shown, images times epochs, about as a power. The exponents count until
-# a scenario's own trials tell (see `growth`); half of what is added so is taken as its uncertainty. Those of `all` and
-# `top` are the medians that `benchmarks/transfer_plan.py --growth` found in five and six cases, the others are assumed.
-GROWTH = {"scratch": 0.30, "all": 0.10, "top": 0.11, "head": 0.06}
-EXPONENTS = 0.15  # how much exponents differ from the usual ones (standard deviation), assumed as well
+# The error of a training falls with what it is shown, images times epochs, about as a power. These exponents count
+# until a scenario's own trials tell (see `growth`). `benchmarks/transfer_plan.py` finds, as medians over its cases, 0.1
+# for `all` and `top` between a quarter of the epochs and all, and 0.1 to 0.4 between the plans' trials and whole
+# trainings; and that cases differ by about EXPONENTS (standard deviation). `scratch` and `head` are assumed.
+GROWTH = {"scratch": 0.30, "all": 0.15, "top": 0.15, "head": 0.06}
+EXPONENTS = 0.25
 # Before anything is tried: no difference to the linear classifier, give or take this part of its error.
 USUAL_GAIN = 0.5
-UNSETTLED = 50  # steps until which half of the error is still in doubt, whatever the epochs
 FURTHEST = 3.0  # no learning curve is trusted to change an error by more than this factor
 LEAST_DOUBT = 0.005  # nothing is known better than to half a point
 WORTH = (0.0025, 0.005)  # a dearer scenario must promise at least the first; a doubtful one at most the second, more
@@ -36,7 +36,6 @@ class Tried:
     epochs: int
     learned: int  # images
     shown: float  # images times epochs, as part of the whole training's
-    steps: int  # of the optimiser
     correct: np.ndarray  # bool [held out]
     linear: np.ndarray  # bool [held out]
     linear_learned: int  # images that the linear classifier learned from
@@ -93,23 +92,22 @@ def belief_of(trials: Sequence[Tried], scenario: str, curve: LinearCurve, images
     shown = float(np.average([one.shown for one in counted], weights=[len(one.correct) for one in counted]))
     learned = round(float(np.mean([one.linear_learned for one in counted])))
     error, n = 1 - float(correct.mean()), len(correct)
-    gained = error * (1 - min(1.0, shown) ** growth(trials, scenario))
+    gained, doubt = still_to_gain(error, shown, growth(trials, scenario))
     linear_growth = curve.at(learned) - curve.at(images)
     # the linear classifier that answers was chosen by its answers, which flatters it; the curve's error does not
     flattery = np.mean([one.linear_usual for one in counted]) - (1 - curve.error)
     measured = float(correct.mean() - baseline.mean() + flattery) + gained - linear_growth
     noise = (int((correct != baseline).sum()) + 1) / n**2  # McNemar's, with one more so that none is not certainty
-    steps = float(np.mean([one.steps for one in counted]))
-    noise += (gained / 2) ** 2 + (linear_growth / 2) ** 2 + (error / (1 + steps / UNSETTLED)) ** 2
+    noise += doubt**2 + (linear_growth / 2) ** 2
     weight = prior / (prior + noise)
     return Belief(min(1.0, linear + weight * measured), max(math.sqrt(prior * noise / (prior + noise)), 1e-6))
 
 
-def growth(trials: Sequence[Tried], scenario: str) -> float:
-    """The exponent by which the error of a scenario falls with what is shown: measured where one fold was tried twice.
+def growth(trials: Sequence[Tried], scenario: str) -> tuple[float, float]:
+    """The exponent by which a scenario's error falls with what is shown, and its standard deviation.
 
-    It counts by how much surer it is than what is usual (the mean of a normal prior and a normal measurement), and for
-    half at most: over longer trainings errors fall more slowly than over short ones.
+    It is measured where one fold was tried twice, and counts by how much surer that is than what is usual (the mean of
+    a normal prior and a normal measurement), for half at most: over longer trainings errors fall more slowly.
     """
     usual, found, doubts = GROWTH[scenario], [], []
     for last in longest(trials, scenario):
@@ -121,9 +119,16 @@ def growth(trials: Sequence[Tried], scenario: str) -> float:
                 by_chance = sum(max(0.0, 1 - error) / (error * len(one.correct)) for error in (before, after))
                 doubts.append(by_chance / longer**2)
     if not found:
-        return usual
+        return usual, EXPONENTS
     weight = min(0.5, EXPONENTS**2 / (EXPONENTS**2 + float(np.mean(doubts)) / len(doubts)))
-    return usual + weight * (min(max(float(np.mean(found)), 0.0), 1.0) - usual)
+    measured = min(max(float(np.mean(found)), 0.0), 1.0)
+    return usual + weight * (measured - usual), EXPONENTS * math.sqrt(1 - weight)
+
+
+def still_to_gain(error: float, shown: float, exponent: tuple[float, float]) -> tuple[float, float]:
+    """By how much the rest of a training lowers an error, and the standard deviation of that, by that of `growth`."""
+    left = error * min(1.0, shown) ** exponent[0]
+    return error - left, left * abs(math.log(min(1.0, shown))) * exponent[1]
 
 
 def longest(trials: Sequence[Tried], scenario: str) -> list[Tried]:
