@@ -58,6 +58,11 @@ def test_manifest_has_a_row_for_every_image():
     assert len(set(table.column("path").to_pylist())) == 1797
 
 
+def test_an_empty_name_is_not_the_current_folder():
+    with pytest.raises(UsageError, match="names nothing"):
+        load_data(DataOptions(data=""))
+
+
 def test_groups_need_files():
     with pytest.raises(UsageError, match="needs image files"):
         load("digits", group="parent")

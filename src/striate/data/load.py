@@ -70,6 +70,8 @@ def find_source(options: DataOptions, progress: Progress, *, scoring: bool = Fal
     Raises:
         As `load_data`.
     """
+    if not options.data:  # a path of nothing would be the current folder
+        raise UsageError("'' is given as data, and names nothing", f"the current folder is .; sets: {', '.join(NAMES)}")
     name = canonical_name(options.data)
     if name is not None:
         found = find_named(name, options.data_root, offline=options.offline, progress=progress)
