@@ -42,8 +42,8 @@ CURVE = LinearCurve(error=0.1, images=800)
 def test_without_a_trial_a_scenario_is_as_good_as_the_linear_classifier_give_or_take():
     belief = belief_of([], "all", CURVE, 800)
     assert belief.top1 == pytest.approx(0.9)
-    assert belief.low < 0.82
-    assert belief.high > 0.98
+    assert belief.low < 0.84
+    assert belief.high > 0.96
 
 
 def test_a_difference_counts_the_more_the_more_images_show_it():
@@ -140,7 +140,7 @@ def raced(dataset: Dataset, accuracy: dict[str, float], linear: float, *, second
 def test_a_clear_winner_ends_the_race_early(other_digits):
     race, known = raced(other_digits, {"all": 0.99, "top": 0.55}, linear=0.6, seconds=1.0)
     assert race.seconds < 2.0
-    assert race.beliefs()["all"].low > 0.7
+    assert race.beliefs()["all"].low > 0.65  # the linear classifier has 0.6
     assert len(known.asked) <= 6
     assert next_trial(race, 4, 150) is None
 
