@@ -15,14 +15,14 @@ from tests.transfer.low_digits import quick, some_digits
 from striate.data import Dataset
 from striate.data.parts import part_of
 from striate.errors import UsageError
-from striate.linear.classifiers import out_of_fold
+from striate.linear.classifiers import OutOfFold, out_of_fold
 from striate.linear.solver import axes_of
 from striate.models.cut import places
 from striate.network import open_network
 from striate.spec import Labels
 from striate.transfer import probing
 from striate.transfer.curve import fitted_power_law, forecasts, learning_curve
-from striate.transfer.probing import _best_of, probe
+from striate.transfer.probing import _best, _best_of, probe
 from striate.transfer.result import Accuracy, Answers, PowerLaw, ProbeResult, wilson
 from striate.transfer.similarity import rule_of_thumb, similarity_of
 
@@ -103,6 +103,27 @@ def test_of_networks_as_good_within_chance_the_one_that_trusts_the_truth_is_best
     first, second, worse = known(20, 0.6, "first"), known(22, 0.9, "second"), known(60, 0.99, "worse")
     assert _best_of([first, second, worse]).source == "second"
     assert _best_of([first, worse]).source == "first"
+
+
+def test_the_place_goes_by_probabilities_and_the_classifier_by_right_answers():
+    def answers(kind: str, right: int, trust: float) -> OutOfFold:
+        """Of 40 images of two classes so many right; the true class gets `trust`, or as much less than a half."""
+        targets = np.zeros(40, np.int64)
+        true = np.where(np.arange(40) < right, trust, 1 - trust)
+        looked_at = ~np.eye(4, dtype=bool).repeat(10, axis=1)
+        return OutOfFold(
+            kind=kind, logits=np.log(np.stack([true, 1 - true], axis=1)).astype(np.float32), targets=targets,
+            folds=np.arange(40) // 10, regularization=1.0, by_fold=(1.0,) * 4, temperature=1.0,
+            choosing=(looked_at * true).astype(np.float32), looked_at=looked_at,
+        )  # fmt: skip
+
+    sure_softmax = {("low", "softmax"): answers("softmax", 38, 0.7), ("top", "softmax"): answers("softmax", 36, 0.99)}
+    unsure_svm = {("low", "svm"): answers("svm", 37, 0.6), ("top", "svm"): answers("svm", 37, 0.65)}
+    assert _best(("low", "top"), sure_softmax | unsure_svm) == ("top", "svm")
+    better = {("low", "svm"): answers("svm", 35, 0.6), ("top", "svm"): answers("svm", 35, 0.65)}
+    assert _best(("low", "top"), sure_softmax | better) == ("top", "softmax")
+    equal = {("low", "svm"): answers("svm", 36, 0.6), ("top", "svm"): answers("svm", 36, 0.6)}
+    assert _best(("low", "top"), sure_softmax | equal) == ("top", "svm")  # of equals the SVM, and the deeper place
 
 
 def test_of_many_classes_more_images_are_looked_at(source, other_digits, monkeypatch):

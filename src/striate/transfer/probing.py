@@ -252,15 +252,23 @@ def _one_thread_each(before: int) -> Iterator[None]:
 
 
 def _best(places: Sequence[str], tried: _Tried) -> tuple[str, str]:
-    """Place and classifier that give the true classes the highest probability on average; of equals the deeper one.
+    """Each classifier's place is where it gives the true classes the highest probability; of both the better answers.
 
-    That tells how nearly wrong and right answers are, too: of 40 to 300 images it chooses better than their count.
+    Probabilities tell how nearly wrong and right answers are, too: of 40 to 300 images they choose the place better
+    than a count. The two classifiers are not equally sure of what they know equally well: between them right answers
+    are counted, and of equals it is the SVM.
     """
-    ranked = [(_trust(tried[place, kind]), depth, kind) for depth, place in enumerate(places) for kind in KINDS]
     if not tried[places[0], KINDS[0]].looked_at.any():  # too few images to choose by
         return places[-1], KINDS[0]
-    _, depth, kind = max(ranked)
-    return places[depth], kind
+    trust = {kind: [_trust(tried[place, kind]) for place in places] for kind in KINDS}
+    chosen = {kind: places[_last_best(trust[kind])] for kind in KINDS}
+    kind = max(KINDS, key=lambda one: int(tried[chosen[one], one].correct.sum()))  # the first of equals
+    return chosen[kind], kind
+
+
+def _last_best(values: Sequence[float] | np.ndarray) -> int:
+    """Where the greatest is; of equals the last, which is the deepest."""
+    return len(values) - 1 - int(np.asarray(values)[::-1].argmax())
 
 
 def _trust(answers: OutOfFold) -> float:
@@ -273,11 +281,13 @@ def _expected(places: Sequence[str], tried: _Tried, known: OutOfFold) -> Accurac
     """What choosing comes to: for each fold place and classifier are those that were best without its images."""
     if not known.looked_at.any():
         return Accuracy.of(known.correct, known.regularization)
-    candidates = [tried[place, kind] for place in places for kind in KINDS]
-    scores = np.array([one.choosing.sum(axis=1) for one in candidates])  # [candidates, F]
+    by_kind = {kind: [tried[place, kind] for place in places] for kind in KINDS}
+    scores = {kind: np.array([one.choosing.sum(axis=1) for one in found]) for kind, found in by_kind.items()}
     right = []
     for fold, name in enumerate(np.unique(known.folds[known.held_out])):
-        best = candidates[len(scores) - 1 - int(scores[::-1, fold].argmax())]  # of equals the deeper one
+        others = known.held_out & (known.folds != name)
+        chosen = [found[_last_best(scores[kind][:, fold])] for kind, found in by_kind.items()]
+        best = max(chosen, key=lambda one: int((one.predicted == one.targets)[others].sum()))
         rows = best.folds == name
         right.append(best.predicted[rows] == best.targets[rows])
     return Accuracy.of(np.concatenate(right), known.regularization)
