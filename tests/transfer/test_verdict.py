@@ -73,8 +73,8 @@ def test_an_exponent_that_few_images_show_counts_little():
         return growth([tried(round(r * n), n // 2, n, shown=s, epochs=e) for r, s, e in shares], "all")[0]
 
     usual = growth([], "all")[0]
-    assert usual < steep(10) < steep(2000)
-    assert steep(10) - usual < (steep(2000) - usual) / 2
+    assert usual < steep(4) < steep(2000)
+    assert steep(4) - usual < (steep(2000) - usual) / 2
 
 
 def test_what_is_left_to_gain_and_how_sure_that_is():

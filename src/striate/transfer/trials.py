@@ -36,7 +36,7 @@ FIRST_ROUND = 0.35  # of the budget
 USED = 0.95  # of a budget: the rest is kept in reserve, as by training
 # The regret on average below which nothing more is tried: while the least seconds of trials last, and after them, since
 # whoever waits longer than that should have something to gain.
-ENOUGH, ENOUGH_AFTER = 0.004, 0.01
+ENOUGH, ENOUGH_AFTER = 0.003, 0.01
 
 
 @dataclass(frozen=True, slots=True, eq=False)
