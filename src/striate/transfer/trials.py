@@ -146,8 +146,7 @@ def run_trials(
     race.least = least_seconds
     if race.limit is not None:
         race.budget = min(race.budget, part * race.limit)
-    # it tells whether more has anything to gain, so that half of the least seconds is left for what it leaves open
-    first_round = min(FIRST_ROUND * max(0.0, race.left), race.least / 2)
+    first_round = min(FIRST_ROUND * max(0.0, race.left), race.least)  # it tells whether more has anything to gain
     share = first_round / len(race.epochs)
     for name in [one for one in race.epochs if not longest(race.tried, one)]:
         per_epoch = max(race.prices[name] * len(first.learn), 1e-9)
