@@ -252,7 +252,7 @@ def _one_thread_each(before: int) -> Iterator[None]:
 
 
 def _best(places: Sequence[str], tried: _Tried) -> tuple[str, str]:
-    """Each classifier's place is where it gives the true classes the highest probability; of both the better answers.
+    """For each classifier the place where it gives the true classes the highest probability; the better of the two.
 
     Probabilities tell how nearly wrong and right answers are, too: of 40 to 300 images they choose the place better
     than a count. The two classifiers are not equally sure of what they know equally well: between them right answers
