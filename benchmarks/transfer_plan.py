@@ -229,9 +229,11 @@ def tables(result: ResultFile) -> str:
     for scenario, one in found["growth"].items():
         lines.append(f"{scenario}: error goes as epochs ** {-one['median']:.2f}, median of {len(one['by_case'])} cases")
     for scenario, one in found["growth_from_trials"].items():
-        lines.append(
-            f"{scenario}: the same from trials to the whole, {-one['median']:.2f}, {len(one['by_case'])} cases"
-        )
+        how = f"{-one['median']:.2f}, spread {one['spread']:.2f}, {len(one['by_case'])} cases"
+        lines.append(f"{scenario}: the same from trials to the whole, {how}")
+    gains = found["gains"]
+    near = f"{gains['count']} of {gains['of']}, within {gains['within']} of its error"
+    lines.append(f"all and top beside the better linear classifier: {near}")
     failed = [f"{r['case']} {r['scenario']} seed {r['seed']}: {r['error']}" for r in result.rows if "error" in r]
     return "\n".join([*lines, *(f"Failed: {one}" for one in failed)])
 

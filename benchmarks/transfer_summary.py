@@ -13,6 +13,7 @@ from resumable import Row
 from transfer_cases import CASES, PLAN, SCENARIOS, TRAINED
 
 MARGIN = 0.01
+USUAL = 0.3  # of the linear classifier's error: how far plans take a scenario to lie from it before they try any
 Z95 = 1.959964  # of the normal distribution
 
 
@@ -46,7 +47,8 @@ def summary(rows: list[Row]) -> dict[str, Any]:
                 "mean_difference": statistics.fmean(one["best_minus_plan"] for one in measured),
                 "greatest_difference": max(one["best_minus_plan"] for one in measured),
             }
-    return {"within_margin": shares, "growth": growth(rows), "growth_from_trials": from_trials(rows), "cases": cases}
+    grown = {"growth": growth(rows), "growth_from_trials": from_trials(rows)}
+    return {"within_margin": shares, **grown, "gains": gains(cases), "cases": cases}
 
 
 def beside(by_scenario: dict[str, Row]) -> Row | None:
@@ -158,7 +160,26 @@ def from_trials(rows: list[Row]) -> dict[str, Any]:
                     exponent = math.log(before / (1 - whole["top1"])) / -math.log(shown)
                     found.setdefault(tried["scenario"], {}).setdefault(plan["case"], []).append(exponent)
     by_case = {name: {case: statistics.median(v) for case, v in cases.items()} for name, cases in found.items()}
-    return {name: {"median": statistics.median(v.values()), "by_case": v} for name, v in by_case.items()}
+    return {
+        name: {"median": statistics.median(v.values()), "spread": spread(list(v.values())), "by_case": v}
+        for name, v in by_case.items()
+    }
+
+
+def spread(values: list[float]) -> float:
+    """Their standard deviation, by the median distance from the median, which a few far off do not move."""
+    middle = statistics.median(values)
+    return 1.4826 * statistics.median(abs(value - middle) for value in values)
+
+
+def gains(cases: dict[str, Any]) -> dict[str, Any]:
+    """What `all` and `top` gain on the better linear classifier, as part of its error, by case."""
+    found: dict[str, float] = {}
+    for name, case in cases.items():
+        linear = max(case["top1"]["svm"], case["top1"]["softmax"])
+        found |= {f"{name} {one}": (case["top1"][one] - linear) / (1 - linear) for one in ("all", "top")}
+    within = sum(abs(gain) <= USUAL for gain in found.values())
+    return {"within": USUAL, "count": within, "of": len(found), "by_case": found}
 
 
 def growth(rows: list[Row]) -> dict[str, Any]:
