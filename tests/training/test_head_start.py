@@ -7,8 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from sklearn.linear_model import LogisticRegression
 from tests.training.small_data import bars, saved, small
+from torch import nn
 
 from striate.checkpoint import load_model
 from striate.data import Dataset, Split, TensorImages
@@ -63,6 +65,12 @@ def logits(session: Session, split: Split) -> np.ndarray:
         return session.model.eval()(images).numpy()
 
 
+def without_dropout(model: nn.Module) -> None:
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+
+
 def inputs(session: Session, split: Split) -> np.ndarray:
     """What the last layer is given, averaged over places."""
     heard = []
@@ -77,7 +85,9 @@ def inputs(session: Session, split: Split) -> np.ndarray:
 @pytest.mark.parametrize("name", ["compact_xs", "squeezenet1_1", "lenet5"])
 def test_a_fitted_head_answers_as_logistic_regression_does(opened, name):
     size = {"input_size": 32} if name == "squeezenet1_1" else {}
-    session = opened(network(name, **size), noisy([40, 30, 20, 10]), transfer={"scenario": "all"})
+    start = network(name, **size)
+    session = opened(start, noisy([40, 30, 20, 10]), transfer={"scenario": "all"})
+    without_dropout(session.model)
     train_split, held_out = session.dataset.splits["train"], session.dataset.splits["val"]
     known = out_of_fold(
         inputs(session, train_split), train_split.targets, 4, kind="softmax", folds=fold_numbers(train_split.targets)
@@ -95,6 +105,34 @@ def test_a_fitted_head_answers_as_logistic_regression_does(opened, name):
     found = torch.from_numpy(logits(session, held_out)).softmax(1).numpy()
     assert np.abs(found - expected).max() < 0.02
     assert (found.argmax(1) == expected.argmax(1)).mean() >= 0.97
+
+
+def test_under_dropout_a_fitted_head_answers_the_same_and_is_less_sure(opened):
+    """Codes that are nearly constant need weights so large that an input taken away is a logit in the hundreds."""
+    dataset, answers, losses = noisy([40, 30, 20, 10]), [], []
+    for dropout in (0.0, 0.5):
+        start = network("alexnet_owt", input_size=63)
+        for weight in (one for one in start.model.parameters() if one.ndim > 1):
+            nn.init.kaiming_normal_(weight, generator=torch.Generator().manual_seed(0))
+        session = opened(start, dataset, transfer={"scenario": "all"})
+        split = session.dataset.splits["train"]
+        without_dropout(session.model) if not dropout else None
+        state = torch.get_rng_state()
+        fit_head(session, Silent())
+        assert torch.equal(state, torch.get_rng_state())
+        answers.append(logits(session, split))
+        images = normalise(split.images.take(np.arange(len(split)), session.spec), session.spec)
+        for module in session.model.modules():
+            if isinstance(module, nn.Dropout):
+                module.train().p = 0.5
+        with torch.no_grad():
+            losses.append(float(F.cross_entropy(session.model(images), torch.from_numpy(split.targets))))
+    plain, doubting = (one - one.mean(axis=1, keepdims=True) for one in answers)
+    factor = float((plain * doubting).sum() / (plain * plain).sum())
+    assert factor < 0.5
+    assert np.abs(doubting - factor * plain).max() < 1e-3 * np.abs(plain).max()
+    assert losses[0] > 2 * np.log(4)
+    assert losses[1] < 1.1 * np.log(4)
 
 
 def test_a_rectified_classifier_is_lifted_so_that_no_logit_is_cut_off(opened):

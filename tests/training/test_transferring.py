@@ -265,6 +265,24 @@ def test_a_fitted_head_that_learns_alone_does_so_slowly():
     assert asked.options.optimizer.lr == 0.3
 
 
+def test_a_new_head_on_layers_without_normalisation_is_trained_by_adamw():
+    dataset = bars([8] * 3, side=28)
+    for name, brought, optimizer in (
+        ("alexnet_owt", "xyz", "adamw"), ("lenet5", "xyz", "adamw"), ("compact_xs", "xyz", "sgd"),
+        ("alexnet_owt", dataset.labels.names, "sgd"),  # nothing new: it goes on as it was
+    ):  # fmt: skip
+        start = saved(small(name, in_channels=1), tuple(brought))
+        ready = prepared(start, dataset, transfer={"scenario": "all"}).options
+        assert ready.optimizer.optimizer == optimizer, name
+        asked = prepared(start, dataset, transfer={"scenario": "all"}, optimizer={"optimizer": "sgd"}).options
+        assert asked.optimizer.optimizer == "sgd"
+    start = saved(small("alexnet_owt", in_channels=1), tuple("xyz"))
+    rates = {
+        name: prepared(start, dataset, transfer={"scenario": name}).options.optimizer.lr for name in ("top", "all")
+    }
+    assert rates == {"top": pytest.approx(0.6 * 2e-3), "all": pytest.approx(1.2 * 2e-3)}
+
+
 def test_beside_auxiliary_heads_which_start_randomly_a_fitted_head_waits_an_epoch():
     start = saved(small("googlenet", auxiliary=True, in_channels=1), tuple("xyz"))
     ready = prepared(start, bars([8] * 4), transfer={"scenario": "all"}, schedule={"epochs": 4})

@@ -42,6 +42,11 @@ def needs_bias(normalization: str) -> bool:
     return normalization not in _OWN_SHIFT
 
 
+def has_normalization(model: nn.Module) -> bool:
+    """Whether any layer keeps the size of what passes it, by batch or group; local response does not."""
+    return any(isinstance(module, nn.BatchNorm2d | nn.GroupNorm) for module in model.modules())
+
+
 def group_count(channels: int) -> int:
     """Groups for group normalisation: at most 32 (Wu & He 2018, arXiv:1803.08494, sec. 4.1), at least 2 maps each."""
     most = min(32, max(1, channels // 2))

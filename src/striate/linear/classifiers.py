@@ -27,7 +27,7 @@ NEVER = -1  # fold of images that are always trained on
 _MAIN_AXES = 128  # that C is chosen on
 _MANY_ANSWERS = 10_000_000  # images times classes from which part of the images choose C, and liblinear is too slow
 _UNSEEN = 30.0  # by how much a class without images is less likely than the others' mean, in logits
-_TEMPERATURES = np.geomspace(0.02, 20.0, 61)
+_TEMPERATURES = np.geomspace(0.02, 2000.0, 101)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

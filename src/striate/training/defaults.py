@@ -11,18 +11,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from striate.checkpoint import SavedModel
 from striate.data import Dataset, channel_statistics, resolve_augment
 from striate.data.sources.named import canonical_name
 from striate.errors import ModelError, UsageError
+from striate.layers.normalization import has_normalization
 from striate.models import ConvNet, find_entry
 from striate.options import DataOptions, TrainOptions
 from striate.progress import Progress
 from striate.runtime import pick_device, pick_threads, resolve_precision
 from striate.spec import InputSpec, ModelEntry, are_characters
-from striate.training.transferring import few_epochs
+from striate.training.transferring import otherwise
 
 # kind of images -> network, then (section, option) -> value. "seen" is the number of training images shown in all,
 # from which the epochs follow.
@@ -86,7 +85,7 @@ def resolve(
         UsageError: a combination that cannot be, such as colour augmentation of grey images.
     """
     kind = kind_of(dataset)
-    row = DEFAULTS[kind] | few_epochs(options, start, kind)
+    row = DEFAULTS[kind] | otherwise(options, start, dataset.labels, kind)
     train_split, several = dataset.splits["train"], dataset.labels.multi_label
     if given is not None:
         name = given.architecture.name
@@ -235,8 +234,7 @@ def resolve_rate(options: TrainOptions, dataset: Dataset, model: ConvNet, share:
     """
     given = options.optimizer
     row, batch_size = DEFAULTS[kind_of(dataset)], given.batch_size or 1
-    normalised = any(isinstance(module, nn.BatchNorm2d | nn.GroupNorm) for module in model.modules())
-    plain = row["lr"] * min(1.0, batch_size / row["batch_size"]) * (1.0 if normalised else 1 / 3) * share
+    plain = row["lr"] * min(1.0, batch_size / row["batch_size"]) * (1.0 if has_normalization(model) else 1 / 3) * share
     adaptive = ADAPTIVE_RATES.get(given.optimizer or "")
     rate = _first(given.lr, None if adaptive is None else adaptive * share, plain)
     rest = plain if given.optimizer == "muon" else None

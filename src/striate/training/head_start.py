@@ -3,13 +3,14 @@
 Linear probing, then fine-tuning (Kumar et al. 2022, arXiv:2202.10054): a classifier that knows nothing sends the layers
 below it gradients that mean nothing, and bends what they know. So its inputs are read for some training images, through
 the network as it is, and a softmax classifier of them is solved for; its C and its temperature come from
-cross-validation, so that its logits are as sure as held-out images allow. Nothing in it is random.
+cross-validation, so that its logits are as sure as held-out images allow, and no surer than dropout does: a solution
+that hangs on inputs that dropout takes away, or doubles, begins the training with losses in the hundreds.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -22,11 +23,20 @@ from striate.data import EvaluationBatches, Split
 from striate.data.parts import Rows, digests_of, part_of, thinned
 from striate.errors import ModelError
 from striate.inference.forward import evaluating
-from striate.linear.classifiers import USUAL, Linear, OutOfFold, fit_softmax, fold_numbers, out_of_fold
+from striate.layers.regularization import GaussianDropout
+from striate.linear.classifiers import (
+    USUAL,
+    Linear,
+    OutOfFold,
+    fit_softmax,
+    fitted_temperature,
+    fold_numbers,
+    out_of_fold,
+)
 from striate.linear.solver import axes_of
 from striate.models import ConvNet
-from striate.progress import Progress
-from striate.runtime import autocast
+from striate.progress import Progress, Silent
+from striate.runtime import autocast, kept_random_state
 from striate.spec import Labels
 from striate.training.finishing import evaluation_batch
 from striate.training.objective import balanced_class_weights
@@ -37,6 +47,7 @@ MOST_IMAGES, OF_EACH = 4000, 5  # that are read at most, and of each class in an
 _MOST_VALUES = 50_000_000  # of all inputs together
 _MANY_ANSWERS = 1_000_000  # images times classes from which C is not chosen
 _SHIFTED_BY = 256  # images that tell how far a rectified layer must be lifted
+_DROPPED_BY = 512  # images that tell how sure dropout lets a classifier be
 _CLOSE = 1e-3  # of the largest value: rounding of single precision, many layers deep
 
 
@@ -116,10 +127,11 @@ def fit_head(session: Session, progress: Progress) -> float:
     rows = thinned(train, np.arange(len(train)), min(most, _MOST_VALUES // layer.weight[0].numel()))
     codes = _read(session, layer, train, rows, progress)
     linear, known = _solved(session, codes, train, rows, classes)
+    doubt = _doubt_by_dropout(session, layer, linear, train, thinned(train, rows, _DROPPED_BY))
     assert layer.bias is not None
     with torch.no_grad():
-        layer.weight.copy_(torch.from_numpy(linear.weight).view_as(layer.weight) / found.gain)
-        layer.bias.copy_(torch.from_numpy(linear.bias) / found.share)
+        layer.weight.copy_(torch.from_numpy(linear.weight).view_as(layer.weight) / (found.gain * doubt))
+        layer.bias.copy_(torch.from_numpy(linear.bias) / (found.share * doubt))
         if found.rectified:
             layer.bias.add_(_lift(session, layer, train, rows))
     right = f", {known.correct.mean():.1%} of them right when held out" if len(known.correct) else ""
@@ -157,11 +169,19 @@ def _read_off(layer: nn.Linear | nn.Conv2d, mean: Tensor, lift: float, answers: 
     return LastLayer(layer, gain, share, rectified=float((plain - base).abs().max()) > close)
 
 
-def _read(session: Session, layer: nn.Linear | nn.Conv2d, train: Split, rows: Rows, progress: Progress) -> np.ndarray:
-    """The mean inputs of `layer` for training images, float32 [n, D], in the session's precision."""
+def _read(
+    session: Session, layer: nn.Linear | nn.Conv2d, train: Split, rows: Rows, progress: Progress,
+    *, awake: Iterable[nn.Module] = (),
+) -> np.ndarray:  # fmt: skip
+    """The mean inputs of `layer` for training images, float32 [n, D], in the session's precision.
+
+    The modules `awake` do as in training, all others as in evaluation.
+    """
     codes = np.empty((len(rows), layer.weight[0].numel()), np.float32)
     batches = _batches(session, train, rows)
     with evaluating(session.model), _heard(layer) as inputs, progress.task("fitting the new head", len(rows)) as task:
+        for module in awake:
+            module.train()
         for batch in batches:
             with autocast(session.device, session.precision):
                 session.model(batch.images)
@@ -184,6 +204,26 @@ def _solved(session: Session, codes: np.ndarray, train: Split, rows: Rows, class
     if wanted.class_weights == "balanced" or wanted.sampling == "balanced":
         counts = balanced_class_weights(targets, classes).numpy()[targets]
     return fit_softmax(axes, targets, classes, known=known, counts=counts), known
+
+
+def _doubt_by_dropout(
+    session: Session, layer: nn.Linear | nn.Conv2d, linear: Linear, train: Split, rows: Rows
+) -> float:
+    """What logits are divided by so that they are no surer than they are right under dropout; 1 without any."""
+    dropout = [one for one in session.model.modules() if _drops(one)]
+    if not dropout:
+        return 1.0
+    with kept_random_state():
+        torch.manual_seed(0)
+        codes = _read(session, layer, train, rows, Silent(), awake=dropout)
+    margins = codes @ linear.weight.T + linear.bias
+    return max(1.0, fitted_temperature(margins, np.asarray(train.targets, np.int64)[rows]))
+
+
+def _drops(module: nn.Module) -> bool:
+    if isinstance(module, GaussianDropout):
+        return module.rate > 0
+    return isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0
 
 
 def _lift(session: Session, layer: nn.Linear | nn.Conv2d, train: Split, rows: Rows) -> float:

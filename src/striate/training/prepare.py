@@ -12,7 +12,7 @@ from striate.options import TrainOptions
 from striate.progress import Progress
 from striate.runtime import seed_everything
 from striate.spec import InputSpec
-from striate.training.defaults import resolve, resolve_rate, resolve_runtime
+from striate.training.defaults import kind_of, resolve, resolve_rate, resolve_runtime
 from striate.training.head_start import FITTED
 from striate.training.planning import RANGE_TEST_RATES, fit_batch, plan_for_budget, range_test
 from striate.training.session import Session, open_session
@@ -66,7 +66,7 @@ def prepare(
     model.check_labels(multi_label=labels.multi_label)
     options = resolve_transfer(options, model, labels, start=start, given=given is not None)
     check_new_layers(options, model, built.started, progress)
-    options = resolve_rate(options, dataset, model, default_rate_share(options, start, labels))
+    options = resolve_rate(options, dataset, model, default_rate_share(options, start, labels, kind_of(dataset)))
     options = resolve_runtime(options, progress)
     new_head = learns_alone(options, start, labels, model)
     if options.transfer.head_start == FITTED and not len(model.auxiliary):  # auxiliary heads start randomly

@@ -14,6 +14,7 @@ from typing import Any
 
 from striate.checkpoint import SavedModel
 from striate.errors import ModelError, UsageError
+from striate.layers.normalization import has_normalization
 from striate.models import ConvNet, find_entry
 from striate.models.cut import depth_of, places
 from striate.models.grow import units_in_words
@@ -35,6 +36,7 @@ FEW_EPOCHS: dict[str, dict[str, Any]] = {
 COPIED_RATE = 0.1  # of what was copied, as part of what a new head has that starts randomly
 FITTED_RATE = 0.01  # of a fitted head that learns alone, as part of the usual rate
 BELOW_FITTED_RATE = 0.3  # of everything, where layers below a fitted head learn, too; at the full rate some diverge
+BELOW_FITTED_BY_ADAMW = {"digits": 0.6, "small": 0.6, "photos": 0.3}  # the same by AdamW; twice that with LAYER_DECAY
 LAYER_DECAY = 0.8  # where everything learns
 SHORTEST_WITH_HEAD_EPOCH = 3  # epochs: shorter trainings have no epoch to spare for the head alone
 BY_GRADIENTS = ("head", "top", "all")
@@ -176,21 +178,32 @@ def learns_alone(options: TrainOptions, start: SavedModel | None, labels: Labels
     return head_is_new(options, start, labels) and not _grows(options, start) and classifier_learns(model)
 
 
-def default_rate_share(options: TrainOptions, start: SavedModel | None, labels: Labels) -> float:
+def default_rate_share(options: TrainOptions, start: SavedModel | None, labels: Labels, kind: str) -> float:
     """What part of the usual rate is used where none was given: little where everything is copied, head and all.
 
     Still less for a fitted head that learns alone: gradients hardly better it, and at the usual rate they ruin it.
     """
     if options.transfer.head_start == FITTED:
-        return FITTED_RATE if options.transfer.scenario == "head" else BELOW_FITTED_RATE
+        if options.transfer.scenario == "head":
+            return FITTED_RATE
+        if options.optimizer.optimizer == "adamw":
+            return BELOW_FITTED_BY_ADAMW[kind] * (2 if options.transfer.scenario == "all" else 1)
+        return BELOW_FITTED_RATE
     if start is None or head_is_new(options, start, labels) or _grows(options, start):
         return 1.0
     return COPIED_RATE
 
 
-def few_epochs(options: TrainOptions, start: SavedModel | None, kind: str) -> dict[str, Any]:
-    """What a training from the weights of `start` does otherwise than one from scratch, for this kind of images."""
-    return {} if start is None or _grows(options, start) else FEW_EPOCHS[kind]
+def otherwise(options: TrainOptions, start: SavedModel | None, labels: Labels, kind: str) -> dict[str, Any]:
+    """What a training from the weights of `start` does otherwise than one from scratch, for this kind of images.
+
+    Without normalisation gradients differ in size by orders of magnitude from layer to layer, and under a new head one
+    rate is too high for some and too low for others: AdamW has a step for each weight (figures in docs/transfer.md).
+    """
+    if start is None or _grows(options, start):
+        return {}
+    own = {} if has_normalization(start.model) or not head_is_new(options, start, labels) else {"optimizer": "adamw"}
+    return FEW_EPOCHS[kind] | own
 
 
 def _with_head_start(
