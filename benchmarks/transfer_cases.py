@@ -34,10 +34,10 @@ class Case:
             RENAMED takes from them.
         epochs: of everything that trains by gradients.
         settings: flags of `striate train`.
-        learn: photos to learn from, of each class as many, drawn anew for every seed; all others are scored. None: as
-            the folder has them.
+        learn: photos to learn from, of each class as many, drawn anew for every seed and split; all others are scored.
+            None: as the folder has them.
         parts: further flags, for trainings one after the other that are counted together: folds, where images are few.
-        splits: as many split seeds are counted together, too.
+        splits: as many divisions, each by its own split seed, are counted together, too.
     """
 
     source: str
@@ -71,7 +71,7 @@ SMALL = ("--input-size", "48")
 FIFTHS = tuple(("--fold", f"{number}/5") for number in range(1, 6))
 HALVES = (("--fold", "1/2"), ("--fold", "2/2"))
 CASES = {
-    "photos-900-imagenet": Case("imagenet", RENAMED, 12, side(128)),
+    "photos-900-imagenet": Case("imagenet", RENAMED, 12, side(128), learn=900, splits=3),
     "photos-100-imagenet": Case("imagenet", RENAMED, 40, side(128), learn=100),
     "photos-50-imagenet": Case("imagenet", RENAMED, 60, side(128), learn=50),
     "photos-100-imagenet-known": Case("imagenet", "photos", 40, side(128), learn=100),

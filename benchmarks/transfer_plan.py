@@ -68,13 +68,7 @@ def trained(
 ) -> Row:
     """The trainings of one scenario, over the parts of its case: images right, seconds, and what was chosen."""
     epochs = max(1, round(case.epochs * scale))
-    command = [
-        *striate_command(),
-        "train",
-        where(case, seed, args, work),
-        "--data-root",
-        str(data_root(case.data, args, work)),
-    ]
+    command = [*striate_command(), "train", "--data-root", str(data_root(case.data, args, work))]
     command += ["--from", start, *case.settings, "--seed", str(seed), *SHARED]
     if scenario != "scratch":
         command += ["--scenario", scenario]
@@ -82,15 +76,15 @@ def trained(
         command += ["--epochs", str(epochs)]
     total: Row = {"wall_seconds": 0.0, "training_seconds": 0.0, "phases": {}, "chosen": []}
     answers: list[bool] = []
-    splits = [("--split-seed", str(seed * case.splits + number)) for number in range(case.splits)]
-    for part in [(*split, *part) for split in splits for part in case.parts]:
+    for number, part in [(seed * case.splits + one, part) for one in range(case.splits) for part in case.parts]:
+        images = [where(case, number, args, work), "--split-seed", str(number), *part]
         cache = work / "cache"  # nobody finds what another process has kept
         run = work / "run"
         for folder in (cache, run):
             shutil.rmtree(folder, ignore_errors=True)
         os.environ["STRIATE_CACHE"] = str(cache)
         done = run_process(
-            [*command, *part, *args.extra, "--run-dir", str(run), "--json"], timeout=args.timeout, keep_path=True
+            [*command, *images, *args.extra, "--run-dir", str(run), "--json"], timeout=args.timeout, keep_path=True
         )
         answer = done.json
         if done.returncode or answer is None:
