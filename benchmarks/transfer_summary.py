@@ -137,6 +137,7 @@ TRIAL = re.compile(
     r".* held out, answers (?P<top1>[\d.]+) % right"
 )
 LEARNED = re.compile(r"of ([\d,]+) training images right")
+PROBED = 2000  # images that a plan looks at, at most: how many there are, its reasons tell where they are fewer
 
 
 def from_trials(rows: list[Row]) -> dict[str, Any]:
@@ -150,7 +151,9 @@ def from_trials(rows: list[Row]) -> dict[str, Any]:
         for expected in plan.get("expected", []):
             why = "\n".join(expected.get("why", []))
             images_of_all = LEARNED.search(why)
-            for tried in TRIAL.finditer(why) if images_of_all else ():
+            if images_of_all is None or int(images_of_all[1].replace(",", "")) >= PROBED:
+                continue
+            for tried in TRIAL.finditer(why):
                 whole = truth.get((plan["case"], tried["scenario"], plan["seed"], plan["scale"]))
                 images = int(tried["images"].replace(",", ""))
                 of_all = int(images_of_all[1].replace(",", "")) * int(tried["whole"])
