@@ -134,7 +134,11 @@ def decided(run: Path) -> Row:
 def expected(answer: Row) -> Row:
     """What the plan said of the scenarios before anything was trained; nothing where there was nothing to plan."""
     plan = (answer.get("transfer") or {}).get("plan") or {}
-    found = {name: plan[name] for name in ("expected_top1", "low", "high", "seconds", "why") if name in plan}
+    found = {
+        name: plan[name]
+        for name in ("expected_top1", "low", "high", "seconds", "why", "linear_exponent")
+        if name in plan
+    }
     kept = ("scenario", "expected_top1", "low", "high", "seconds", "measured", "cut")
     return found | {"scenarios": [{name: one.get(name) for name in kept} for one in plan.get("scenarios", [])]}
 

@@ -65,18 +65,29 @@ def test_a_short_trial_is_carried_on_to_the_whole_training():
 def test_the_exponent_of_growth_is_measured_where_a_fold_was_tried_twice():
     slow = [tried(160, 180, shown=0.1, epochs=1), tried(162, 180, shown=0.9, epochs=9)]
     fast = [tried(100, 180, shown=0.1, epochs=1), tried(190, 180, shown=0.9, epochs=9)]
-    assert growth(slow, "all")[0] < growth([], "all")[0] < growth(fast, "all")[0]
-    assert growth(slow, "all")[1] < growth([], "all")[1]  # and is surer
-    assert growth(fast, "scratch") == growth([], "scratch")  # of which there is no trial here
-    assert growth(fast[:1], "all") == growth([], "all")
+    assert growth(slow, "all", CURVE)[0] < growth([], "all", CURVE)[0] < growth(fast, "all", CURVE)[0]
+    assert growth(slow, "all", CURVE)[1] < growth([], "all", CURVE)[1]  # and is surer
+    assert growth(fast, "scratch", CURVE) == growth([], "scratch", CURVE)  # of which there is no trial here
+    assert growth(fast[:1], "all", CURVE) == growth([], "all", CURVE)
+
+
+def test_errors_fall_as_steeply_as_the_linear_classifier_s_until_trials_tell():
+    for exponent, floor in ((0.2, 0.0), (0.5, 0.0), (1.0, 0.0), (0.5, 0.05)):
+        curve = replace(CURVE, law=PowerLaw(floor=floor, scale=2.0, exponent=exponent))
+        here, half = (floor + 2.0 * images**-exponent for images in (800, 400))
+        own = math.log(min(half, 1.0) / here) / math.log(2)
+        assert curve.exponent == pytest.approx(own)
+        assert growth([], "all", curve)[0] == pytest.approx(min(1.0, 1.25 * own))
+        assert growth([], "scratch", curve)[0] == pytest.approx(min(1.0, 1.75 * own))
+    assert CURVE.exponent is None
 
 
 def test_an_exponent_that_few_images_show_counts_little():
     def steep(n: int) -> float:
         shares = ((0.4, 0.1, 6), (0.75, 0.3, 19))
-        return growth([tried(round(r * n), n // 2, n, shown=s, epochs=e) for r, s, e in shares], "all")[0]
+        return growth([tried(round(r * n), n // 2, n, shown=s, epochs=e) for r, s, e in shares], "all", CURVE)[0]
 
-    usual = growth([], "all")[0]
+    usual = growth([], "all", CURVE)[0]
     assert usual < steep(4) < steep(20) < steep(2000)
     # by hand, of 20: errors of 0.625 and 0.275 (half an image more), three times as much shown
     measured = math.log(0.625 / 0.275) / math.log(3)

@@ -75,6 +75,7 @@ class TransferPlan:
     head_epochs: int | None = None
     epochs: int | None = None
     seconds_planning: float = 0.0
+    linear_exponent: float | None = None  # by which power of the images the linear classifier's error falls
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -146,6 +147,7 @@ def plan_transfer(
         why=wording.reasons(source, race, chosen, estimates, notes),
         scenarios=estimates,
         seconds_planning=race.seconds,
+        linear_exponent=curve.exponent,
     )
 
 
@@ -186,7 +188,7 @@ def _contenders(
         )
         return []
     contenders = ["all"]
-    # In `benchmarks/transfer_plan.py` it is hardly ever ahead of `all`, which a trial of it would take the seconds from.
+    # Hardly ever ahead of `all` (`benchmarks/transfer_plan.py`), from which a trial of it would take the seconds.
     if options.training.budget is not None and len(source.depths) >= 3:
         contenders.append("top")
     kind = kind_of(dataset)

@@ -208,7 +208,7 @@ def next_trial(race: Race, folds: int, learn: int) -> tuple[str, int, int] | Non
         done = longest(race.tried, name)
         error = 1 - float(np.concatenate([one.correct for one in done]).mean())
         by_chance = float(np.sqrt(max(error, 0.01) / sum(len(one.correct) for one in done)))
-        not_shown = sum(still_to_gain(error, done[0].shown, growth(race.tried, name)))
+        not_shown = sum(still_to_gain(error, done[0].shown, growth(race.tried, name, race.curve)))
         fresh = next((fold for fold in range(folds) if fold not in {one.fold for one in done}), None)
         per_epoch = race.prices[name] * learn
         longer = min(race.epochs[name], LONGER[1] * done[0].epochs, int(race.left / max(per_epoch, 1e-9)))

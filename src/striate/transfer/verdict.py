@@ -14,12 +14,15 @@ import numpy as np
 
 from striate.transfer.result import PowerLaw
 
-# The error of a training falls with what it is shown, images times epochs, about as a power. These exponents count
-# until a scenario's own trials tell (see `growth`). For `all` and `top` `benchmarks/transfer_plan.py` finds, as medians
-# over its cases, 0.17 and 0.12 between a quarter of the epochs and all, 0.35 and 0.26 between the plans' trials and
-# whole trainings, and that the latter differ by 0.50 and 0.25 (standard deviation) from case to case: the first are
-# taken, and a spread between the two. `scratch` and `head` are assumed.
+# The error of a training falls with what it is shown, images times epochs, about as a power, and steeply where that of
+# a linear classifier falls steeply with images: between the plans' trials and whole trainings
+# `benchmarks/transfer_plan.py` finds exponents of 0.1 to 0.3 for CIFAR-10 and photos, where the linear classifier's are
+# 0.1 to 0.2, and of 0.5 to 1 for digits, where they are 0.3 to 0.7. So much of its exponent counts until a scenario's
+# own trials tell (see `growth`); without a learning curve, what is usual.
+OF_LINEAR = {"scratch": 1.75, "all": 1.25, "top": 1.25, "head": 0.5}
 GROWTH = {"scratch": 0.30, "all": 0.15, "top": 0.15, "head": 0.06}
+STEEPEST = 1.0
+# How much exponents differ from what is usual, as a standard deviation from case to case.
 EXPONENTS = 0.35
 # Before anything is tried: no difference to the linear classifier, give or take this part of its error. Of what `all`
 # and `top` come to in the twelve cases of `benchmarks/transfer_plan.py` 15 of 24 lie within 0.3 of it.
@@ -78,6 +81,14 @@ class LinearCurve:
         here, there = 1 - self.law.top1(self.images), 1 - self.law.top1(images)
         return self.error * min(max(there / max(here, 1e-9), 1 / FURTHEST), FURTHEST)
 
+    @property
+    def exponent(self) -> float | None:
+        """By which power of the images its error falls from half of them to all; None without a law."""
+        if self.law is None:
+            return None
+        half, whole = 1 - self.law.top1(self.images / 2), 1 - self.law.top1(self.images)
+        return max(0.0, math.log2(max(half, 1e-9) / max(whole, 1e-9)))
+
 
 def belief_of(trials: Sequence[Tried], scenario: str, curve: LinearCurve, images: int) -> Belief:
     """What to expect of `scenario` with all `images`, from its trials (the longest of each fold counts) or none.
@@ -94,7 +105,7 @@ def belief_of(trials: Sequence[Tried], scenario: str, curve: LinearCurve, images
     shown = float(np.average([one.shown for one in counted], weights=[len(one.correct) for one in counted]))
     learned = round(float(np.mean([one.linear_learned for one in counted])))
     error, n = 1 - float(correct.mean()), len(correct)
-    gained, doubt = still_to_gain(error, shown, growth(trials, scenario))
+    gained, doubt = still_to_gain(error, shown, growth(trials, scenario, curve))
     linear_growth = curve.at(learned) - curve.at(images)
     # the linear classifier that answers was chosen by its answers, which flatters it; the curve's error does not
     flattery = np.mean([one.linear_usual for one in counted]) - (1 - curve.error)
@@ -105,13 +116,13 @@ def belief_of(trials: Sequence[Tried], scenario: str, curve: LinearCurve, images
     return Belief(min(1.0, linear + weight * measured), max(math.sqrt(prior * noise / (prior + noise)), 1e-6))
 
 
-def growth(trials: Sequence[Tried], scenario: str) -> tuple[float, float]:
+def growth(trials: Sequence[Tried], scenario: str, curve: LinearCurve) -> tuple[float, float]:
     """The exponent by which a scenario's error falls with what is shown, and its standard deviation.
 
     It is measured where one fold was tried twice, and counts by how much surer that is than what is usual (the mean of
     a normal prior and a normal measurement), for half at most: over longer trainings errors fall more slowly.
     """
-    usual, found, doubts = GROWTH[scenario], [], []
+    usual, found, doubts = _usual_growth(scenario, curve), [], []
     for last in longest(trials, scenario):
         for one in trials:
             if (one.scenario, one.fold) == (scenario, last.fold) and one.shown < 0.8 * last.shown:
@@ -125,6 +136,11 @@ def growth(trials: Sequence[Tried], scenario: str) -> tuple[float, float]:
     weight = min(0.5, EXPONENTS**2 / (EXPONENTS**2 + float(np.mean(doubts)) / len(doubts)))
     measured = min(max(float(np.mean(found)), 0.0), 1.0)
     return usual + weight * (measured - usual), EXPONENTS * math.sqrt(1 - weight)
+
+
+def _usual_growth(scenario: str, curve: LinearCurve) -> float:
+    exponent = curve.exponent
+    return GROWTH[scenario] if exponent is None else min(STEEPEST, OF_LINEAR[scenario] * exponent)
 
 
 def still_to_gain(error: float, shown: float, exponent: tuple[float, float]) -> tuple[float, float]:
