@@ -143,7 +143,8 @@ PROBED = 2000  # images that a plan looks at, at most: how many there are, its r
 def from_trials(rows: list[Row]) -> dict[str, Any]:
     """By scenario: b of error ~ (images shown) ** -b, between the trials of a plan and the whole training it tried.
 
-    Beside it b as a multiple of the linear classifier's, of images, where the plan tells that. A plan tells in its reasons what its trials were. Trials that were shown nearly all say nothing and are left out.
+    Beside it b as a multiple of the linear classifier's, of images, where the plan tells that. A plan tells in its
+    reasons what its trials were. Trials that were shown nearly all say nothing and are left out.
     """
     truth = {(row["case"], row["scenario"], row["seed"], row["scale"]): row for row in rows if "top1" in row}
     found: dict[str, dict[str, list[float]]] = {}
