@@ -1,6 +1,6 @@
 """What `transfer_plan.py` transfers: networks that know something, and sets of other sizes and kinds to teach them.
 
-Sizes are chosen so that all cases together take about forty minutes on two cores: photos come to 128 pixels (64 for the
+Sizes are chosen so that all cases together take about an hour and a half on two cores: photos come to 128 pixels (64 for the
 network of small images), small images to 48 for the ImageNet network, and the epochs are enough to tell the scenarios
 apart, not to bring out the last tenth of each.
 """
@@ -72,18 +72,23 @@ FIFTHS = tuple(("--fold", f"{number}/5") for number in range(1, 6))
 HALVES = (("--fold", "1/2"), ("--fold", "2/2"))
 CASES = {
     "photos-900-imagenet": Case("imagenet", RENAMED, 12, side(128), learn=900, splits=3),
+    "photos-300-imagenet": Case("imagenet", RENAMED, 25, side(128), learn=300),
     "photos-100-imagenet": Case("imagenet", RENAMED, 40, side(128), learn=100),
     "photos-50-imagenet": Case("imagenet", RENAMED, 60, side(128), learn=50),
     "photos-100-imagenet-known": Case("imagenet", "photos", 40, side(128), learn=100),
     "photos-900-cifar10": Case("cifar10-resnet20", "photos", 15, side(64)),
+    "photos-300-cifar10": Case("cifar10-resnet20", "photos", 30, side(64), learn=300),
     "insects-20-imagenet": Case("imagenet", "photos_fullsize", 60, side(128), parts=HALVES, splits=5),
     "digits-1437-mnist": Case("mnist-compact", "digits", 30, parts=FIFTHS),
+    "digits-300-cifar10": Case("cifar10-resnet20", "digits", 40, ("--limit", "300", "--val-fraction", "0.7")),
     "digits-100-cifar10": Case("cifar10-resnet20", "digits", 60, ("--limit", "100", "--val-fraction", "0.9")),
     "mnist-100-cifar10": Case("cifar10-resnet20", "mnist", 60, named(100)),
+    "mnist-300-imagenet": Case("imagenet", "mnist", 25, named(300, *SMALL)),
     "mnist-1000-cifar10": Case("cifar10-compact", "mnist", 20, named(1000)),
     "mnist-1000-imagenet": Case("imagenet", "mnist", 15, named(1000, *SMALL)),
     "mnist-10000-cifar10": Case("cifar10-resnet20", "mnist", 8, named(10_000)),
     "cifar10-1000-mnist": Case("mnist-compact", "cifar10", 30, named(1000)),
+    "cifar10-300-imagenet": Case("imagenet", "cifar10", 30, named(300, *SMALL)),
     "cifar10-1000-imagenet": Case("imagenet", "cifar10", 20, named(1000, *SMALL)),
     "cifar10-10000-imagenet": Case("imagenet", "cifar10", 5, named(10_000, *SMALL)),
 }
