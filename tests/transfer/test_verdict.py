@@ -50,6 +50,20 @@ def test_without_a_trial_a_scenario_is_as_good_as_the_linear_classifier_give_or_
     assert (belief.low, belief.high) == pytest.approx((0.9 - spread, 0.9 + spread))
 
 
+def test_a_head_of_the_network_s_own_is_where_trainings_begin():
+    head = Accuracy.of(np.arange(100) < 96)
+    alone, usual = belief_of([], "all", CURVE, 800, head), belief_of([], "all", CURVE, 800)
+    assert alone.top1 == pytest.approx(0.96)
+    assert alone.sd == pytest.approx(math.hypot(usual.sd, math.sqrt(0.96 * 0.04 / 100)))
+    assert belief_of([], "scratch", CURVE, 800, head) == belief_of([], "scratch", CURVE, 800)
+    worse = belief_of([], "all", CURVE, 800, Accuracy.of(np.arange(100) < 80))
+    assert worse.top1 == pytest.approx(0.9), "nobody has to begin there"
+    few = belief_of([tried(17, 19, 20)], "all", CURVE, 800, head)
+    assert 0.9 < few.top1 < 0.96, "three of twenty wrong say little"
+    many = belief_of([tried(1700, 1800, 2000)], "all", CURVE, 800, head)
+    assert many.top1 < 0.87
+
+
 def test_a_difference_counts_the_more_the_more_images_show_it():
     few, many = (belief_of([tried(round(0.95 * n), round(0.9 * n), n)], "all", CURVE, 800) for n in (40, 4000))
     assert 0.9 < few.top1 < many.top1 <= 0.951

@@ -109,7 +109,8 @@ def plan_transfer(
     curve = _curve(source, probe.folds)
     n = len(dataset.splits["train"])
     budget = options.training.budget
-    race = Race(epochs={}, images=n, curve=curve, limit=None if budget is None else parse_duration(budget))
+    race = Race(epochs={}, images=n, curve=curve, own_head=source.own_head)
+    race.limit = None if budget is None else parse_duration(budget)
     notes: list[str] = []
     contenders = _contenders(source, probe, dataset, options, notes)
     settled = {name: options_for(options, name, source.source) for name in contenders}

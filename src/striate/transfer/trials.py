@@ -16,6 +16,7 @@ from striate.data import Split
 from striate.data.parts import Rows, folds_of, thinned
 from striate.progress import Progress
 from striate.training.head_start import MOST_IMAGES
+from striate.transfer.result import Accuracy
 from striate.transfer.verdict import (
     Belief,
     LinearCurve,
@@ -69,6 +70,7 @@ class Race:
     epochs: Mapping[str, int]  # of the whole training, by scenario
     images: int
     curve: LinearCurve
+    own_head: Accuracy | None = None  # of the network, for these classes
     prices: dict[str, float] = field(default_factory=dict)  # seconds per image and epoch
     starts: dict[str, float] = field(default_factory=dict)  # seconds of fitting a new head, per image
     tried: list[Tried] = field(default_factory=list)
@@ -89,7 +91,7 @@ class Race:
 
     def belief(self, scenario: str) -> Belief:
         """What to expect of a scenario."""
-        return belief_of(self.tried, scenario, self.curve, self.images)
+        return belief_of(self.tried, scenario, self.curve, self.images, self.own_head)
 
     def beliefs(self) -> dict[str, Belief]:
         """What to expect of each scenario, and of the linear classifier that they are compared with."""

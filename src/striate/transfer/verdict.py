@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from striate.transfer.result import PowerLaw
+from striate.transfer.result import Accuracy, PowerLaw
 
 # The error of a training falls with what it is shown, images times epochs, about as a power, and steeply where that of
 # a linear classifier falls steeply with images: between the plans' trials and whole trainings
@@ -90,17 +90,24 @@ class LinearCurve:
         return max(0.0, math.log2(max(half, 1e-9) / max(whole, 1e-9)))
 
 
-def belief_of(trials: Sequence[Tried], scenario: str, curve: LinearCurve, images: int) -> Belief:
+def belief_of(
+    trials: Sequence[Tried], scenario: str, curve: LinearCurve, images: int, own_head: Accuracy | None = None
+) -> Belief:
     """What to expect of `scenario` with all `images`, from its trials (the longest of each fold counts) or none.
 
     The measured difference to the linear classifier, carried on to the whole training of both, is drawn towards no
     difference at all by as much as chance could have made it (the mean of a normal prior and a normal measurement).
+    With a head of the network's own that does better than the linear classifier, all but `scratch` begin there: it is
+    drawn towards that head's difference.
     """
     linear = 1 - curve.at(images)
-    prior = (USUAL_GAIN * curve.at(images) + LEAST_DOUBT) ** 2
+    prior, head_start = (USUAL_GAIN * curve.at(images) + LEAST_DOUBT) ** 2, 0.0
+    if own_head is not None and own_head.n and scenario != "scratch":
+        head_start = max(0.0, own_head.top1 - (1 - curve.error))
+        prior += own_head.top1 * (1 - own_head.top1) / own_head.n
     counted = longest(trials, scenario)
     if not counted:
-        return Belief(linear, math.sqrt(prior))
+        return Belief(min(1.0, linear + head_start), math.sqrt(prior))
     correct, baseline = (np.concatenate([getattr(one, name) for one in counted]) for name in ("correct", "linear"))
     shown = float(np.average([one.shown for one in counted], weights=[len(one.correct) for one in counted]))
     learned = round(float(np.mean([one.linear_learned for one in counted])))
@@ -113,7 +120,8 @@ def belief_of(trials: Sequence[Tried], scenario: str, curve: LinearCurve, images
     noise = (int((correct != baseline).sum()) + 1) / n**2  # McNemar's, with one more so that none is not certainty
     noise += doubt**2 + (linear_growth / 2) ** 2
     weight = prior / (prior + noise)
-    return Belief(min(1.0, linear + weight * measured), max(math.sqrt(prior * noise / (prior + noise)), 1e-6))
+    expected = linear + head_start + weight * (measured - head_start)
+    return Belief(min(1.0, expected), max(math.sqrt(prior * noise / (prior + noise)), 1e-6))
 
 
 def growth(trials: Sequence[Tried], scenario: str, curve: LinearCurve) -> tuple[float, float]:
