@@ -189,7 +189,7 @@ def _contenders(
         )
         return []
     contenders = ["all"]
-    # Hardly ever ahead of `all` (`benchmarks/transfer_plan.py`), from which a trial of it would take the seconds.
+    # Seldom ahead of `all` where either is worth training (docs/results.md); a trial would take seconds from that.
     if options.training.budget is not None and len(source.depths) >= 3:
         contenders.append("top")
     kind = kind_of(dataset)
