@@ -277,10 +277,10 @@ def test_a_new_head_on_layers_without_normalisation_is_trained_by_adamw():
         asked = prepared(start, dataset, transfer={"scenario": "all"}, optimizer={"optimizer": "sgd"}).options
         assert asked.optimizer.optimizer == "sgd"
     start = saved(small("alexnet_owt", in_channels=1), tuple("xyz"))
-    for side, top in ((28, 0.6), (100, 0.3)):
-        images = bars([8] * 3, side=side)
+    for side, channels, top, whole in ((28, 1, 0.6, 0.6), (28, 3, 0.6, 1.2), (100, 1, 0.3, 0.6)):
+        images = bars([8] * 3, side=side, channels=channels)
         rates = [prepared(start, images, transfer={"scenario": one}).options.optimizer.lr for one in ("top", "all")]
-        assert rates == [pytest.approx(top * 2e-3), pytest.approx(0.6 * 2e-3)]
+        assert rates == [pytest.approx(top * 2e-3), pytest.approx(whole * 2e-3)]
 
 
 def test_beside_auxiliary_heads_which_start_randomly_a_fitted_head_waits_an_epoch():

@@ -36,7 +36,11 @@ FEW_EPOCHS: dict[str, dict[str, Any]] = {
 COPIED_RATE = 0.1  # of what was copied, as part of what a new head has that starts randomly
 FITTED_RATE = 0.01  # of a fitted head that learns alone, as part of the usual rate
 BELOW_FITTED_RATE = 0.3  # of everything, where layers below a fitted head learn, too; at the full rate some diverge
-BELOW_FITTED_BY_ADAMW = 0.6  # the same by AdamW; half of it for photos whose layers learn alike, without LAYER_DECAY
+BELOW_FITTED_BY_ADAMW = {  # the same by AdamW
+    "digits": {"top": 0.6, "all": 0.6},
+    "small": {"top": 0.6, "all": 1.2},
+    "photos": {"top": 0.3, "all": 0.6},
+}
 LAYER_DECAY = 0.8  # where everything learns
 SHORTEST_WITH_HEAD_EPOCH = 3  # epochs: shorter trainings have no epoch to spare for the head alone
 BY_GRADIENTS = ("head", "top", "all")
@@ -187,8 +191,7 @@ def default_rate_share(options: TrainOptions, start: SavedModel | None, labels: 
         if options.transfer.scenario == "head":
             return FITTED_RATE
         if options.optimizer.optimizer == "adamw":
-            alike = kind == "photos" and options.transfer.scenario != "all"
-            return BELOW_FITTED_BY_ADAMW / (2 if alike else 1)
+            return BELOW_FITTED_BY_ADAMW[kind]["all" if options.transfer.scenario == "all" else "top"]
         return BELOW_FITTED_RATE
     if start is None or head_is_new(options, start, labels) or _grows(options, start):
         return 1.0
