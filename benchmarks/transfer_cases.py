@@ -1,7 +1,7 @@
 """What `transfer_plan.py` transfers: networks that know something, and sets of other sizes and kinds to teach them.
 
-Sizes are chosen so that all cases together take about an hour and a half on two cores: photos come to 128 pixels
-(64 for the network of small images), small images to 48 for the ImageNet network, and the epochs are enough to tell the
+Sizes are chosen so that all cases together take about two hours on one core: photos come to 128 pixels (64 for
+the network of small images), small images to 48 for the ImageNet network, and the epochs are enough to tell the
 scenarios apart, not to bring out the last tenth of each.
 """
 

@@ -137,7 +137,7 @@ TRIAL = re.compile(
     r".* held out, answers (?P<top1>[\d.]+) % right"
 )
 LEARNED = re.compile(r"of ([\d,]+) training images right")
-PROBED = 2000  # images that a plan looks at, at most: how many there are, its reasons tell where they are fewer
+PROBED = 2000  # probing.IMAGES, that a plan looks at: how many there are, its reasons tell where they are fewer
 
 
 def from_trials(rows: list[Row]) -> dict[str, Any]:

@@ -85,8 +85,7 @@ def inputs(session: Session, split: Split) -> np.ndarray:
 @pytest.mark.parametrize("name", ["compact_xs", "squeezenet1_1", "lenet5"])
 def test_a_fitted_head_answers_as_logistic_regression_does(opened, name):
     size = {"input_size": 32} if name == "squeezenet1_1" else {}
-    start = network(name, **size)
-    session = opened(start, noisy([40, 30, 20, 10]), transfer={"scenario": "all"})
+    session = opened(network(name, **size), noisy([40, 30, 20, 10]), transfer={"scenario": "all"})
     without_dropout(session.model)
     train_split, held_out = session.dataset.splits["train"], session.dataset.splits["val"]
     known = out_of_fold(
@@ -116,7 +115,8 @@ def test_under_dropout_a_fitted_head_answers_the_same_and_is_less_sure(opened):
             nn.init.kaiming_normal_(weight, generator=torch.Generator().manual_seed(0))
         session = opened(start, dataset, transfer={"scenario": "all"})
         split = session.dataset.splits["train"]
-        without_dropout(session.model) if not dropout else None
+        if not dropout:
+            without_dropout(session.model)
         state = torch.get_rng_state()
         fit_head(session, Silent())
         assert torch.equal(state, torch.get_rng_state())
