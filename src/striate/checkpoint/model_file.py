@@ -36,7 +36,7 @@ from striate.version import __version__
 if TYPE_CHECKING:
     from striate.models import ConvNet
 
-FORMAT_VERSION = 3  # 2: networks that are cut; 3: several labels an image; earlier ones are still read
+FORMAT_VERSION = 4  # 2: cut networks; 3: several labels an image; 4: cut ones read at several places; all are read
 FILE_NAME = "model.safetensors"  # inside a run folder
 _RECORD = "striate"
 

@@ -27,6 +27,7 @@ class Architecture:
     cut: str | None = None
     cut_grid: int = 1
     cut_features: int = 0
+    sides: tuple[tuple[str, int, int], ...] = ()  # earlier places that are read likewise: (place, grid, features)
 
     @property
     def title(self) -> str:
@@ -72,13 +73,14 @@ class ConvNet(nn.Module):
     stages: nn.Sequential
     head: nn.Module
     auxiliary: nn.ModuleDict
+    sides: nn.ModuleDict  # of a network that was cut: linear layers that read earlier places and add to the logits
 
     def __init__(self, name: str, config: Any, in_channels: int, classes: int, input_size: tuple[int, int]) -> None:
         super().__init__()
         self.architecture = Architecture(
             name=name, config=asdict(config), in_channels=in_channels, classes=classes, input_size=input_size
         )
-        self.auxiliary = nn.ModuleDict()
+        self.auxiliary, self.sides = nn.ModuleDict(), nn.ModuleDict()
         smallest = self.smallest_size(config)
         if min(input_size) < smallest:
             raise ModelError(
@@ -123,14 +125,19 @@ class ConvNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor | Outputs:
         """[B, in_channels, H, W] -> logits [B, classes]; `Outputs` in training where there are auxiliary heads."""
-        if not (self.training and len(self.auxiliary)):
+        with_auxiliary = self.training and len(self.auxiliary) > 0
+        if not with_auxiliary and not len(self.sides):
             return self.head(self.features(images))
         maps, extra = self.stem(images), {}
+        added: list[Tensor] = [self.sides["stem"](maps)] if "stem" in self.sides else []
         for name, stage in self.stages.named_children():
             maps = stage(maps)
-            if name in self.auxiliary:
+            if name in self.sides:
+                added.append(self.sides[name](maps))
+            if with_auxiliary and name in self.auxiliary:
                 extra[name] = self.auxiliary[name](maps)
-        return Outputs(self.head(maps), extra)
+        logits: Tensor = sum(added, self.head(maps))  # type: ignore[assignment]
+        return Outputs(logits, extra) if with_auxiliary else logits
 
     def loss(
         self,

@@ -93,10 +93,8 @@ def _cut(model: ConvNet, record: Architecture, start: bool) -> None:
     from striate.models.cut import end_at, start_classifier
 
     with without_random_start():
-        end_at(
-            model,
-            replace(model.architecture, cut=record.cut, cut_grid=record.cut_grid, cut_features=record.cut_features),
-        )
+        own = model.architecture
+        end_at(model, replace(record, name=own.name, config=own.config))
     if start:
         start_classifier(model)
 

@@ -94,7 +94,7 @@ def pooled_codes(model: ConvNet, images: Tensor, at: Sequence[str] | None = None
     return codes if at is None else {place: codes[place] for place in at}
 
 
-def cut_at(model: ConvNet, place: str, classes: int) -> ConvNet:
+def cut_at(model: ConvNet, place: str, classes: int, *, sides: Sequence[str] = ()) -> ConvNet:
     """A new network that ends at `place`: all up to there with its weights, then a linear layer for `classes`.
 
     Its `head` has the kept layers of the old one, then `pool`, `flatten` and `linear`, under names that are free: the
@@ -102,16 +102,26 @@ def cut_at(model: ConvNet, place: str, classes: int) -> ConvNet:
     `pooled_codes` gives there for images of the network's input size. It starts near zero. Nothing is shared with
     `model`, which stays as it was.
 
+    Linear layers of their own may read earlier places, too (`side_classifiers`); what they give is added to what the
+    head gives. They start at zero, without biases: those of the head serve for all.
+
+    Args:
+        model: any network.
+        place: where the head reads.
+        classes: how many.
+        sides: `stem` and stages before `place`.
+
     Raises:
-        ModelError: no such place; the hint lists those there are.
+        ModelError: no such place; the hint lists those there are. A side that is no stage before `place`.
     """
-    record = _record_of_cut(model, _require(model, place), classes)
+    record = _record_of_cut(model, _require(model, place), classes, sides)
     with without_random_start():
-        stages, head = _parts(model, record)
-    _start(head[-1])
+        (stages, head), beside = _parts(model, record), _sides(record)
     # The copy finds the new parts where it would copy the old ones.
     instead = {id(model.stages): copy.deepcopy(stages), id(model.head): copy.deepcopy(head)}
-    cut = copy.deepcopy(model, {**instead, id(model.auxiliary): nn.ModuleDict()})
+    instead |= {id(model.auxiliary): nn.ModuleDict(), id(model.sides): beside.train(model.head.training)}
+    cut = copy.deepcopy(model, instead)
+    start_classifier(cut)
     cut.architecture = record
     cut.head.train(model.head.training)
     cut.stages.training, cut.auxiliary.training = model.stages.training, model.training
@@ -127,7 +137,7 @@ def end_at(model: ConvNet, record: Architecture) -> None:
     assert record.cut is not None
     _require(model, record.cut)
     model.stages, model.head = _parts(model, record)
-    model.auxiliary = nn.ModuleDict()
+    model.auxiliary, model.sides = nn.ModuleDict(), _sides(record)
     model.architecture = record
 
 
@@ -138,16 +148,19 @@ def new_classifier(cut: ConvNet) -> nn.Linear:
     return linear
 
 
-def start_classifier(cut: ConvNet, generator: Generator | None = None) -> None:
-    """Weights of a cut network's linear layer from N(0, 0.01²), biases zero."""
-    _start(new_classifier(cut), generator)
+def side_classifiers(cut: ConvNet) -> dict[str, nn.Linear]:
+    """The linear layers that read earlier places of a cut network, by place, shallow to deep."""
+    return {place: side[-1] for place, side in cut.sides.named_children()}  # type: ignore[misc]
 
 
 @torch.no_grad()
-def _start(linear: nn.Module, generator: Generator | None = None) -> None:
-    assert isinstance(linear, nn.Linear)
+def start_classifier(cut: ConvNet, generator: Generator | None = None) -> None:
+    """Weights of a cut network's linear layer from N(0, 0.01²), all others, of earlier places, and biases zero."""
+    linear = new_classifier(cut)
     linear.weight.normal_(0.0, _DEVIATION, generator=generator)
     linear.bias.zero_()
+    for side in side_classifiers(cut).values():
+        side.weight.zero_()
 
 
 # places ---------------------------------------------------------------------------------------------------------------
@@ -260,27 +273,43 @@ def _cells(side: int, grid: int) -> list[slice]:
 # cutting --------------------------------------------------------------------------------------------------------------
 
 
-def _record_of_cut(model: ConvNet, place: str, classes: int) -> Architecture:
+def _record_of_cut(model: ConvNet, place: str, classes: int, sides: Sequence[str] = ()) -> Architecture:
+    name, before = model.architecture.name, places(model)[: places(model).index(place)]
     if classes < 1:
-        raise ModelError(f"{model.architecture.name}: {classes} classes: there must be at least 1")
-    shape = _shape_at(model, place)
-    grid = code_grid(*shape) if len(shape) == 3 else 0
+        raise ModelError(f"{name}: {classes} classes: there must be at least 1")
+    for side in sides:
+        if side not in before or side.startswith(HEAD):
+            known = ", ".join(one for one in before if not one.startswith(HEAD))
+            raise ModelError(f"{name} cut at {place} cannot read {side!r}, too", f"earlier stages: {known or 'none'}")
+    shapes = _shapes(model, (place, *sides))
+    sizes = {one: _code_size(shape) for one, shape in shapes.items()}
     return replace(
-        model.architecture, classes=classes, cut=place, cut_grid=grid,
-        cut_features=shape[0] * grid**2 if grid else int(torch.Size(shape).numel()),
+        model.architecture, classes=classes, cut=place, cut_grid=sizes[place][0], cut_features=sizes[place][1],
+        sides=tuple((side, *sizes[side]) for side in before if side in sides),
     )  # fmt: skip
 
 
-def _shape_at(model: ConvNet, place: str) -> tuple[int, ...]:
-    """What the place gives for one image of the network's input size, by trying it."""
+def _code_size(shape: Sequence[int]) -> tuple[int, int]:
+    """Side of the grid that maps [C, H, W] are averaged to, 0 for what is no maps, and the numbers of a code."""
+    grid = code_grid(*shape) if len(shape) == 3 else 0
+    return grid, shape[0] * grid**2 if grid else int(torch.Size(shape).numel())
+
+
+def _shapes(model: ConvNet, wanted: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """What places give for one image of the network's input size, by trying it."""
     record, parameter = model.architecture, next(model.parameters(), None)
     like = {} if parameter is None else {"device": parameter.device, "dtype": parameter.dtype}
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
         with torch.no_grad():
-            passing = _passing(model, torch.zeros(1, record.in_channels, *record.input_size, **like))
-            return next(tuple(values.shape[1:]) for name, values in passing if name == place)
+            found: dict[str, tuple[int, ...]] = {}
+            for place, values in _passing(model, torch.zeros(1, record.in_channels, *record.input_size, **like)):
+                if place in wanted:
+                    found[place] = tuple(values.shape[1:])
+                if len(found) == len(set(wanted)):
+                    break
+            return found
     finally:
         for module, was in modes.items():
             module.training = was
@@ -300,11 +329,25 @@ def _parts(model: ConvNet, record: Architecture) -> tuple[nn.Sequential, nn.Sequ
             break
     head = _nested(layers)
     if record.cut_grid:
-        pool = GlobalPool() if record.cut_grid == 1 else nn.AdaptiveAvgPool2d(record.cut_grid)
-        head.add_module(_free(head, "pool"), pool)
+        head.add_module(_free(head, "pool"), _pool(record.cut_grid))
     head.add_module(_free(head, "flatten"), nn.Flatten())
     head.add_module(_free(head, "linear"), nn.Linear(record.cut_features, record.classes))
     return stages, head
+
+
+def _pool(grid: int) -> nn.Module:
+    return GlobalPool() if grid == 1 else nn.AdaptiveAvgPool2d(grid)
+
+
+def _sides(record: Architecture) -> nn.ModuleDict:
+    """What reads earlier places."""
+    found = nn.ModuleDict()
+    for place, grid, features in record.sides:
+        linear = nn.Linear(features, record.classes, bias=False)
+        found[place] = nn.Sequential(
+            OrderedDict([("pool", _pool(grid)), ("flatten", nn.Flatten()), ("linear", linear)])
+        )
+    return found
 
 
 def _nested(layers: OrderedDict[str, nn.Module]) -> nn.Sequential:
