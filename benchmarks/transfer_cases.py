@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-SCENARIOS = ("svm", "softmax", "head", "top", "all", "scratch")
+SCENARIOS = ("blend", "svm", "softmax", "head", "top", "all", "scratch")
 PLAN = "plan"
 RENAMED = "photos, renamed"
 TRAINED = ("head", "top", "all", "scratch")  # by gradients

@@ -1,8 +1,9 @@
 """Is the recommended plan within one point of the best of all scenarios, run exhaustively?
 
 Each case is a network that knows something and a set of other images (see `transfer_cases.py`). `striate train DATA
---from SOURCE` is run by its plan, and once by every scenario there is: a linear SVM and a softmax on the activations,
-the head alone, the top, all layers, and from scratch. Whole processes, the same flags for all; see README.md.
+--from SOURCE` is run by its plan, and once by every scenario there is: a linear SVM and a softmax on the activations of
+one place, both of all places, the head alone, the top, all layers, and from scratch. Whole processes, the same flags
+for all; see README.md.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ def trained(
     command += ["--from", start, *case.settings, "--seed", str(seed), *SHARED]
     if scenario != "scratch":
         command += ["--scenario", scenario]
-    if scenario not in ("svm", "softmax"):
+    if scenario in TRAINED:
         command += ["--epochs", str(epochs)]
     total: Row = {"wall_seconds": 0.0, "training_seconds": 0.0, "phases": {}, "chosen": []}
     answers: list[bool] = []

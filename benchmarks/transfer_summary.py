@@ -192,7 +192,7 @@ def gains(cases: dict[str, Any]) -> dict[str, Any]:
     """What `all` and `top` gain on the better linear classifier, as part of its error, by case."""
     found: dict[str, float] = {}
     for name, case in cases.items():
-        linear = max(case["top1"]["svm"], case["top1"]["softmax"])
+        linear = max(case["top1"][one] for one in SCENARIOS if one not in TRAINED)
         found |= {f"{name} {one}": (case["top1"][one] - linear) / (1 - linear) for one in ("all", "top")}
     within = sum(abs(gain) <= USUAL for gain in found.values())
     return {"within": USUAL, "count": within, "of": len(found), "by_case": found}

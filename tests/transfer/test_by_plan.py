@@ -20,13 +20,14 @@ from striate.linear.classifiers import fit_softmax, fit_svm
 from striate.models import create_model
 from striate.network import open_network
 from striate.options import DataOptions, merged
+from striate.options.transfer import LINEAR
 from striate.progress import Silent
 from striate.runfolder import RunFolder
 from striate.runtime import mark_command, seconds_of_start
 from striate.transfer import plan as planning
 from striate.transfer.by_plan import resume_by_plan, train_by_plan
 from striate.transfer.codes import codes_of
-from striate.transfer.linear_run import with_classifier
+from striate.transfer.linear_run import with_classifiers
 from striate.transfer.probing import opened
 
 FILES = (
@@ -72,7 +73,7 @@ def test_the_folded_head_answers_as_the_classifier_on_codes_does(source: Path, o
     codes = codes_of(saved, other_digits.splits["train"], precision="fp32")
     place = codes.places[1]
     classifier = fit(codes.by_place[place], codes.targets, 5)
-    network = with_classifier(saved.model, place, classifier)
+    network = with_classifiers(saved.model, [(place, classifier)])
     images = torch.randn(6, saved.spec.channels, *saved.spec.size)
     with torch.inference_mode():
         from striate.models.cut import pooled_codes
@@ -262,7 +263,7 @@ def test_the_plan_looks_at_no_validation_image(source: Path, other_digits: Datas
     options = quick(model={"from": str(source)}, schedule={"epochs": 2})
     found = probe(dataset, [str(source)], options, cache=None)
     plan = planning.plan_transfer(found, dataset, options, start=open_network(source))
-    assert plan.scenario in ("svm", "softmax", "top", "all", "scratch")
+    assert plan.scenario in (*LINEAR, "top", "all", "scratch")
     assert 0 <= plan.low <= plan.expected_top1 <= plan.high <= 1
     assert plan.seconds_planning >= 0
 
@@ -272,7 +273,7 @@ def test_few_images_are_planned_for_without_trials(source: Path, tmp_path: Path)
     options = quick(model={"from": str(source)}, training={"run_dir": str(tmp_path / "run")})
     train_by_plan(options, dataset=dataset)
     plan = RunFolder(tmp_path / "run").read_transfer()["plan"]
-    assert plan["scenario"] in ("svm", "softmax")
+    assert plan["scenario"] in LINEAR
     assert plan["seconds_planning"] == 0
     assert any("too few" in line for line in plan["why"])
 

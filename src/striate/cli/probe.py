@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -129,10 +130,11 @@ def _of_source(source: SourceProbe) -> list[str]:
     lines += [as_text([_cells(one, source) for one in (source.pixels, *source.depths)], COLUMNS), ""]
     best = source.expected
     if best.n:
-        lines.append(
-            f"{'best':<11} {source.best_place}, {source.best_kind}: {_with_interval(best)}, chosen and measured on "
-            "different images"
-        )
+        what = f"{source.best_place}, {source.best_kind}" if source.blend is None else "blend of all depths"
+        lines.append(f"{'best':<11} {what}: {_with_interval(best)}, chosen and measured on different images")
+    if source.blend is not None:
+        counts = [f"{one.place} {one.kind} {one.weight:.0%}" for one in source.blend.members]
+        lines += wrap(f"{'blend of':<11} {', '.join(counts)}", 118, subsequent_indent=" " * 12)
     lines += _of_similarity(source)
     if source.learning_curve:
         points = [f"{one.images:,}: {one.top1:.1%}" for one in source.learning_curve]

@@ -12,6 +12,7 @@ from striate.cli.common import given_options, json_flag, options_from, print_jso
 from striate.cli.errors import Interrupted
 from striate.errors import UsageError
 from striate.options import TrainOptions, merged
+from striate.options.transfer import LINEAR
 from striate.runfolder import RunFolder, is_run
 from striate.spec import RunResult, Scores
 
@@ -141,4 +142,4 @@ def _how_to_go_on(resumed: str | None, options: TrainOptions, started: float) ->
 
 def _can_go_on(run: RunFolder) -> bool:
     """A training by gradients has a state to go on from; a linear classifier of codes needs none but its recipe."""
-    return run.resume.is_dir() or (is_run(run.path) and run.read_recipe().transfer.scenario in ("svm", "softmax"))
+    return run.resume.is_dir() or (is_run(run.path) and run.read_recipe().transfer.scenario in LINEAR)

@@ -167,7 +167,7 @@ def out_of_fold(
 
 
 def fit_svm(
-    codes: np.ndarray, targets: np.ndarray, classes: int, *, regularization: float | None = None,
+    codes: np.ndarray | Axes, targets: np.ndarray, classes: int, *, regularization: float | None = None,
     folds: np.ndarray | None = None, known: OutOfFold | None = None,
 ) -> Linear:  # fmt: skip
     """A linear SVM of all images, one class against the rest, by scikit-learn's liblinear (Fan et al. 2008).
@@ -176,7 +176,7 @@ def fit_svm(
     images (Guo et al. 2017, arXiv:1706.04599).
 
     Args:
-        codes: float32 [n, D].
+        codes: float32 [n, D], or their axes.
         targets: int [n]; a class without images is never predicted.
         classes: how many.
         regularization: C, for codes standardised to a mean squared length of 1; None: by cross-validation.

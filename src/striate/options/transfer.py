@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from striate.options.declare import check_options, option
 
-SCENARIOS = ("plan", "svm", "softmax", "head", "top", "all", "scratch")
+LINEAR = ("blend", "svm", "softmax")  # linear classifiers of codes; the others train by gradients
+SCENARIOS = ("plan", *LINEAR, "head", "top", "all", "scratch")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,12 +20,15 @@ class TransferOptions:
     scenario: str | None = option(
         None,
         "what learns: plan measures which is best; svm and softmax are linear classifiers on the activations of a "
-        "place; head, top (the head and the upper half) and all train by gradients; scratch copies nothing "
+        "place, blend is both of all places as one; "
+        "head, top (the head and the upper half) and all train by gradients; scratch copies nothing "
         "[plan; all for classes that the head knows; by hand where another option of this section is given]",
         choices=SCENARIOS,
     )
     cut: str | None = option(
-        None, "a place: what follows it is dropped, and the new head reads there [svm, softmax: the measured best]"
+        None,
+        "a place: what follows it is dropped, and the new head reads there [svm, softmax: the measured best; "
+        "blend: the deepest that counts]",
     )
     freeze_to: str | None = option(
         None,

@@ -13,7 +13,8 @@ from striate.report.charts import Series, line_chart
 from striate.report.figures import finite, percent, points, seconds, thousands
 from striate.report.record import Record
 
-LINEAR = {"svm": "a linear SVM", "softmax": "a softmax classifier"}
+KINDS = {"svm": "a linear SVM", "softmax": "a softmax classifier"}
+LINEAR = {**KINDS, "blend": "linear classifiers of all depths as one"}
 TRAINED = {"head": "the head alone", "top": "the head and the upper part", "all": "everything"}
 DIRECTIONS = {"train": "training", "val": "validation"}
 
@@ -79,11 +80,13 @@ def _chart(source: Mapping[str, Any]) -> Markup:
     """Accuracy over depth."""
     depths = source["depths"]
     lines = [
-        Series(LINEAR[kind], [(index + 1, top1) for index, top1 in _accuracies(depths, kind)], colour)
+        Series(KINDS[kind], [(index + 1, top1) for index, top1 in _accuracies(depths, kind)], colour)
         for kind, colour in (("svm", "val"), ("softmax", "train"))
     ]
-    best = source.get("best") or {}
+    best, blend = source.get("best") or {}, source.get("blend") or {}
     names = [one["place"] for one in depths]
+    if (together := finite(blend.get("top1"))) is not None:
+        lines.append(Series(LINEAR["blend"], [(1, together), (len(depths), together)], "run2", dashed=True))
     mark = None
     if best.get("place") in names:
         mark = (float(names.index(best["place"]) + 1), f"best, {best['place']}")

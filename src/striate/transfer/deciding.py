@@ -23,9 +23,9 @@ from striate.transfer.ancestry import seen_by, warn_of_known_images
 from striate.transfer.auto import find_start
 from striate.transfer.linear_run import is_linear
 from striate.transfer.own_head import own_head_of, with_own_head
-from striate.transfer.plan import LINEAR, TransferPlan, as_options, options_for, plan_transfer
+from striate.transfer.plan import TransferPlan, as_options, options_for, plan_transfer
 from striate.transfer.probing import probe
-from striate.transfer.result import ProbeResult, SourceProbe
+from striate.transfer.result import KINDS, ProbeResult, SourceProbe
 
 _SCORED = ("val", "test")
 
@@ -95,7 +95,7 @@ def decide(options: TrainOptions, dataset: Dataset, *, given: bool, progress: Pr
             chosen = replace(chosen, transfer=replace(chosen.transfer, scenario="all"))
         warn_of_known_images(first, dataset, progress, _SCORED)
         return Decision(chosen, why, start)
-    if len(opened) > 1 or scenario == "plan" or (scenario in LINEAR and options.transfer.cut is None):
+    if len(opened) > 1 or scenario == "plan" or (scenario in KINDS and options.transfer.cut is None):
         return _measured(options, dataset, opened, why, progress)
     warn_of_known_images(first, dataset, progress, _SCORED)
     return Decision(chosen, why, start)
@@ -178,7 +178,7 @@ def _measured(
         chosen = as_options(plan, chosen)
         progress.say(plan.why[0])
         progress.say(next(line for line in plan.why if line.startswith("Hence")))
-    elif scenario in LINEAR and options.transfer.cut is None:
+    elif scenario in KINDS and options.transfer.cut is None:
         own = replace(chosen.transfer, cut=_best_place(best, scenario))
         chosen = options_for(replace(chosen, transfer=own), scenario, best.source)
     else:
@@ -229,13 +229,9 @@ def cut_off(found: ProbeResult, place: str) -> ProbeResult:
         raise ModelError(f"{source.model} has no place {place!r}", f"it has: {', '.join(known)}")
     depths = source.depths[: known.index(place) + 1]
     here = depths[-1]
-    kind = source.best_kind if here.by_kind(source.best_kind).top1 >= here.best.top1 else _other(source.best_kind)
-    held = replace(source, depths=depths, best_place=place, best_kind=kind, expected=here.by_kind(kind))
+    kind = max(sorted(KINDS, key=lambda one: one != source.best_kind), key=lambda one: here.by_kind(one).top1)
+    held = replace(source, depths=depths, best_place=place, best_kind=kind, expected=here.by_kind(kind), blend=None)
     return replace(found, sources=tuple(held if one.source == held.source else one for one in found.sources))
-
-
-def _other(kind: str) -> str:
-    return next(one for one in LINEAR if one != kind)
 
 
 def _from(options: TrainOptions, source: str) -> TrainOptions:

@@ -1,5 +1,7 @@
 """A linear classifier of codes as a run like any other: the cut network with the classifier as its head.
 
+Of a blend, which reads several places, each adds its own linear layer (see `models.cut`).
+
 Nothing is drawn at random and nothing measured on the clock: codes and classifier follow from the recipe, the images
 and the weights alone. A run that was killed while it was written is finished by doing again what is missing.
 """
@@ -8,7 +10,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -17,15 +19,18 @@ import numpy as np
 import torch
 
 from striate.checkpoint import SavedModel, load_model, save_model, write_atomically
-from striate.data import Dataset, load_data
+from striate.data import Dataset, Split, load_data
+from striate.data.parts import digests_of, thinned
 from striate.errors import CheckpointError, ModelError, StriateError, UsageError
 from striate.evaluation import check_views
-from striate.linear.classifiers import Linear, fit_softmax, fit_svm
+from striate.linear.blending import BLEND, summed
+from striate.linear.classifiers import Linear, fit_softmax, fit_svm, fold_numbers
 from striate.metrics import score
 from striate.models import ConvNet
-from striate.models.cut import cut_at, new_classifier
+from striate.models.cut import cut_at, modules_up_to, new_classifier, places, side_classifiers
 from striate.models.sources import code_of, full_name, is_own, names_code
 from striate.options import TrainOptions
+from striate.options.transfer import LINEAR
 from striate.progress import Progress
 from striate.runfolder import RunFolder
 from striate.runtime import denormals_flushed, environment, pick_device, seed_everything, set_threads
@@ -35,15 +40,17 @@ from striate.training.defaults import resolve_runtime
 from striate.training.finishing import finish_run, training_batches
 from striate.training.prepare import resolved_for
 from striate.training.start import locate_start, open_start
-from striate.transfer.codes import code_folder, codes_of
-from striate.transfer.probing import opened
+from striate.transfer.by_depth import answers_by_depth, axes_at, blend_of
+from striate.transfer.codes import Codes, code_folder, codes_of
+from striate.transfer.probing import IMAGES, OF_EACH, opened
 
-FITS = {"svm": fit_svm, "softmax": fit_softmax}
+Part = tuple[str, Linear]  # a place, and what reads it
+FITS: dict[str, Callable[..., Linear]] = {"svm": fit_svm, "softmax": fit_softmax}
 
 
 def is_linear(options: TrainOptions) -> bool:
     """Whether these options ask for a linear classifier of codes, rather than for a training by gradients."""
-    return options.transfer.scenario in FITS
+    return options.transfer.scenario in LINEAR
 
 
 @denormals_flushed()
@@ -80,11 +87,11 @@ def train_linear(
         facts = environment(pick_device(options.runtime.device))
         facts |= {"precision": options.runtime.precision, "phases": watch.handed_over()}
         network = opened(start, dataset, options, progress)
-        cut = cut_at(network.model, _place(options), len(dataset.labels))  # a place that is not there is no run
-        check_views(options.evaluate.views, cut, spec)
+        at = _places(options, network)[-1]  # a place that is not there is no run
+        check_views(options.evaluate.views, cut_at(network.model, at, len(dataset.labels)), spec)
         journal.write_start(run, options, dataset, facts)
     progress.say(
-        f"{options.transfer.scenario} on the codes of {options.transfer.cut} of {options.model.from_}, "
+        f"{options.transfer.scenario} on the codes of {_where(options)} of {options.model.from_}, "
         f"{len(dataset.splits['train'])} images, {len(dataset.labels)} classes → {run.path}"
     )
     return _fit_and_finish(_Job(run, options, spec, dataset, network), watch, progress)
@@ -203,13 +210,13 @@ def _fit_and_finish(job: _Job, watch: journal.Stopwatch, progress: Progress) -> 
     begun = time.perf_counter()
     with watch.phase("train"):
         if not _is_whole(job):
-            linear, figures = _fitted(job, device, progress)
+            parts, figures = _fitted(job, device, progress)
             seconds = time.perf_counter() - begun
             row = {"kind": "epoch", "epoch": 1, "step": 1, "seconds": seconds, "best": True, **figures}
             row["images_per_second"] = len(dataset.splits["train"]) / seconds
             # the line first: the model file says that the fitting is done
             write_atomically(run.metrics, (json.dumps(row) + "\n").encode())
-            _save(job, linear)
+            _save(job, parts)
     with watch.phase("evaluate"):
         last = {"selected_by": "last", "selected_on": None, "best_epoch": 1, "weights": "raw", "epochs": 1}
         scores, protocol = finish_run(
@@ -227,19 +234,45 @@ def _fit_and_finish(job: _Job, watch: journal.Stopwatch, progress: Progress) -> 
     )  # fmt: skip
 
 
-def _fitted(job: _Job, device: torch.device, progress: Progress) -> tuple[Linear, dict[str, Any]]:
-    """The classifier, and how it answers the images that it learned from."""
-    train, classes = job.dataset.splits["train"], len(job.dataset.labels)
-    place = _place(job.options)
+def _fitted(job: _Job, device: torch.device, progress: Progress) -> tuple[list[Part], dict[str, Any]]:
+    """The classifiers of the places that count, and how they answer the images that they learned from."""
+    train, labels = job.dataset.splits["train"], job.dataset.labels
     found = codes_of(
-        job.network, train, places=(place,), precision=job.options.runtime.precision, device=device,
-        cache=_folder(progress), progress=progress,
+        job.network, train, places=_places(job.options, job.network), precision=job.options.runtime.precision,
+        device=device, cache=_folder(progress), progress=progress,
     )  # fmt: skip
-    assert job.options.transfer.scenario is not None
-    linear = FITS[job.options.transfer.scenario](found.by_place[place], found.targets, classes)
-    logits = torch.from_numpy(np.ascontiguousarray(linear.logits(found.by_place[place]), dtype=np.float32))
-    seen = score(logits, torch.from_numpy(found.targets), job.dataset.labels)
-    return linear, {"train_top1": seen.top1, "train_loss": seen.loss}
+    scenario = job.options.transfer.scenario
+    if scenario == BLEND:
+        parts = _blended(found, train, len(labels), progress)
+    else:
+        assert scenario is not None
+        place = found.places[-1]
+        parts = [(place, FITS[scenario](found.by_place[place], found.targets, len(labels)))]
+    logits = np.sum([linear.logits(found.by_place[place]) for place, linear in parts], axis=0, dtype=np.float32)
+    seen = score(torch.from_numpy(logits), torch.from_numpy(found.targets), labels)
+    return parts, {"train_top1": seen.top1, "train_loss": seen.loss}
+
+
+def _blended(found: Codes, train: Split, classes: int, progress: Progress) -> list[Part]:
+    """What the classifiers add that `blend_of` weighs; where too few images could choose, the SVM of the last place.
+
+    Weights, C and temperatures are chosen on as many images as probing looks at, the classifiers fitted to all.
+    """
+    rows = thinned(train, np.arange(len(train)), max(IMAGES, OF_EACH * classes))
+    some = found if len(rows) == len(train) else found.at(rows)
+    groups = None if train.groups is None else [train.groups[row] for row in rows.tolist()]
+    folds = fold_numbers(some.targets, digests=digests_of(train)[rows], groups=groups)
+    tried = answers_by_depth(some, folds, classes, progress)
+    blend = blend_of(found.places, tried)
+    if blend is None:
+        place = found.places[-1]
+        return [(place, fit_svm(found.by_place[place], found.targets, classes))]
+    axes = {place: axes_at(found, place) for place, _ in blend.weights}
+    linear = {
+        (place, kind): FITS[kind](axes[place], found.targets, classes, known=tried[place, kind])
+        for place, kind in blend.weights
+    }
+    return [(place, part) for (place, _), part in summed(linear, blend).items()]
 
 
 def _folder(progress: Progress) -> Path | None:
@@ -250,14 +283,14 @@ def _folder(progress: Progress) -> Path | None:
         return None
 
 
-def _save(job: _Job, linear: Linear) -> None:
-    model = with_classifier(job.network.model, _place(job.options), linear)
+def _save(job: _Job, parts: Sequence[Part]) -> None:
+    model = with_classifiers(job.network.model, parts)
     notes = {
         "epoch": 1,
         "data": job.dataset.name,
         "run": job.run.name,
-        "classifier": linear.kind,
-        "regularization": linear.regularization,
+        "classifier": job.options.transfer.scenario,
+        "reads": [f"{place} ({linear.kind}, C {linear.regularization:g})" for place, linear in parts],
     }
     adapted = job.network.notes.get("adapted")
     save_model(
@@ -265,17 +298,27 @@ def _save(job: _Job, linear: Linear) -> None:
     )
 
 
-def with_classifier(model: ConvNet, place: str, linear: Linear) -> ConvNet:
-    """A new network: `model` up to `place`, and `linear`, scaling and all, as its head.
+def with_classifiers(model: ConvNet, parts: Sequence[Part]) -> ConvNet:
+    """A new network: `model` up to the deepest of some places, and linear classifiers there, scaling and all.
+
+    What those of one network give is added up.
+
+    Args:
+        model: any network.
+        parts: at least one, in any order; several may be of one place.
 
     Raises:
         ModelError: no such place.
     """
-    cut = cut_at(model, place, len(linear.bias))
-    head = new_classifier(cut)
+    order = {place: depth for depth, place in enumerate(places(model))}
+    read = sorted({place for place, _ in parts}, key=lambda place: order.get(place, -1))
+    cut = cut_at(model, read[-1], len(parts[0][1].bias), sides=read[:-1])
+    head, sides = new_classifier(cut), side_classifiers(cut)
     with torch.no_grad():
-        head.weight.copy_(torch.from_numpy(linear.weight))
-        head.bias.copy_(torch.from_numpy(linear.bias))
+        head.weight.zero_()
+        for place, linear in parts:
+            sides.get(place, head).weight.add_(torch.from_numpy(linear.weight))
+            head.bias.add_(torch.from_numpy(linear.bias))
     return cut.eval()
 
 
@@ -288,6 +331,23 @@ def _is_whole(job: _Job) -> bool:
     return True
 
 
-def _place(options: TrainOptions) -> str:
-    assert options.transfer.cut is not None
-    return options.transfer.cut
+def _places(options: TrainOptions, network: SavedModel) -> tuple[str, ...]:
+    """The places that are read: for a blend all, down to where the network is cut; shallow to deep.
+
+    Raises:
+        ModelError: no such place.
+    """
+    known, cut = places(network.model), options.transfer.cut
+    if cut is not None:
+        modules_up_to(network.model, cut)
+    if options.transfer.scenario != BLEND:
+        assert cut is not None
+        return (cut,)
+    return known if cut is None else known[: known.index(cut) + 1]
+
+
+def _where(options: TrainOptions) -> str:
+    cut = options.transfer.cut
+    if options.transfer.scenario != BLEND:
+        return str(cut)
+    return "all places" if cut is None else f"all places up to {cut}"

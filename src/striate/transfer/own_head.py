@@ -13,6 +13,7 @@ from striate.data.parts import part_of, thinned
 from striate.inference import logits_of
 from striate.network import refitted
 from striate.options import TrainOptions
+from striate.options.transfer import LINEAR
 from striate.progress import Progress
 from striate.runtime import pick_device, resolve_precision
 from striate.training.defaults import fed_as
@@ -20,7 +21,7 @@ from striate.training.finishing import evaluation_batch
 from striate.training.start import grows
 from striate.training.transferring import head_is_new
 from striate.transfer.ancestry import seen_by
-from striate.transfer.plan import LINEAR, ScenarioEstimate, TransferPlan
+from striate.transfer.plan import ScenarioEstimate, TransferPlan
 from striate.transfer.probing import IMAGES
 from striate.transfer.result import Accuracy, SourceProbe
 from striate.transfer.wording import percent

@@ -17,7 +17,10 @@ from striate.checkpoint import SavedModel
 from striate.data import Dataset
 from striate.data.parts import Rows, trial_data
 from striate.errors import StriateError, UsageError
+from striate.linear import KINDS
+from striate.linear.blending import BLEND
 from striate.options import TrainOptions, TransferOptions
+from striate.options.transfer import LINEAR
 from striate.progress import Progress, Silent
 from striate.training.defaults import kind_of
 from striate.training.planning import parse_duration
@@ -28,7 +31,6 @@ from striate.transfer.result import DepthProbe, ProbeResult, SourceProbe
 from striate.transfer.trials import Outcome, Race, folds_to_try, run_trials
 from striate.transfer.verdict import Belief, LinearCurve, choose
 
-LINEAR = ("svm", "softmax")
 PART = 0.6  # of the dearest whole training: what all trials together may cost
 LEAST_SECONDS = 40.0  # what they may cost in any case: few images need many of them to tell anything
 FEWEST_MISTAKES = 5  # of the linear classifier on all images that can be held out: fewer leave nothing to be shown
@@ -269,12 +271,12 @@ def _linear(source: SourceProbe) -> float:
     The row of the best place was chosen by its own figure, which flatters it; the whole procedure of choosing, on parts
     of the images, is worse at choosing than it will be on all. Over sets of 40 to 300 images the truth lay between.
     """
-    return (source.best.by_kind(source.best_kind).top1 + source.expected.top1) / 2
+    return (source.best_measured.top1 + source.expected.top1) / 2
 
 
 def _flattery(source: SourceProbe) -> float:
     """By how much the row of the best place is better than the choice is in truth."""
-    return source.best.by_kind(source.best_kind).top1 - _linear(source)
+    return source.best_measured.top1 - _linear(source)
 
 
 def _carried(curve: LinearCurve, top1: float, images: int) -> float:
@@ -288,13 +290,15 @@ def _estimates(
     known = (source.expected.high - source.expected.low) / 2 / 1.96
     doubt = math.hypot(known, (curve.error - curve.at(n)) / 2)  # half of what the learning curve adds
     seconds = _linear_seconds(source, looked_at, n)
-    rows = []
-    for kind in LINEAR:
+    how, rows = f"cross-validation on {source.expected.n} images", []
+    if source.blend is not None:
+        every = source.seconds_fitting * n / max(1, looked_at)  # it is made of all places' classifiers
+        rows.append(_estimate(BLEND, Belief(1 - curve.at(n), doubt), 0.0, seconds + every, how, None))
+    for kind in KINDS:
         place = source.best if kind == source.best_kind else _best_place(source, kind)
         top1 = 1 - curve.at(n)
         if kind != source.best_kind and not math.isnan(top1):
             top1 = min(top1, _carried(curve, place.by_kind(kind).top1 - _flattery(source), n))
-        how = f"cross-validation on {source.expected.n} images"
         rows.append(_estimate(kind, Belief(top1, doubt), 0.0, seconds, how, place.place))
     last = _carried(curve, source.top.softmax.top1 - _flattery(source), n)
     rows.append(_estimate("head", Belief(last, doubt), doubt / 2, None, "as softmax on the last codes", None))
@@ -312,8 +316,8 @@ def _best_place(source: SourceProbe, kind: str) -> DepthProbe:
 
 
 def _linear_seconds(source: SourceProbe, looked_at: int, n: int) -> float:
-    """What a linear classifier of all images takes: the codes that probing has not computed, and the fitting."""
-    fitted = len(LINEAR) * (len(source.depths) + 1)  # with that of the pixels
+    """What one linear classifier of all images takes: the codes that probing has not computed, and the fitting."""
+    fitted = len(KINDS) * (len(source.depths) + 1)  # with that of the pixels
     return max(0, n - looked_at) * source.seconds_per_image + source.seconds_fitting / fitted * n / max(1, looked_at)
 
 

@@ -8,29 +8,36 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from striate.checkpoint import SavedModel
 from striate.data import Dataset
 from striate.data.parts import digests_of, thinned
 from striate.data.wording import counted
 from striate.errors import UsageError
-from striate.linear.classifiers import NEVER, OutOfFold, fold_numbers, out_of_fold
-from striate.linear.solver import Axes, axes_of
+from striate.linear.blending import BLEND, Blend
+from striate.linear.classifiers import NEVER, OutOfFold, fold_numbers
 from striate.network import open_network, read_spelling, refitted
 from striate.options import TrainOptions
 from striate.progress import Progress, Silent
 from striate.training.defaults import check_feasible, fed_as
-from striate.transfer.codes import PIXELS, Codes, code_folder, codes_of
+from striate.transfer.by_depth import Member, Tried, answers_by_depth, axes_at, blend_of, trust
+from striate.transfer.codes import PIXELS, code_folder, codes_of
 from striate.transfer.curve import fitted_power_law, forecasts, learning_curve
-from striate.transfer.result import KINDS, Accuracy, Answers, DepthProbe, ProbeResult, SourceProbe
+from striate.transfer.result import (
+    KINDS,
+    Accuracy,
+    Answers,
+    BlendMember,
+    BlendProbe,
+    DepthProbe,
+    ProbeResult,
+    SourceProbe,
+)
 from striate.transfer.similarity import rule_of_thumb, similarity_of
 
 IMAGES, OF_EACH = 2000, 5  # looked at, at most, and of each class in any case, where nothing is said
@@ -185,10 +192,13 @@ def _probed(
         indices=seen.rows, cache=folder, progress=progress,
     )  # fmt: skip
     started = time.perf_counter()
-    tried = _tried(codes, seen, len(dataset.labels), progress)
+    tried = answers_by_depth(codes, seen.numbers, len(dataset.labels), progress, pixels=True)
     place, kind = _best(codes.places, tried)
     known = tried[place, kind]
-    points, sizes, shares = learning_curve(_axes(codes, place), known)
+    blend = blend_of(codes.places, tried)
+    if blend is not None and len(blend.weights) == 1:  # nothing else counts
+        blend = None
+    points, sizes, shares = learning_curve(axes_at(codes, place), known)
     law = fitted_power_law(sizes, shares) if len(points) else None
     correct = [tried[one, kind].correct for one in codes.places]
     similarity = similarity_of(
@@ -198,60 +208,19 @@ def _probed(
     return SourceProbe(
         source=name, model=saved.model.architecture.name,
         depths=tuple(_depth(one, codes.by_place[one].shape[1], tried) for one in codes.places),
-        pixels=_depth(PIXELS, codes.pixels.shape[1], tried), best_place=place, best_kind=kind,
-        expected=_expected(codes.places, tried, known), similarity=similarity, learning_curve=points, power_law=law,
-        forecast=forecasts(law, len(dataset.splits["train"])), answers=_answers(seen, known),
+        pixels=_depth(PIXELS, codes.pixels.shape[1], tried), best_place=place,
+        best_kind=kind if blend is None else BLEND, blend=None if blend is None else _record_of(blend),
+        expected=_expected(codes.places, tried, known) if blend is None else Accuracy.of(blend.answers.correct),
+        similarity=similarity, learning_curve=points, power_law=law,
+        forecast=forecasts(law, len(dataset.splits["train"])),
+        answers=_answers(seen, known if blend is None else blend.answers),
         seconds_forward=codes.seconds_forward, seconds_per_image=codes.seconds_per_image,
         seconds_fitting=time.perf_counter() - started,
         from_cache=codes.from_cache,
     )  # fmt: skip
 
 
-_Tried = dict[tuple[str, str], OutOfFold]  # by place and kind
-
-
-def _tried(codes: Codes, seen: _Seen, classes: int, progress: Progress) -> _Tried:
-    """Both classifiers at every place, and on the pixels."""
-
-    def both(place: str) -> dict[tuple[str, str], OutOfFold]:
-        axes = _axes(codes, place)
-        return {
-            (place, kind): out_of_fold(axes, seen.targets, classes, kind=kind, folds=seen.numbers) for kind in KINDS
-        }
-
-    places = (*codes.places, PIXELS)
-    found: _Tried = {}
-    with progress.task("classifiers by depth", len(places)) as task:
-        for one in _side_by_side(both, places):
-            found |= one
-            task.advance()
-    return found
-
-
-def _axes(codes: Codes, place: str) -> Axes:
-    return axes_of(codes.pixels if place == PIXELS else codes.by_place[place])
-
-
-def _side_by_side(work: Callable[[str], _Tried], places: Sequence[str]) -> Iterator[_Tried]:
-    """`work` on each place, in as many threads as torch would use inside each product; it is quicker that way round."""
-    threads = torch.get_num_threads()
-    if threads == 1:
-        yield from map(work, places)
-        return
-    with _one_thread_each(threads), ThreadPoolExecutor(threads, thread_name_prefix="striate-probe") as pool:
-        yield from pool.map(work, places)
-
-
-@contextmanager
-def _one_thread_each(before: int) -> Iterator[None]:
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def _best(places: Sequence[str], tried: _Tried) -> tuple[str, str]:
+def _best(places: Sequence[str], tried: Tried) -> tuple[str, str]:
     """For each classifier the place where it gives the true classes the highest probability; the better of the two.
 
     Probabilities tell how nearly wrong and right answers are, too: of 40 to 300 images they choose the place better
@@ -260,10 +229,15 @@ def _best(places: Sequence[str], tried: _Tried) -> tuple[str, str]:
     """
     if not tried[places[0], KINDS[0]].looked_at.any():  # too few images to choose by
         return places[-1], KINDS[0]
-    trust = {kind: [_trust(tried[place, kind]) for place in places] for kind in KINDS}
-    chosen = {kind: places[_last_best(trust[kind])] for kind in KINDS}
+    trusted = {kind: [trust(tried[place, kind]) for place in places] for kind in KINDS}
+    chosen = {kind: places[_last_best(trusted[kind])] for kind in KINDS}
     kind = max(KINDS, key=lambda one: int(tried[chosen[one], one].correct.sum()))  # the first of equals
     return chosen[kind], kind
+
+
+def _record_of(blend: Blend[Member]) -> BlendProbe:
+    members = tuple(BlendMember(place=place, kind=kind, weight=one) for (place, kind), one in blend.weights.items())
+    return BlendProbe(accuracy=Accuracy.of(blend.answers.correct), members=members)
 
 
 def _last_best(values: Sequence[float] | np.ndarray) -> int:
@@ -271,13 +245,7 @@ def _last_best(values: Sequence[float] | np.ndarray) -> int:
     return len(values) - 1 - int(np.asarray(values)[::-1].argmax())
 
 
-def _trust(answers: OutOfFold) -> float:
-    """The mean probability of the true class of held-out images."""
-    rows = np.arange(int(answers.held_out.sum()))
-    return float(answers.probabilities[rows, answers.targets[answers.held_out]].mean()) if len(rows) else 0.0
-
-
-def _expected(places: Sequence[str], tried: _Tried, known: OutOfFold) -> Accuracy:
+def _expected(places: Sequence[str], tried: Tried, known: OutOfFold) -> Accuracy:
     """What choosing comes to: for each fold place and classifier are those that were best without its images."""
     if not known.looked_at.any():
         return Accuracy.of(known.correct, known.regularization)
@@ -293,7 +261,7 @@ def _expected(places: Sequence[str], tried: _Tried, known: OutOfFold) -> Accurac
     return Accuracy.of(np.concatenate(right), known.regularization)
 
 
-def _depth(place: str, features: int, tried: _Tried) -> DepthProbe:
+def _depth(place: str, features: int, tried: Tried) -> DepthProbe:
     svm, softmax = (Accuracy.of(one.correct, one.regularization) for one in (tried[place, kind] for kind in KINDS))
     return DepthProbe(place=place, features=features, svm=svm, softmax=softmax)
 

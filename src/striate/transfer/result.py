@@ -75,6 +75,31 @@ class DepthProbe:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class BlendMember:
+    """A classifier at one place, and how much it counts."""
+
+    place: str
+    kind: str  # of KINDS
+    weight: float  # of 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BlendProbe:
+    """What the classifiers of all places make of the images together, each as far as it is to be trusted."""
+
+    accuracy: Accuracy
+    members: tuple[BlendMember, ...]  # shallow to deep
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {**self.accuracy.to_dict(), "members": [one.to_dict() for one in self.members]}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Similarity:
     """How much of what the network was made for is of use here, 0 to 1: `figure` = `climb` x `kept`.
 
@@ -187,14 +212,15 @@ class SourceProbe:
     model: str
     depths: tuple[DepthProbe, ...]
     pixels: DepthProbe  # the same classifiers on the shrunken images themselves
-    best_place: str
-    best_kind: str  # of KINDS
-    expected: Accuracy  # place, classifier and C chosen without the images that they are scored on
+    best_place: str  # of a single one
+    best_kind: str  # of KINDS, there; `blend` where several places share the answer
+    expected: Accuracy  # place, classifier and C, or weights, chosen without the images that they are scored on
     similarity: Similarity
+    blend: BlendProbe | None = None
     learning_curve: tuple[CurvePoint, ...] = ()
     power_law: PowerLaw | None = None
     forecast: tuple[Forecast, ...] = ()
-    answers: Answers | None = field(default=None, compare=False)  # at the best place
+    answers: Answers | None = field(default=None, compare=False)  # of what is best
     own_head: Accuracy | None = None  # of the head as it is, where it knows all the classes; on images new to it
     seconds_forward: float = 0.0
     seconds_per_image: float = 0.0  # what the codes of one cost that is not in the cache
@@ -205,6 +231,11 @@ class SourceProbe:
     def best(self) -> DepthProbe:
         """The record of the best place."""
         return next(one for one in self.depths if one.place == self.best_place)
+
+    @property
+    def best_measured(self) -> Accuracy:
+        """Of what is best: of a single place by the answers that it was chosen by, which flatters it a little."""
+        return self.best.by_kind(self.best_kind) if self.blend is None else self.blend.accuracy
 
     @property
     def top(self) -> DepthProbe:
@@ -218,7 +249,12 @@ class SourceProbe:
             "model": self.model,
             "depths": [one.to_dict() for one in self.depths],
             "pixels": self.pixels.to_dict(),
-            "best": {"place": self.best_place, "kind": self.best_kind, **self.expected.to_dict()},
+            "best": {
+                "place": self.best_place if self.blend is None else None,
+                "kind": self.best_kind,
+                **self.expected.to_dict(),
+            },
+            "blend": self.blend.to_dict() if self.blend is not None else None,
             "similarity": self.similarity.to_dict(),
             "learning_curve": [one.to_dict() for one in self.learning_curve],
             "power_law": self.power_law.to_dict() if self.power_law else None,

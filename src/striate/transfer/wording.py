@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from striate.options.transfer import LINEAR
 from striate.transfer.result import SourceProbe
 from striate.transfer.trials import Race
 from striate.transfer.verdict import longest
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 KINDS = {"svm": "a linear SVM", "softmax": "a softmax classifier"}
 SCENARIOS = {
+    "blend": "linear classifiers of all depths as one",
     "svm": "a linear SVM on the codes of {cut}",
     "softmax": "a softmax classifier on the codes of {cut}",
     "head": "training the head alone",
@@ -68,15 +70,31 @@ def _linear(source: SourceProbe) -> str:
             f"How well linear classifiers on the codes of {short(source.source)} answer is not known: to hold images "
             "out takes two different ones each of two classes."
         )
-    where = "the last place" if source.best_place == last.place else source.best_place
-    line = (
-        f"{_sentence(KINDS[source.best_kind])} on the codes of {where} of {short(source.source)} answers "
-        f"{percent(best.top1)} ({percent(best.low)} to {percent(best.high)}) of {best.n} training images right that it "
-        "did not learn from"
+    right = (
+        f"{percent(best.top1)} ({percent(best.low)} to {percent(best.high)}) of {best.n} training images right that "
     )
+    if source.blend is not None:
+        line = f"Linear classifiers of {_depths(source)} of {short(source.source)} as one answer {right}they"
+        one = source.best
+        alone = f"; at the best place alone, {one.place}, the better of both kinds answers {percent(one.best.top1)}"
+    else:
+        where = "the last place" if source.best_place == last.place else source.best_place
+        kind = _sentence(KINDS[source.best_kind])
+        line = f"{kind} on the codes of {where} of {short(source.source)} answers {right}it"
+        alone = ""
     if source.best_place != last.place:
-        line += f"; on the last codes, {last.place}, the better of both answers {percent(last.best.top1)}"
-    return line + "."
+        alone += f"; on the last codes, {last.place}, the better of both answers {percent(last.best.top1)}"
+    return f"{line} did not learn from{alone}."
+
+
+def _depths(source: SourceProbe) -> str:
+    """The places that a blend reads, those first that count most."""
+    assert source.blend is not None
+    shares: dict[str, float] = {}
+    for one in source.blend.members:
+        shares[one.place] = shares.get(one.place, 0.0) + one.weight
+    named = [f"{place} ({share:.0%})" for place, share in sorted(shares.items(), key=lambda item: -item[1])]
+    return ", ".join(named[:4]) + (f" and {counted(len(named) - 4, 'place')} more" if len(named) > 4 else "")
 
 
 def _tried(race: Race, estimate: ScenarioEstimate) -> str:
@@ -92,7 +110,7 @@ def _tried(race: Race, estimate: ScenarioEstimate) -> str:
 
 
 def _decision(chosen: ScenarioEstimate, estimates: Sequence[ScenarioEstimate]) -> str:
-    alike = tuple(KINDS) if chosen.scenario in KINDS else (chosen.scenario,)
+    alike = LINEAR if chosen.scenario in LINEAR else (chosen.scenario,)
     others = [one for one in estimates if one.scenario not in (*alike, "head")]
     best = max(others, key=lambda one: one.expected_top1, default=None)
     name = f"{chosen.scenario}: {in_words(chosen)}"

@@ -1,0 +1,90 @@
+"""Several linear classifiers of the same images as one: their logits, weighed by how far each is to be trusted.
+
+A sum of linear classifiers of different codes is a linear classifier of all the codes. Which of them is best, few
+images cannot tell; so none is chosen, and those that may well be best share the answer. By the sum of logits the
+probabilities multiply (a logarithmic opinion pool, Genest & Zidek 1986). Weights for averages of models that fall with
+what their held-out answers are surprised by, and with the doubt about that, are those of Yao et al. 2018
+(arXiv:1704.02030, sec. 3); here they fall with the number of standard errors behind the least surprised.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import numpy as np
+
+from striate.linear.classifiers import Linear, OutOfFold, fitted_temperature
+
+BLEND = "blend"
+LEAST_WEIGHT = 0.05  # of the greatest: what counts less is left out
+
+Name = TypeVar("Name", bound=Hashable)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Blend(Generic[Name]):
+    """How much each of some classifiers counts, and what they answer together."""
+
+    weights: Mapping[Name, float]  # of those that count, in their order; they add up to 1
+    answers: OutOfFold  # to each held-out image with weights that were found without its fold
+
+
+def blended(answers: Mapping[Name, OutOfFold]) -> Blend[Name]:
+    """Weigh classifiers by their answers to the same held-out images in the same folds.
+
+    Args:
+        answers: by whatever names the classifiers; at least one, of two folds or more.
+    """
+    names, first = list(answers), next(iter(answers.values()))
+    held, folds = first.held_out, first.folds[first.held_out]
+    targets = first.targets[held]
+    rows = np.arange(len(targets))
+    surprise = np.stack([-_log_probabilities(answers[name].logits[held])[rows, targets] for name in names])
+    numbers = np.unique(folds)
+    by_fold = np.stack([_weights(surprise[:, folds != number]) for number in numbers])  # [F, M]
+    of_image = by_fold[np.searchsorted(numbers, folds)]  # [m, M]
+    mixed = np.zeros(first.logits[held].shape, np.float32)
+    for index, name in enumerate(names):
+        mixed += of_image[:, [index]].astype(np.float32) * _log_probabilities(answers[name].logits[held])
+    temperature = fitted_temperature(mixed, targets)
+    logits = np.full(first.logits.shape, np.nan, np.float32)
+    logits[held] = mixed / temperature
+    weights = _weights(surprise)
+    together = OutOfFold(
+        kind=BLEND, logits=logits, targets=first.targets, folds=first.folds, regularization=math.nan, by_fold=(),
+        temperature=temperature, choosing=first.choosing, looked_at=first.looked_at,
+    )  # fmt: skip
+    return Blend({name: float(one) for name, one in zip(names, weights, strict=True) if one > 0}, together)
+
+
+def summed(parts: Mapping[Name, Linear], blend: Blend[Name]) -> dict[Name, Linear]:
+    """What each classifier adds to the logits of `blend`: its own, times its weight, over the common temperature."""
+    scales = {name: weight / blend.answers.temperature for name, weight in blend.weights.items()}
+    return {
+        name: Linear(
+            weight=(parts[name].weight * scale).astype(np.float32), bias=(parts[name].bias * scale).astype(np.float32),
+            regularization=parts[name].regularization, kind=parts[name].kind,
+            temperature=parts[name].temperature / scale,
+        )
+        for name, scale in scales.items()
+    }  # fmt: skip
+
+
+def _weights(surprise: np.ndarray) -> np.ndarray:
+    """Weights [M] that add up to 1, from -log p of the true class, [M, m]: e to the minus standard errors behind."""
+    means = surprise.mean(axis=1)
+    behind = surprise - surprise[means.argmin()]
+    errors = behind.std(axis=1) / math.sqrt(surprise.shape[1])
+    mean = behind.mean(axis=1)
+    weights = np.exp(-np.divide(mean, errors, out=np.zeros_like(mean), where=errors > 0))
+    weights = np.where(weights < LEAST_WEIGHT, 0.0, weights)
+    return weights / weights.sum()
+
+
+def _log_probabilities(logits: np.ndarray) -> np.ndarray:
+    """[n, K] -> [n, K]."""
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
