@@ -14,7 +14,16 @@ from striate.hub.classes import numbered
 from striate.inference.folding import fold_batch_norms
 from striate.layers.initialise import initialise
 from striate.models import ConvNet, create_model, entries, family_class, find_entry, rebuild
-from striate.models.cut import code_grid, cut_at, depth_of, modules_up_to, places, pooled_codes
+from striate.models.cut import (
+    code_grid,
+    cut_at,
+    depth_of,
+    modules_up_to,
+    new_classifier,
+    places,
+    pooled_codes,
+    side_classifiers,
+)
 from striate.network import refitted
 from striate.spec import InputSpec, Labels, ModelEntry
 
@@ -191,6 +200,69 @@ def test_a_cut_network_keeps_its_weights_to_the_bit_and_reads_the_codes(name, tm
 
 
 @every_model_lightly
+def test_linear_layers_of_earlier_stages_add_to_the_logits(name, tmp_path):
+    model = small(name)
+    images, known = images_for(model), places(model)
+    stages = [place for place in known[:-1] if not place.startswith("head.")]
+    if not stages:
+        pytest.skip("there is one place alone")
+    cut = cut_at(model, known[-1], 4, sides=stages[::2])
+    sides, head = side_classifiers(cut), new_classifier(cut)
+    assert tuple(sides) == tuple(stages[::2])
+    assert [place for place, _, _ in cut.architecture.sides] == stages[::2]
+    with torch.no_grad():
+        codes = pooled_codes(model, images)
+        torch.testing.assert_close(cut(images), cut_logits(cut, codes), rtol=1e-4, atol=1e-4)  # sides start at zero
+        for side in sides.values():
+            side.weight.normal_(0.0, 0.1, generator=torch.Generator().manual_seed(2))
+        logits = cut(images)
+        expected = head(codes[known[-1]]) + sum(side(codes[place]) for place, side in sides.items())
+    torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+    assert places(cut) == known
+    depths = depth_of(cut)
+    assert all(depths[key] == len(known) for key, _ in cut.named_parameters() if key.startswith("sides."))
+    found = anatomy_of(cut, training=False)
+    assert found.params == sum(one.numel() for one in cut.parameters())
+    assert found.layers[-1].output == (4,)
+    is_saved_and_folded(cut, images, logits, tmp_path / "model.safetensors")
+    with torch.no_grad():
+        again = cut_at(cut, known[-1], 3)
+        assert (again.architecture.sides, len(again.sides)) == ((), 0)
+        assert again(images).shape == (2, 3)
+    cut.train()
+    cut.loss(cut(images_for(cut, 3)), torch.tensor([0, 1, 2])).backward()
+    assert all(one.grad is not None for one in cut.parameters() if one.requires_grad)
+
+
+def cut_logits(cut: ConvNet, codes: dict[str, Tensor]) -> Tensor:
+    assert cut.architecture.cut is not None
+    return new_classifier(cut)(codes[cut.architecture.cut])
+
+
+def test_only_earlier_stages_are_read_beside_the_place_of_the_cut():
+    model = create_model("vgg_a", input_size=32, classes=2, **NARROW["vgg"]).eval()
+    for place, side in (("conv3", "conv3"), ("conv3", "conv4"), ("head.fc7", "head.fc6"), ("conv3", "layer1")):
+        with pytest.raises(ModelError, match=f"cannot read '{side}', too") as caught:
+            cut_at(model, place, 3, sides=("stem", side))
+        assert caught.value.hint is not None
+        assert caught.value.hint.startswith("earlier stages: stem, conv1, conv2")
+
+
+def test_classes_that_earlier_stages_know_are_kept_when_others_join():
+    model = small("cifar_resnet20")
+    cut = cut_at(model, "maps8", 2, sides=("stem", "maps16"))
+    for side in side_classifiers(cut).values():
+        torch.nn.init.normal_(side.weight)
+    spec = InputSpec(size=cut.architecture.input_size, channels=cut.architecture.in_channels)
+    saved = SavedModel(model=cut.eval(), spec=spec, labels=Labels(("a", "b")))
+    grown = refitted(saved, Labels(("b", "new", "a"))).model.eval()
+    images = images_for(cut)
+    with torch.no_grad():
+        torch.testing.assert_close(grown(images)[:, [2, 0]], cut(images))
+    assert not side_classifiers(grown)["stem"].weight[1].any()  # of what is new they know nothing
+
+
+@every_model_lightly
 def test_a_cut_network_is_counted_trained_and_started_again(name):
     model = small(name)
     known = places(model)
@@ -287,7 +359,10 @@ def test_a_cut_network_is_exported_and_compiled(name, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime", reason="checking an export needs onnxruntime")
     model = small(name)
     known = places(model)
-    cut = cut_at(model, known[len(known) // 2], 4)
+    middle = known[len(known) // 2]
+    cut = cut_at(model, middle, 4, sides=("stem",) if middle != "stem" else ())
+    for side in side_classifiers(cut).values():
+        torch.nn.init.normal_(side.weight, std=0.1)
     images = images_for(cut)
     with torch.inference_mode():
         expected = cut(images)

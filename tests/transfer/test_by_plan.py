@@ -18,6 +18,7 @@ from striate.data import Dataset, load_data
 from striate.errors import CheckpointError, ModelError, UsageError
 from striate.linear.classifiers import fit_softmax, fit_svm
 from striate.models import create_model
+from striate.models.cut import new_classifier, places, side_classifiers
 from striate.network import open_network
 from striate.options import DataOptions, merged
 from striate.options.transfer import LINEAR
@@ -42,14 +43,23 @@ def _short_trials(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planning, "PART", 0.1)
 
 
-def linear(source: Path, run: Path, **transfer: object):
-    return quick(model={"from": str(source)}, transfer={"scenario": "svm", **transfer}, training={"run_dir": str(run)})
+def linear(source: Path, run: Path, scenario: str = "svm", **transfer: object):
+    return quick(
+        model={"from": str(source)}, transfer={"scenario": scenario, **transfer}, training={"run_dir": str(run)}
+    )
 
 
 @pytest.fixture(scope="module")
 def svm_run(source: Path, other_digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     folder = tmp_path_factory.mktemp("linear") / "svm"
     train_by_plan(linear(source, folder), dataset=other_digits)
+    return RunFolder(folder)
+
+
+@pytest.fixture(scope="module")
+def blend_run(source: Path, other_digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    folder = tmp_path_factory.mktemp("linear") / "blend"
+    train_by_plan(linear(source, folder, "blend"), dataset=other_digits)
     return RunFolder(folder)
 
 
@@ -82,11 +92,66 @@ def test_the_folded_head_answers_as_the_classifier_on_codes_does(source: Path, o
         assert np.allclose(network(images).numpy(), on_codes, atol=1e-3)
 
 
-def test_what_is_below_the_classifier_is_the_source_bit_for_bit(svm_run: RunFolder, source: Path):
-    before, after = load_model(source).model.state_dict(), load_model(svm_run.path).model.state_dict()
-    kept = [name for name in after if not name.startswith("head")]
+@pytest.mark.parametrize("kind", ["svm_run", "blend_run"])
+def test_what_is_below_the_classifier_is_the_source_bit_for_bit(kind: str, source: Path, request):
+    run = request.getfixturevalue(kind)
+    before, after = load_model(source).model.state_dict(), load_model(run.path).model.state_dict()
+    kept = [name for name in after if not name.startswith(("head", "sides"))]
     assert kept
     assert all(torch.equal(after[name], before[name]) for name in kept)
+
+
+def test_a_blend_reads_several_places_and_answers_as_its_parts_do(
+    blend_run: RunFolder, svm_run: RunFolder, source: Path, other_digits: Dataset
+):
+    saved, recipe = load_model(blend_run.path), blend_run.read_recipe()
+    assert (recipe.transfer.scenario, recipe.transfer.cut) == ("blend", None)
+    assert saved.notes["classifier"] == "blend"
+    sides = side_classifiers(saved.model)
+    assert sides  # digits are not told apart by one place alone
+    read = {line.split(" ")[0] for line in saved.notes["reads"]}
+    assert read == {*sides, saved.model.architecture.cut}
+    start = opened(str(source), other_digits, quick())
+    codes = codes_of(start, other_digits.splits["val"], precision="fp32")
+    expected = sum(codes.by_place[place] @ one.weight.detach().numpy().T for place, one in sides.items())
+    head = new_classifier(saved.model)
+    expected = expected + codes.by_place[saved.model.architecture.cut] @ head.weight.detach().numpy().T
+    expected += head.bias.detach().numpy()
+    classifier = api.load(blend_run.path, device="cpu", progress=False)
+    pixels = [other_digits.splits["val"].images.raw(index)[..., 0] for index in range(40)]
+    said = [one.label for one in classifier.predict(pixels)]
+    assert said == [other_digits.labels.names[number] for number in expected[:40].argmax(1)]
+    scores = [run.read_evaluation()["splits"]["val"]["top1"] for run in (blend_run, svm_run)]
+    assert scores[0] == (expected.argmax(1) == codes.targets).mean()
+    assert scores[0] >= scores[1] - 0.02
+
+
+def test_a_blend_may_be_held_to_the_first_places(source: Path, other_digits: Dataset, tmp_path: Path):
+    place = places(open_network(source).model)[1]
+    train_by_plan(linear(source, tmp_path / "run", "blend", cut=place), dataset=other_digits)
+    record = load_model(tmp_path / "run").model.architecture
+    assert {record.cut, *(side for side, _, _ in record.sides)} <= set(places(open_network(source).model)[:2])
+    with pytest.raises(ModelError, match="no place 'layer9'"):
+        train_by_plan(linear(source, tmp_path / "other", "blend", cut="layer9"), dataset=other_digits)
+    assert not (tmp_path / "other").exists()
+
+
+def test_what_a_blend_knows_is_the_start_of_a_training(blend_run: RunFolder, other_digits: Dataset, tmp_path: Path):
+    before = blend_run.read_evaluation()["splits"]["val"]["top1"]
+    options = quick(
+        model={"from": str(blend_run.path)}, transfer={"scenario": "all"}, schedule={"epochs": 1},
+        optimizer={"lr": 1e-6}, training={"run_dir": str(tmp_path / "run")},
+    )  # fmt: skip
+    result = train_by_plan(options, dataset=other_digits)
+    assert result.val is not None
+    assert abs(result.val.top1 - before) < 0.03
+    assert load_model(tmp_path / "run").model.architecture.sides == load_model(blend_run.path).model.architecture.sides
+    fewer = some_digits((5, 6))
+    options = replace(options, transfer=replace(options.transfer, scenario="head"))
+    options = replace(options, training=replace(options.training, run_dir=str(tmp_path / "other")))
+    result = train_by_plan(options, dataset=fewer)
+    assert result.val is not None
+    assert result.val.top1 > 0.9
 
 
 def test_a_linear_run_predicts_and_reports(svm_run: RunFolder, other_digits: Dataset):
@@ -109,23 +174,25 @@ def test_a_linear_run_predicts_and_reports(svm_run: RunFolder, other_digits: Dat
 
 
 @pytest.mark.parametrize("last", ["data.parquet", "environment.json", "metrics.jsonl", "model.safetensors"])
+@pytest.mark.parametrize("kind", ["svm_run", "blend_run"])
 def test_a_linear_run_that_was_killed_is_finished_to_the_bit(
-    svm_run: RunFolder, other_digits: Dataset, tmp_path: Path, last: str
+    kind: str, other_digits: Dataset, tmp_path: Path, last: str, request
 ):
     """Files are written one after another, each whole: what a kill leaves is the first few of them."""
+    killed = request.getfixturevalue(kind)
     order = ("data.parquet", "environment.json", "recipe.toml", "metrics.jsonl", "model.safetensors")
-    whole = load_model(svm_run.path).model.state_dict()
+    whole = load_model(killed.path).model.state_dict()
     copy = RunFolder(tmp_path / "killed")
     copy.path.mkdir()
     for name in ("recipe.toml", *order[: order.index(last) + 1]):
-        (copy.path / name).write_bytes((svm_run.path / name).read_bytes())
+        (copy.path / name).write_bytes((killed.path / name).read_bytes())
     if last == "data.parquet":
-        (copy.path / "environment.json").write_bytes((svm_run.path / "environment.json").read_bytes())
+        (copy.path / "environment.json").write_bytes((killed.path / "environment.json").read_bytes())
     result = resume_by_plan(copy, epochs=None, dataset=other_digits, model=None, progress=Silent())
     again = load_model(copy.path).model.state_dict()
     assert all(torch.equal(again[name], whole[name]) for name in whole)
     assert result.val is not None
-    assert result.val.top1 == svm_run.read_evaluation()["splits"]["val"]["top1"]
+    assert result.val.top1 == killed.read_evaluation()["splits"]["val"]["top1"]
     assert len(copy.read_metrics()) == 1
 
 
