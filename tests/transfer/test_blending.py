@@ -63,6 +63,15 @@ def test_who_knows_nothing_does_not_count():
     assert dict(blended({"guesses": guesses, "knows": knows}).weights) == {"knows": 1.0}
 
 
+def test_groups_count_the_same_whatever_they_know():
+    targets, folds, random = drawn(300)
+    knows = answers(random.normal(size=(300, 3)) + 3 * np.eye(3)[targets], targets, folds)
+    guesses = [answers(random.normal(size=(300, 3)), targets, folds) for _ in range(2)]
+    weights = blended({"knows": knows}, dict(enumerate(guesses))).weights
+    assert weights["knows"] == 0.5
+    assert sum(weights.values()) == pytest.approx(1)
+
+
 def test_two_that_know_different_things_know_more_together():
     targets, folds, random = drawn(600)
     both = [answers(random.normal(size=(600, 3)) + 1.5 * np.eye(3)[targets], targets, folds) for _ in range(2)]

@@ -28,36 +28,44 @@ Name = TypeVar("Name", bound=Hashable)
 class Blend(Generic[Name]):
     """How much each of some classifiers counts, and what they answer together."""
 
-    weights: Mapping[Name, float]  # of those that count, in their order; they add up to 1
+    weights: Mapping[Name, float]  # of those that count; they add up to 1
     answers: OutOfFold  # to each held-out image with weights that were found without its fold
 
 
-def blended(answers: Mapping[Name, OutOfFold]) -> Blend[Name]:
+def blended(*groups: Mapping[Name, OutOfFold]) -> Blend[Name]:
     """Weigh classifiers by their answers to the same held-out images in the same folds.
 
     Args:
-        answers: by whatever names the classifiers; at least one, of two folds or more.
+        groups: classifiers by whatever names, which are compared within each group; all groups count the same. At least
+            one classifier in each, of two folds or more.
     """
-    names, first = list(answers), next(iter(answers.values()))
+    answers = {name: one for group in groups for name, one in group.items()}
+    first = next(iter(answers.values()))
     held, folds = first.held_out, first.folds[first.held_out]
     targets = first.targets[held]
     rows = np.arange(len(targets))
-    surprise = np.stack([-_log_probabilities(answers[name].logits[held])[rows, targets] for name in names])
+    surprise = [
+        np.stack([-_log_probabilities(one.logits[held])[rows, targets] for one in group.values()]) for group in groups
+    ]
+
+    def weights(images: np.ndarray) -> np.ndarray:
+        return np.concatenate([_weights(group[:, images]) for group in surprise]) / len(groups)
+
     numbers = np.unique(folds)
-    by_fold = np.stack([_weights(surprise[:, folds != number]) for number in numbers])  # [F, M]
-    of_image = by_fold[np.searchsorted(numbers, folds)]  # [m, M]
+    by_fold = np.stack([weights(folds != number) for number in numbers])  # [F, M]
+    of_image = by_fold[np.searchsorted(numbers, folds)].astype(np.float32)  # [m, M]
     mixed = np.zeros(first.logits[held].shape, np.float32)
-    for index, name in enumerate(names):
-        mixed += of_image[:, [index]].astype(np.float32) * _log_probabilities(answers[name].logits[held])
+    for index, one in enumerate(answers.values()):
+        mixed += of_image[:, [index]] * _log_probabilities(one.logits[held])
     temperature = fitted_temperature(mixed, targets)
     logits = np.full(first.logits.shape, np.nan, np.float32)
     logits[held] = mixed / temperature
-    weights = _weights(surprise)
     together = OutOfFold(
         kind=BLEND, logits=logits, targets=first.targets, folds=first.folds, regularization=math.nan, by_fold=(),
         temperature=temperature, choosing=first.choosing, looked_at=first.looked_at,
     )  # fmt: skip
-    return Blend({name: float(one) for name, one in zip(names, weights, strict=True) if one > 0}, together)
+    whole = dict(zip(answers, weights(np.ones(len(targets), bool)).tolist(), strict=True))
+    return Blend({name: one for name, one in whole.items() if one > 0}, together)
 
 
 def summed(parts: Mapping[Name, Linear], blend: Blend[Name]) -> dict[Name, Linear]:

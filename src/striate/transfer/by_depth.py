@@ -57,8 +57,9 @@ def blend_of(places: Sequence[str], tried: Tried) -> Blend[Member] | None:
         return None
     hidden = [place for place in places if place.startswith(HEAD)]
     best = max(reversed(hidden), key=lambda one: max(trust(tried[one, kind]) for kind in KINDS), default=None)
-    return blended({(place, kind): tried[place, kind] for place in places for kind in KINDS
-                    if place not in hidden or place == best})  # fmt: skip
+    read = [place for place in places if place not in hidden or place == best]
+    # One of the two kinds may be surer than the other without knowing more: they are not weighed against each other.
+    return blended(*({(place, kind): tried[place, kind] for place in read} for kind in KINDS))
 
 
 def axes_at(codes: Codes, place: str) -> Axes:

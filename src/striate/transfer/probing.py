@@ -196,8 +196,6 @@ def _probed(
     place, kind = _best(codes.places, tried)
     known = tried[place, kind]
     blend = blend_of(codes.places, tried)
-    if blend is not None and len(blend.weights) == 1:  # nothing else counts
-        blend = None
     points, sizes, shares = learning_curve(axes_at(codes, place), known)
     law = fitted_power_law(sizes, shares) if len(points) else None
     correct = [tried[one, kind].correct for one in codes.places]
@@ -209,7 +207,7 @@ def _probed(
         source=name, model=saved.model.architecture.name,
         depths=tuple(_depth(one, codes.by_place[one].shape[1], tried) for one in codes.places),
         pixels=_depth(PIXELS, codes.pixels.shape[1], tried), best_place=place,
-        best_kind=kind if blend is None else BLEND, blend=None if blend is None else _record_of(blend),
+        best_kind=kind if blend is None else BLEND, blend=None if blend is None else _record_of(blend, codes.places),
         expected=_expected(codes.places, tried, known) if blend is None else Accuracy.of(blend.answers.correct),
         similarity=similarity, learning_curve=points, power_law=law,
         forecast=forecasts(law, len(dataset.splits["train"])),
@@ -235,8 +233,13 @@ def _best(places: Sequence[str], tried: Tried) -> tuple[str, str]:
     return chosen[kind], kind
 
 
-def _record_of(blend: Blend[Member]) -> BlendProbe:
-    members = tuple(BlendMember(place=place, kind=kind, weight=one) for (place, kind), one in blend.weights.items())
+def _record_of(blend: Blend[Member], places: Sequence[str]) -> BlendProbe:
+    members = tuple(
+        BlendMember(place=place, kind=kind, weight=blend.weights[place, kind])
+        for place in places
+        for kind in KINDS
+        if (place, kind) in blend.weights
+    )
     return BlendProbe(accuracy=Accuracy.of(blend.answers.correct), members=members)
 
 
