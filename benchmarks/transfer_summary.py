@@ -13,6 +13,7 @@ from resumable import Row
 from transfer_cases import CASES, PLAN, SCENARIOS, TRAINED
 
 MARGIN = 0.01
+LINEAR = tuple(name for name in SCENARIOS if name not in TRAINED)
 USUAL = 0.3  # of the linear classifier's error: how far plans take a scenario to lie from it before they try any
 Z95 = 1.959964  # of the normal distribution
 
@@ -48,7 +49,7 @@ def summary(rows: list[Row]) -> dict[str, Any]:
                 "greatest_difference": max(one["best_minus_plan"] for one in measured),
             }
     grown = {"growth": growth(rows), "growth_from_trials": from_trials(rows)}
-    return {"within_margin": shares, **grown, "gains": gains(cases), "cases": cases}
+    return {"within_margin": shares, **grown, "blends": blends(rows), "gains": gains(cases), "cases": cases}
 
 
 def beside(by_scenario: dict[str, Row]) -> Row | None:
@@ -192,10 +193,29 @@ def gains(cases: dict[str, Any]) -> dict[str, Any]:
     """What `all` and `top` gain on the better linear classifier, as part of its error, by case."""
     found: dict[str, float] = {}
     for name, case in cases.items():
-        linear = max(case["top1"][one] for one in SCENARIOS if one not in TRAINED)
+        linear = max(case["top1"][one] for one in LINEAR)
         found |= {f"{name} {one}": (case["top1"][one] - linear) / (1 - linear) for one in ("all", "top")}
     within = sum(abs(gain) <= USUAL for gain in found.values())
     return {"within": USUAL, "count": within, "of": len(found), "by_case": found}
+
+
+def blends(rows: list[Row]) -> dict[str, Any]:
+    """The blend of all depths beside the better of the two classifiers of one place, by case: means over seeds."""
+    found: dict[str, Any] = {}
+    for case in CASES:
+        own = [row for row in rows if row["case"] == case and row["scenario"] in LINEAR and row["scale"] == 1]
+        by_seed = [{row["scenario"]: row["top1"] for row in own if row["seed"] == seed} for seed in
+                   sorted({row["seed"] for row in own})]  # fmt: skip
+        whole = [one for one in by_seed if set(one) == set(LINEAR)]
+        if whole:
+            top1 = {name: statistics.fmean(one[name] for one in whole) for name in LINEAR}
+            gained = [one["blend"] - max(one["svm"], one["softmax"]) for one in whole]
+            found[case] = {
+                "seeds": len(whole), "top1": top1, "gain": statistics.fmean(gained),
+                "standard_error": statistics.stdev(gained) / len(gained) ** 0.5 if len(gained) > 1 else None,
+            }  # fmt: skip
+    mean = statistics.fmean(one["gain"] for one in found.values()) if found else None
+    return {"mean_gain": mean, "by_case": found}
 
 
 def growth(rows: list[Row]) -> dict[str, Any]:
