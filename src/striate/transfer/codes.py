@@ -17,7 +17,7 @@ import time
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -67,13 +67,6 @@ class Codes:
 
     def __len__(self) -> int:
         return len(self.targets)
-
-    def at(self, rows: np.ndarray) -> Codes:
-        """Those of some of the images, int [m]."""
-        by_place = {place: values[rows] for place, values in self.by_place.items()}
-        return replace(
-            self, by_place=by_place, pixels=self.pixels[rows], targets=self.targets[rows], indices=self.indices[rows]
-        )
 
 
 def code_folder() -> Path:

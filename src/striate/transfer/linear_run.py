@@ -23,7 +23,8 @@ from striate.data import Dataset, Split, load_data
 from striate.data.parts import digests_of, thinned
 from striate.errors import CheckpointError, ModelError, StriateError, UsageError
 from striate.evaluation import check_views
-from striate.linear.blending import BLEND, summed
+from striate.linear.blending import BLEND
+from striate.linear.by_depth import fit_blend
 from striate.linear.classifiers import Linear, fit_softmax, fit_svm, fold_numbers
 from striate.metrics import score
 from striate.models import ConvNet
@@ -40,7 +41,6 @@ from striate.training.defaults import resolve_runtime
 from striate.training.finishing import finish_run, training_batches
 from striate.training.prepare import resolved_for
 from striate.training.start import locate_start, open_start
-from striate.transfer.by_depth import answers_by_depth, axes_at, blend_of
 from striate.transfer.codes import Codes, code_folder, codes_of
 from striate.transfer.probing import IMAGES, OF_EACH, opened
 
@@ -259,20 +259,13 @@ def _blended(found: Codes, train: Split, classes: int, progress: Progress) -> li
     Weights, C and temperatures are chosen on as many images as probing looks at, the classifiers fitted to all.
     """
     rows = thinned(train, np.arange(len(train)), max(IMAGES, OF_EACH * classes))
-    some = found if len(rows) == len(train) else found.at(rows)
     groups = None if train.groups is None else [train.groups[row] for row in rows.tolist()]
-    folds = fold_numbers(some.targets, digests=digests_of(train)[rows], groups=groups)
-    tried = answers_by_depth(some, folds, classes, progress)
-    blend = blend_of(found.places, tried)
-    if blend is None:
+    folds = fold_numbers(found.targets[rows], digests=digests_of(train)[rows], groups=groups)
+    fitted = fit_blend(found.by_place, found.targets, classes, rows=rows, folds=folds, progress=progress)
+    if fitted is None:
         place = found.places[-1]
         return [(place, fit_svm(found.by_place[place], found.targets, classes))]
-    axes = {place: axes_at(found, place) for place, _ in blend.weights}
-    linear = {
-        (place, kind): FITS[kind](axes[place], found.targets, classes, known=tried[place, kind])
-        for place, kind in blend.weights
-    }
-    return [(place, part) for (place, _), part in summed(linear, blend).items()]
+    return [(place, part) for (place, _), part in fitted[0].items()]
 
 
 def _folder(progress: Progress) -> Path | None:

@@ -20,12 +20,13 @@ from striate.data.parts import digests_of, thinned
 from striate.data.wording import counted
 from striate.errors import UsageError
 from striate.linear.blending import BLEND, Blend
+from striate.linear.by_depth import Member, Tried, answers_by_depth, blend_of, trust
 from striate.linear.classifiers import NEVER, OutOfFold, fold_numbers
+from striate.linear.solver import axes_of
 from striate.network import open_network, read_spelling, refitted
 from striate.options import TrainOptions
 from striate.progress import Progress, Silent
 from striate.training.defaults import check_feasible, fed_as
-from striate.transfer.by_depth import Member, Tried, answers_by_depth, axes_at, blend_of, trust
 from striate.transfer.codes import PIXELS, code_folder, codes_of
 from striate.transfer.curve import fitted_power_law, forecasts, learning_curve
 from striate.transfer.result import (
@@ -192,11 +193,12 @@ def _probed(
         indices=seen.rows, cache=folder, progress=progress,
     )  # fmt: skip
     started = time.perf_counter()
-    tried = answers_by_depth(codes, seen.numbers, len(dataset.labels), progress, pixels=True)
+    looked_at = {**codes.by_place, PIXELS: codes.pixels}
+    tried = answers_by_depth(looked_at, codes.targets, seen.numbers, len(dataset.labels), progress)
     place, kind = _best(codes.places, tried)
     known = tried[place, kind]
     blend = blend_of(codes.places, tried)
-    points, sizes, shares = learning_curve(axes_at(codes, place), known)
+    points, sizes, shares = learning_curve(axes_of(codes.by_place[place]), known)
     law = fitted_power_law(sizes, shares) if len(points) else None
     correct = [tried[one, kind].correct for one in codes.places]
     similarity = similarity_of(
