@@ -8,12 +8,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from striate.checkpoint import SavedModel
 from striate.data import Dataset
 from striate.data.parts import folds_of, part_of, thinned, trial_data
 from striate.errors import TrainingError
+from striate.hub.classes import numbered
+from striate.models import create_model
+from striate.options import TrainOptions, merged
 from striate.progress import Progress
+from striate.spec import InputSpec
 from striate.transfer import wording
-from striate.transfer.plan import _estimates
+from striate.transfer.plan import FASTER, _estimates, _faster
 from striate.transfer.result import Accuracy, DepthProbe, PowerLaw, Similarity, SourceProbe
 from striate.transfer.trials import Outcome, Race, folds_to_try, next_trial, run_trials
 from striate.transfer.verdict import (
@@ -277,6 +282,31 @@ def seen(**changes) -> SourceProbe:
 def estimates_of(source: SourceProbe, images: int):
     curve = LinearCurve(0.1, 80, source.power_law)
     return {one.scenario: one for one in _estimates(source, 100, curve, images, Race({}, images, curve), {})}
+
+
+@pytest.mark.parametrize(("model", "faster"), [("cifar_resnet20", FASTER[True]), ("squeezenet1_1", FASTER[False])])
+def test_of_images_unlike_those_it_was_made_for_copied_layers_learn_faster(model, faster):
+    network, options = create_model(model, start=False), TrainOptions()
+    start = SavedModel(
+        model=network, spec=InputSpec(size=(32, 32), channels=3), labels=numbered(network.architecture.classes)
+    )
+
+    def places(*wrong: int) -> tuple[DepthProbe, ...]:
+        measured = [Accuracy.of(np.arange(100) >= count) for count in wrong]
+        return tuple(
+            DepthProbe(place=f"place{number}", features=8, svm=one, softmax=one) for number, one in enumerate(measured)
+        )
+
+    unlike = seen(depths=places(30, 10, 20), best_place="place1", best_kind="svm")
+    assert _faster(unlike, start, options) == faster
+    alike = seen(depths=places(30, 20, 10), best_place="place2", best_kind="svm")
+    assert _faster(alike, start, options) is None
+    for section, asked in (("transfer", {"pretrained_lr": 1.0}), ("optimizer", {"lr": 0.1})):
+        assert _faster(unlike, start, merged(options, {section: asked})) is None, "what is asked for stays"
+    known = replace(unlike, own_head=Accuracy.of(np.arange(100) >= 5))
+    assert _faster(known, start, options) is None, "a head for these classes speaks of likeness"
+    said = wording.unlike(unlike, faster)
+    assert all(part in said for part in ("20.0 %", "10.0 %", f"{faster:g} times"))
 
 
 def test_linear_classifiers_are_priced_whatever_is_in_the_cache():

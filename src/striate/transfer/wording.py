@@ -23,7 +23,7 @@ SCENARIOS = {
     "softmax": "a softmax classifier on the codes of {cut}",
     "head": "training the head alone",
     "top": "training the head and the upper half",
-    "all": "training everything, the copied layers slowly",
+    "all": "training everything, lower layers more slowly",
     "scratch": "training from nothing",
 }
 
@@ -51,6 +51,15 @@ def reasons(
 def in_words(estimate: ScenarioEstimate) -> str:
     """A scenario in a few words."""
     return SCENARIOS[estimate.scenario].format(cut=estimate.cut)
+
+
+def unlike(source: SourceProbe, faster: float) -> str:
+    """Why copied layers learn faster than usual."""
+    last, best = 1 - source.top.best.top1, 1 - source.best_measured.top1
+    return (
+        f"On the last codes {percent(last)} are mistaken, at best {percent(best)}: what the network was made for is "
+        f"something else, and copied layers learn {faster:g} times as fast as they would otherwise."
+    )
 
 
 def how_tried(race: Race, name: str) -> str:
