@@ -53,6 +53,23 @@ def test_svms_are_liblinears(strength, n, features, monkeypatch):
     assert (quick.argmax(1) == theirs.argmax(1)).mean() > 0.98
 
 
+@pytest.mark.parametrize("repeated", [False, True])
+def test_codes_of_which_most_are_constant_have_axes(repeated):
+    """In single precision LAPACK finds no eigenvectors of some of them, or NaN, and does not say so."""
+    for seed in range(6):
+        random, targets = np.random.default_rng(seed), np.arange(1437) % 10
+        seen = np.maximum(
+            (random.normal(size=(10, 64))[targets] + random.normal(size=(1437, 64))) @ random.normal(size=(64, 64)), 0
+        )
+        codes = np.zeros((1437, 256), np.float32)
+        codes[:, ::4] = np.repeat(seen[:, :16], 4, axis=1) if repeated else seen
+        axes = axes_of(codes)
+        assert np.isfinite(axes.values.numpy()).all()
+        assert np.isfinite(axes.basis).all()
+        length = (axes.values.numpy() ** 2).sum(1).mean()
+        assert length == pytest.approx(1, abs=0.01)
+
+
 @pytest.mark.parametrize("strength", [1.0, 30.0])
 def test_softmax_classifiers_are_scikit_learns(strength):
     codes, targets = clouds()

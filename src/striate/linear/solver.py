@@ -76,10 +76,7 @@ def axes_of(codes: np.ndarray) -> Axes:
     plain = torch.from_numpy(((codes - mean.astype(np.float32)) * scale.astype(np.float32)).astype(np.float32))
     wide = plain.shape[1] > n
     gram = plain @ plain.T if wide else plain.T @ plain
-    try:
-        squares, vectors = torch.linalg.eigh(gram)
-    except RuntimeError:  # LinAlgError: small images made large: nearly all eigenvalues are the rounding of 0
-        squares, vectors = (one.float() for one in torch.linalg.eigh(gram.double()))
+    squares, vectors = _eigen(gram)
     squares, vectors = squares.flip(0), vectors.flip(1)
     rank = max(1, int((squares > 1e-6 * squares[0]).sum()))  # float32 knows no smaller ones
     squares, vectors = squares[:rank].clamp_min(1e-30), vectors[:, :rank]
@@ -88,6 +85,18 @@ def axes_of(codes: np.ndarray) -> Axes:
         values=(plain @ basis).contiguous(), spectrum=squares / n, mean=mean.astype(np.float32),
         scale=scale.astype(np.float32), basis=basis.numpy(),
     )  # fmt: skip
+
+
+def _eigen(gram: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues, rising, and eigenvectors. Where nearly all are the rounding of 0, single precision may find none."""
+    try:
+        squares, vectors = torch.linalg.eigh(gram)
+        if torch.isfinite(squares).all() and torch.isfinite(vectors).all():
+            return squares, vectors
+    except RuntimeError:  # LinAlgError
+        pass
+    squares, vectors = torch.linalg.eigh(gram.double())
+    return squares.float(), vectors.float()
 
 
 def solve(
