@@ -25,6 +25,7 @@ from striate.options.transfer import LINEAR
 from striate.progress import Silent
 from striate.runfolder import RunFolder
 from striate.runtime import mark_command, seconds_of_start
+from striate.transfer import linear_run
 from striate.transfer import plan as planning
 from striate.transfer.by_plan import resume_by_plan, train_by_plan
 from striate.transfer.codes import codes_of
@@ -134,6 +135,27 @@ def test_a_blend_may_be_held_to_the_first_places(source: Path, other_digits: Dat
     with pytest.raises(ModelError, match="no place 'layer9'"):
         train_by_plan(linear(source, tmp_path / "other", "blend", cut="layer9"), dataset=other_digits)
     assert not (tmp_path / "other").exists()
+
+
+def test_of_many_images_some_weigh_a_blend_and_all_are_learned_from(
+    source: Path, other_digits: Dataset, blend_run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    asked = []
+
+    def remembered(saved, split, *, places, indices, **settings):
+        found = codes_of(saved, split, places=places, indices=indices, **settings)
+        asked.append((len(found), found.places))
+        return found
+
+    monkeypatch.setattr(linear_run, "IMAGES", 60)
+    monkeypatch.setattr(linear_run, "codes_of", remembered)
+    train_by_plan(linear(source, tmp_path / "run", "blend"), dataset=other_digits)
+    saved = load_model(tmp_path / "run")
+    every, read = places(open_network(source).model), {line.split(" ")[0] for line in saved.notes["reads"]}
+    count = len(other_digits.splits["train"])
+    assert asked == [(60, every), (count, tuple(place for place in every if place in read))]
+    scores = [run.read_evaluation()["splits"]["val"]["top1"] for run in (RunFolder(tmp_path / "run"), blend_run)]
+    assert scores[0] > scores[1] - 0.05
 
 
 def test_what_a_blend_knows_is_the_start_of_a_training(blend_run: RunFolder, other_digits: Dataset, tmp_path: Path):

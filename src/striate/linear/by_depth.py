@@ -21,10 +21,9 @@ Tried = dict[Member, OutOfFold]
 
 
 def answers_by_depth(
-    codes: Mapping[str, np.ndarray], targets: np.ndarray, folds: np.ndarray, classes: int, progress: Progress,
-    *, kinds: Sequence[str] = KINDS,
-) -> Tried:  # fmt: skip
-    """What classifiers at every place answer to the images of each fold.
+    codes: Mapping[str, np.ndarray], targets: np.ndarray, folds: np.ndarray, classes: int, progress: Progress
+) -> Tried:
+    """What both classifiers at every place answer to the images of each fold.
 
     Args:
         codes: float32 [n, D] by place.
@@ -32,52 +31,18 @@ def answers_by_depth(
         folds: int [n], see `classifiers.fold_numbers`.
         classes: how many.
         progress: shows a bar over the places.
-        kinds: of classifiers.
     """
 
-    def of(place: str) -> Tried:
+    def both(place: str) -> Tried:
         axes = axes_of(codes[place])
-        return {(place, kind): out_of_fold(axes, targets, classes, kind=kind, folds=folds) for kind in kinds}
+        return {(place, kind): out_of_fold(axes, targets, classes, kind=kind, folds=folds) for kind in KINDS}
 
     found: Tried = {}
     with progress.task("classifiers by depth", len(codes)) as task:
-        for one in _side_by_side(of, list(codes)):
+        for one in _side_by_side(both, list(codes)):
             found |= one
             task.advance()
     return found
-
-
-def fit_blend(
-    codes: Mapping[str, np.ndarray], targets: np.ndarray, classes: int, *, rows: np.ndarray, folds: np.ndarray,
-    counts: np.ndarray | None = None, progress: Progress,
-) -> tuple[dict[Member, Linear], Blend[Member]] | None:  # fmt: skip
-    """Classifiers whose logits add up to those of the blend; None where too few images could weigh them.
-
-    Args:
-        codes: float32 [n, D] by place, shallow to deep.
-        targets: int [n].
-        classes: how many.
-        rows: int [m], the images by which weights, C and temperatures are chosen; the classifiers are fitted to all.
-        folds: int [m], of these images.
-        counts: float [n], how often each image counts in fitting; softmax classifiers alone can count so.
-        progress: shows a bar over the places.
-    """
-    kinds = KINDS if counts is None else ("softmax",)
-    every = len(rows) == len(targets)
-    some = codes if every else {place: values[rows] for place, values in codes.items()}
-    tried = answers_by_depth(some, targets[rows], folds, classes, progress, kinds=kinds)
-    blend = blend_of(list(codes), tried)
-    if blend is None:
-        return None
-    axes = {place: axes_of(codes[place]) for place in dict.fromkeys(place for place, _ in blend.weights)}
-    linear: dict[Member, Linear] = {}
-    for place, kind in blend.weights:
-        known = tried[place, kind]
-        if kind == "svm":
-            linear[place, kind] = fit_svm(axes[place], targets, classes, known=known)
-        else:
-            linear[place, kind] = fit_softmax(axes[place], targets, classes, known=known, counts=counts)
-    return summed(linear, blend), blend
 
 
 def blend_of(places: Sequence[str], tried: Tried) -> Blend[Member] | None:
@@ -86,14 +51,34 @@ def blend_of(places: Sequence[str], tried: Tried) -> Blend[Member] | None:
     A network reads its stages and one place behind them (`models.cut`): of the hidden layers of a head the best takes
     part.
     """
-    kinds = [kind for kind in KINDS if (places[0], kind) in tried]
-    if not tried[places[0], kinds[0]].looked_at.any():
+    if not tried[places[0], KINDS[0]].looked_at.any():
         return None
     hidden = [place for place in places if place.startswith(HEAD)]
-    best = max(reversed(hidden), key=lambda one: max(trust(tried[one, kind]) for kind in kinds), default=None)
+    best = max(reversed(hidden), key=lambda one: max(trust(tried[one, kind]) for kind in KINDS), default=None)
     read = [place for place in places if place not in hidden or place == best]
     # One of the two kinds may be surer than the other without knowing more: they are not weighed against each other.
-    return blended(*({(place, kind): tried[place, kind] for place in read} for kind in kinds))
+    return blended(*({(place, kind): tried[place, kind] for place in read} for kind in KINDS))
+
+
+def fit_blend(
+    blend: Blend[Member], tried: Tried, codes: Mapping[str, np.ndarray], targets: np.ndarray, classes: int
+) -> dict[Member, Linear]:
+    """The classifiers of a blend, fitted to all images: their logits add up to those of the blend.
+
+    Args:
+        blend: whose weights and temperature are kept.
+        tried: its classifiers' answers, whose C and temperatures are kept.
+        codes: float32 [n, D] of each place that counts.
+        targets: int [n].
+        classes: how many.
+    """
+    axes = {place: axes_of(codes[place]) for place in dict.fromkeys(place for place, _ in blend.weights)}
+    fits = {"svm": fit_svm, "softmax": fit_softmax}
+    linear = {
+        (place, kind): fits[kind](axes[place], targets, classes, known=tried[place, kind])
+        for place, kind in blend.weights
+    }
+    return summed(linear, blend)
 
 
 def trust(answers: OutOfFold) -> float:

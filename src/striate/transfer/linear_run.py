@@ -19,12 +19,12 @@ import numpy as np
 import torch
 
 from striate.checkpoint import SavedModel, load_model, save_model, write_atomically
-from striate.data import Dataset, Split, load_data
+from striate.data import Dataset, load_data
 from striate.data.parts import digests_of, thinned
 from striate.errors import CheckpointError, ModelError, StriateError, UsageError
 from striate.evaluation import check_views
 from striate.linear.blending import BLEND
-from striate.linear.by_depth import fit_blend
+from striate.linear.by_depth import answers_by_depth, blend_of, fit_blend
 from striate.linear.classifiers import Linear, fit_softmax, fit_svm, fold_numbers
 from striate.metrics import score
 from striate.models import ConvNet
@@ -236,16 +236,12 @@ def _fit_and_finish(job: _Job, watch: journal.Stopwatch, progress: Progress) -> 
 
 def _fitted(job: _Job, device: torch.device, progress: Progress) -> tuple[list[Part], dict[str, Any]]:
     """The classifiers of the places that count, and how they answer the images that they learned from."""
-    train, labels = job.dataset.splits["train"], job.dataset.labels
-    found = codes_of(
-        job.network, train, places=_places(job.options, job.network), precision=job.options.runtime.precision,
-        device=device, cache=_folder(progress), progress=progress,
-    )  # fmt: skip
-    scenario = job.options.transfer.scenario
+    labels, scenario = job.dataset.labels, job.options.transfer.scenario
+    assert scenario is not None
     if scenario == BLEND:
-        parts = _blended(found, train, len(labels), progress)
+        parts, found = _blended(job, device, progress)
     else:
-        assert scenario is not None
+        found = _codes(job, _places(job.options, job.network), device, progress)
         place = found.places[-1]
         parts = [(place, FITS[scenario](found.by_place[place], found.targets, len(labels)))]
     logits = np.sum([linear.logits(found.by_place[place]) for place, linear in parts], axis=0, dtype=np.float32)
@@ -253,19 +249,34 @@ def _fitted(job: _Job, device: torch.device, progress: Progress) -> tuple[list[P
     return parts, {"train_top1": seen.top1, "train_loss": seen.loss}
 
 
-def _blended(found: Codes, train: Split, classes: int, progress: Progress) -> list[Part]:
+def _blended(job: _Job, device: torch.device, progress: Progress) -> tuple[list[Part], Codes]:
     """What the classifiers add that `blend_of` weighs; where too few images could choose, the SVM of the last place.
 
-    Weights, C and temperatures are chosen on as many images as probing looks at, the classifiers fitted to all.
+    Weights, C and temperatures are chosen on as many images as probing looks at. The classifiers are fitted to all, of
+    which the codes of no other places are held.
     """
+    train, classes = job.dataset.splits["train"], len(job.dataset.labels)
     rows = thinned(train, np.arange(len(train)), max(IMAGES, OF_EACH * classes))
+    some = _codes(job, _places(job.options, job.network), device, progress, rows)
     groups = None if train.groups is None else [train.groups[row] for row in rows.tolist()]
-    folds = fold_numbers(found.targets[rows], digests=digests_of(train)[rows], groups=groups)
-    fitted = fit_blend(found.by_place, found.targets, classes, rows=rows, folds=folds, progress=progress)
-    if fitted is None:
-        place = found.places[-1]
-        return [(place, fit_svm(found.by_place[place], found.targets, classes))]
-    return [(place, part) for (place, _), part in fitted[0].items()]
+    folds = fold_numbers(some.targets, digests=digests_of(train)[rows], groups=groups)
+    tried = answers_by_depth(some.by_place, some.targets, folds, classes, progress)
+    blend = blend_of(some.places, tried)
+    wanted = some.places[-1:] if blend is None else [place for place, _ in blend.weights]
+    found = some if len(rows) == len(train) else _codes(job, wanted, device, progress)
+    if blend is None:
+        return [(wanted[0], fit_svm(found.by_place[wanted[0]], found.targets, classes))], found
+    fitted = fit_blend(blend, tried, found.by_place, found.targets, classes)
+    return [(place, part) for (place, _), part in fitted.items()], found
+
+
+def _codes(
+    job: _Job, wanted: Sequence[str], device: torch.device, progress: Progress, rows: np.ndarray | None = None
+) -> Codes:
+    return codes_of(
+        job.network, job.dataset.splits["train"], places=wanted, precision=job.options.runtime.precision, device=device,
+        indices=rows, cache=_folder(progress), progress=progress,
+    )  # fmt: skip
 
 
 def _folder(progress: Progress) -> Path | None:
