@@ -1,11 +1,13 @@
 """Cutting networks: places, the codes there, and networks that end there, for every family."""
 
 import json
+from collections import OrderedDict
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from striate.anatomy import anatomy_of, count_parameters
 from striate.checkpoint import SavedModel, load_model, save_model
@@ -246,6 +248,41 @@ def test_only_earlier_stages_are_read_beside_the_place_of_the_cut():
             cut_at(model, place, 3, sides=("stem", side))
         assert caught.value.hint is not None
         assert caught.value.hint.startswith("earlier stages: stem, conv1, conv2")
+
+
+class Flat(ConvNet):
+    """Its second stage gives rows, and bears a name that containers of modules use for something else."""
+
+    @dataclass(frozen=True)
+    class Config:
+        pass
+
+    config_type = Config
+
+    def __init__(self) -> None:
+        super().__init__("flat", self.Config(), 1, 5, (8, 8))
+        self.stem = nn.Conv2d(1, 4, 3, padding=1)
+        stages = {"maps": nn.ReLU(), "values": nn.Sequential(nn.Flatten(), nn.Linear(256, 7)), "last": nn.ReLU()}
+        self.stages, self.head = nn.Sequential(OrderedDict(stages)), nn.Linear(7, 5)
+
+    @classmethod
+    def last_side(cls, config, side):
+        return side
+
+
+def test_a_stage_that_gives_no_maps_is_read_as_it_is():
+    model = Flat().eval()
+    cut = cut_at(model, "last", 3, sides=("stem", "maps", "values")).eval()
+    for side in side_classifiers(cut).values():
+        torch.nn.init.normal_(side.weight)
+    images = images_for(model)
+    with torch.no_grad():
+        codes = pooled_codes(model, images)
+        expected = new_classifier(cut)(codes["last"]) + sum(
+            side(codes[place]) for place, side in side_classifiers(cut).items()
+        )
+        torch.testing.assert_close(cut(images), expected)
+    assert list(side_classifiers(cut)) == ["stem", "maps", "values"]
 
 
 def test_classes_that_earlier_stages_know_are_kept_when_others_join():

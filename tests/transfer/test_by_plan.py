@@ -30,7 +30,7 @@ from striate.transfer import plan as planning
 from striate.transfer.by_plan import resume_by_plan, train_by_plan
 from striate.transfer.codes import codes_of
 from striate.transfer.linear_run import with_classifiers
-from striate.transfer.probing import opened
+from striate.transfer.probing import opened, probe
 
 FILES = (
     "recipe.toml", "data.parquet", "environment.json", "metrics.jsonl", "model.safetensors", "evaluation.json",
@@ -127,6 +127,25 @@ def test_a_blend_reads_several_places_and_answers_as_its_parts_do(
     assert scores[0] >= scores[1] - 0.02
 
 
+def test_dense_views_of_a_blend_are_refused_before_anything_is_done(
+    source: Path, other_digits: Dataset, tmp_path: Path
+):
+    options = merged(linear(source, tmp_path / "run", "blend"), {"evaluate": {"views": "dense"}})
+    with pytest.raises(ModelError, match="reads earlier stages, too"):
+        train_by_plan(options, dataset=other_digits)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_best_place_alone_is_what_an_svm_reads(source: Path, other_digits: Dataset, svm_run: RunFolder):
+    (looked_at,) = svm_run.read_transfer()["probe"]["sources"]
+    assert looked_at["best"]["kind"] == "blend"
+    assert looked_at["best"]["place"] is None
+    found = probe(other_digits, [str(source)], quick(), cache=None).best
+    assert looked_at["best_place"] == found.best_place
+    if found.single_kind == "svm":
+        assert svm_run.read_recipe().transfer.cut == found.best_place
+
+
 def test_a_blend_may_be_held_to_the_first_places(source: Path, other_digits: Dataset, tmp_path: Path):
     place = places(open_network(source).model)[1]
     train_by_plan(linear(source, tmp_path / "run", "blend", cut=place), dataset=other_digits)
@@ -168,12 +187,14 @@ def test_what_a_blend_knows_is_the_start_of_a_training(blend_run: RunFolder, oth
     assert result.val is not None
     assert abs(result.val.top1 - before) < 0.03
     assert load_model(tmp_path / "run").model.architecture.sides == load_model(blend_run.path).model.architecture.sides
-    fewer = some_digits((5, 6))
+    fewer = some_digits((5, 6, 1))  # two that it knows
     options = replace(options, transfer=replace(options.transfer, scenario="head"))
     options = replace(options, training=replace(options.training, run_dir=str(tmp_path / "other")))
     result = train_by_plan(options, dataset=fewer)
     assert result.val is not None
     assert result.val.top1 > 0.9
+    trained = load_model(tmp_path / "other").model
+    assert sorted({str(one.shape[0]) for one in trained.sides.parameters()}) == ["3"]
 
 
 def test_a_linear_run_predicts_and_reports(svm_run: RunFolder, other_digits: Dataset):
@@ -333,8 +354,6 @@ def test_the_plan_is_resolved_in_the_recipe_and_never_measured_again(source: Pat
 
 
 def test_the_plan_looks_at_no_validation_image(source: Path, other_digits: Dataset):
-    from striate.transfer.probing import probe
-
     class Untouchable(Exception):
         pass
 

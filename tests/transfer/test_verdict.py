@@ -16,7 +16,7 @@ from striate.hub.classes import numbered
 from striate.models import create_model
 from striate.options import TrainOptions, merged
 from striate.progress import Progress
-from striate.spec import InputSpec
+from striate.spec import InputSpec, Labels
 from striate.transfer import wording
 from striate.transfer.plan import FASTER, _estimates, _faster
 from striate.transfer.result import Accuracy, DepthProbe, PowerLaw, Similarity, SourceProbe
@@ -274,7 +274,8 @@ def seen(**changes) -> SourceProbe:
     nothing = Similarity(figure=0.5, low=0.4, high=0.6, climb=0.5, kept=1.0, best_depth=1.0, statistics=None)
     usual = SourceProbe(
         source="net", model="net", depths=(worse, *depths[1:]), pixels=worse, best_place="last", best_kind="svm",
-        expected=Accuracy.of(right), similarity=nothing, seconds_per_image=0.1, seconds_fitting=8.0, from_cache=True,
+        single_kind="svm", single=Accuracy.of(right), expected=Accuracy.of(right), similarity=nothing,
+        seconds_per_image=0.1, seconds_fitting=8.0, from_cache=True,
     )  # fmt: skip
     return replace(usual, **changes)
 
@@ -286,7 +287,8 @@ def estimates_of(source: SourceProbe, images: int):
 
 @pytest.mark.parametrize(("model", "faster"), [("cifar_resnet20", FASTER[True]), ("squeezenet1_1", FASTER[False])])
 def test_of_images_unlike_those_it_was_made_for_copied_layers_learn_faster(model, faster):
-    network, options = create_model(model, start=False), TrainOptions()
+    network, options = create_model(model, input_size=(64, 64)), merged(TrainOptions(), {"model": {"from": "net.pth"}})
+    others = Labels(("cat", "dog"))
     start = SavedModel(
         model=network, spec=InputSpec(size=(32, 32), channels=3), labels=numbered(network.architecture.classes)
     )
@@ -298,13 +300,14 @@ def test_of_images_unlike_those_it_was_made_for_copied_layers_learn_faster(model
         )
 
     unlike = seen(depths=places(30, 10, 20), best_place="place1", best_kind="svm")
-    assert _faster(unlike, start, options) == faster
+    assert _faster(unlike, start, options, others) == faster
     alike = seen(depths=places(30, 20, 10), best_place="place2", best_kind="svm")
-    assert _faster(alike, start, options) is None
+    assert _faster(alike, start, options, others) is None
     for section, asked in (("transfer", {"pretrained_lr": 1.0}), ("optimizer", {"lr": 0.1})):
-        assert _faster(unlike, start, merged(options, {section: asked})) is None, "what is asked for stays"
-    known = replace(unlike, own_head=Accuracy.of(np.arange(100) >= 5))
-    assert _faster(known, start, options) is None, "a head for these classes speaks of likeness"
+        assert _faster(unlike, start, merged(options, {section: asked}), others) is None, "what is asked for stays"
+    random = merged(options, {"transfer": {"head_start": "random"}})
+    assert _faster(unlike, start, random, others) is None, "a head that knows nothing would bend them"
+    assert _faster(unlike, start, options, start.labels) is None, "the head knows these classes"
     said = wording.unlike(unlike, faster)
     assert all(part in said for part in ("20.0 %", "10.0 %", f"{faster:g} times"))
 

@@ -72,12 +72,13 @@ def fit_blend(
         targets: int [n].
         classes: how many.
     """
-    axes = {place: axes_of(codes[place]) for place in dict.fromkeys(place for place, _ in blend.weights)}
-    fits = {"svm": fit_svm, "softmax": fit_softmax}
-    linear = {
-        (place, kind): fits[kind](axes[place], targets, classes, known=tried[place, kind])
-        for place, kind in blend.weights
-    }
+    linear: dict[Member, Linear] = {}
+    for place in dict.fromkeys(place for place, _ in blend.weights):
+        axes = axes_of(codes[place])
+        if (place, "svm") in blend.weights:
+            linear[place, "svm"] = fit_svm(axes, targets, classes, known=tried[place, "svm"], exact=False)
+        if (place, "softmax") in blend.weights:
+            linear[place, "softmax"] = fit_softmax(axes, targets, classes, known=tried[place, "softmax"])
     return summed(linear, blend)
 
 

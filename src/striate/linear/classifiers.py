@@ -168,7 +168,7 @@ def out_of_fold(
 
 def fit_svm(
     codes: np.ndarray | Axes, targets: np.ndarray, classes: int, *, regularization: float | None = None,
-    folds: np.ndarray | None = None, known: OutOfFold | None = None,
+    folds: np.ndarray | None = None, known: OutOfFold | None = None, exact: bool = True,
 ) -> Linear:  # fmt: skip
     """A linear SVM of all images, one class against the rest, by scikit-learn's liblinear (Fan et al. 2008).
 
@@ -182,12 +182,14 @@ def fit_svm(
         regularization: C, for codes standardised to a mean squared length of 1; None: by cross-validation.
         folds: see `fold_numbers`.
         known: what `out_of_fold` said of these codes, where that was asked before.
+        exact: False: by the solver of cross-validation, whose answers are the same but for a few in a thousand; of
+            5,500 codes of 1,024 numbers it makes ten classes in 0.1 s, where liblinear takes 5 s.
 
     Raises:
         DataError: fewer than two classes.
         UsageError: arrays that do not fit together.
     """
-    return _fitted("svm", codes, targets, classes, regularization, folds, known)
+    return _fitted("svm", codes, targets, classes, regularization, folds, known, exact=exact)
 
 
 def fit_softmax(
@@ -313,7 +315,7 @@ def _costs(kind: str, margins: np.ndarray, targets: np.ndarray) -> np.ndarray:
 
 def _fitted(
     kind: str, codes: np.ndarray | Axes, targets: np.ndarray, classes: int, regularization: float | None,
-    folds: np.ndarray | None, known: OutOfFold | None, counts: np.ndarray | None = None,
+    folds: np.ndarray | None, known: OutOfFold | None, counts: np.ndarray | None = None, exact: bool = True,
 ) -> Linear:  # fmt: skip
     axes, targets = _checked(codes, targets, classes, kind, regularization)
     present, dense = np.unique(targets, return_inverse=True)
@@ -326,7 +328,7 @@ def _fitted(
             regularization=regularization,
         )  # fmt: skip
     strength = known.regularization if regularization is None else regularization
-    if kind == "svm" and not many:
+    if kind == "svm" and exact and not many:
         weight, bias = _liblinear(axes, dense, len(present), strength)
     else:
         everything = np.ones((1, len(targets)), bool) if counts is None else counts[None, :]

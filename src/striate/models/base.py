@@ -73,14 +73,14 @@ class ConvNet(nn.Module):
     stages: nn.Sequential
     head: nn.Module
     auxiliary: nn.ModuleDict
-    sides: nn.ModuleDict  # of a network that was cut: linear layers that read earlier places and add to the logits
+    sides: nn.Sequential  # of a network that was cut, by place: linear layers that read it and add to the logits
 
     def __init__(self, name: str, config: Any, in_channels: int, classes: int, input_size: tuple[int, int]) -> None:
         super().__init__()
         self.architecture = Architecture(
             name=name, config=asdict(config), in_channels=in_channels, classes=classes, input_size=input_size
         )
-        self.auxiliary, self.sides = nn.ModuleDict(), nn.ModuleDict()
+        self.auxiliary, self.sides = nn.ModuleDict(), nn.Sequential()
         smallest = self.smallest_size(config)
         if min(input_size) < smallest:
             raise ModelError(
@@ -128,12 +128,12 @@ class ConvNet(nn.Module):
         with_auxiliary = self.training and len(self.auxiliary) > 0
         if not with_auxiliary and not len(self.sides):
             return self.head(self.features(images))
-        maps, extra = self.stem(images), {}
-        added: list[Tensor] = [self.sides["stem"](maps)] if "stem" in self.sides else []
+        maps, extra, sides = self.stem(images), {}, dict(self.sides.named_children())
+        added: list[Tensor] = [sides["stem"](maps)] if "stem" in sides else []
         for name, stage in self.stages.named_children():
             maps = stage(maps)
-            if name in self.sides:
-                added.append(self.sides[name](maps))
+            if name in sides:
+                added.append(sides[name](maps))
             if with_auxiliary and name in self.auxiliary:
                 extra[name] = self.auxiliary[name](maps)
         logits: Tensor = sum(added, self.head(maps))  # type: ignore[assignment]

@@ -339,14 +339,13 @@ def _pool(grid: int) -> nn.Module:
     return GlobalPool() if grid == 1 else nn.AdaptiveAvgPool2d(grid)
 
 
-def _sides(record: Architecture) -> nn.ModuleDict:
-    """What reads earlier places."""
-    found = nn.ModuleDict()
+def _sides(record: Architecture) -> nn.Sequential:
+    """What reads earlier places, by their names: no sequence, but whatever names a stage may name a part of one."""
+    found = nn.Sequential()
     for place, grid, features in record.sides:
-        linear = nn.Linear(features, record.classes, bias=False)
-        found[place] = nn.Sequential(
-            OrderedDict([("pool", _pool(grid)), ("flatten", nn.Flatten()), ("linear", linear)])
-        )
+        layers: dict[str, nn.Module] = {"pool": _pool(grid)} if grid else {}
+        layers |= {"flatten": nn.Flatten(), "linear": nn.Linear(features, record.classes, bias=False)}
+        found.add_module(place, nn.Sequential(OrderedDict(layers)))
     return found
 
 

@@ -88,8 +88,9 @@ def _chart(source: Mapping[str, Any]) -> Markup:
     if (together := finite(blend.get("top1"))) is not None:
         lines.append(Series(LINEAR["blend"], [(1, together), (len(depths), together)], "run2", dashed=True))
     mark = None
-    if best.get("place") in names:
-        mark = (float(names.index(best["place"]) + 1), f"best, {best['place']}")
+    place = source.get("best_place") or best.get("place")
+    if place in names:
+        mark = (float(names.index(place) + 1), f"best, {place}")
     return line_chart(
         "Accuracy over depth", lines, x_label="place", form=lambda value: percent(value, 1), share=False, log=False,
         mark=mark, note="of training images that the classifier had not learned from",
@@ -107,7 +108,7 @@ def _picture(svg: bytes | None) -> str:
 
 
 def _depths(source: Mapping[str, Any]) -> list[dict[str, Any]]:
-    best = (source.get("best") or {}).get("place")
+    best = source.get("best_place") or (source.get("best") or {}).get("place")
     rows = [*source["depths"], *([source["pixels"]] if source.get("pixels") else [])]
     return [
         {

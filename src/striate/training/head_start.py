@@ -35,6 +35,7 @@ from striate.linear.classifiers import (
 )
 from striate.linear.solver import axes_of
 from striate.models import ConvNet
+from striate.models.cut import side_classifiers
 from striate.progress import Progress, Silent
 from striate.runtime import autocast, kept_random_state
 from striate.spec import Labels
@@ -132,6 +133,8 @@ def fit_head(session: Session, progress: Progress) -> float:
     with torch.no_grad():
         layer.weight.copy_(torch.from_numpy(linear.weight).view_as(layer.weight) / (found.gain * doubt))
         layer.bias.copy_(torch.from_numpy(linear.bias) / (found.share * doubt))
+        for side in side_classifiers(session.model).values():  # of other classes, or of some of these alone
+            side.weight.zero_()
         if found.rectified:
             layer.bias.add_(_lift(session, layer, train, rows))
     right = f", {known.correct.mean():.1%} of them right when held out" if len(known.correct) else ""

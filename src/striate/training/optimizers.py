@@ -102,7 +102,7 @@ def parameter_groups(
     begin to in the same epoch, which torch's fused SGD relies on.
     """
     assert options.weight_decay is not None
-    in_head = {id(parameter) for name, parameter in model.named_parameters() if name.split(".")[0] == "head"}
+    in_head = {id(parameter) for name, parameter in model.named_parameters() if name.split(".")[0] in ("head", "sides")}
     head_decay = options.weight_decay if options.head_weight_decay is None else options.head_weight_decay
     decays = {"body": options.weight_decay, "head": head_decay, "spared": 0.0, "vectors": options.weight_decay}
     groups: dict[tuple[Depth | None, str], list[nn.Parameter]] = {}

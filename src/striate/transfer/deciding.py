@@ -211,7 +211,7 @@ def planned(
 
 def _best_place(source: SourceProbe, kind: str) -> str:
     """Where a classifier of one kind does best; of equal places the deeper one."""
-    if kind == source.best_kind:
+    if kind == source.single_kind:
         return source.best_place
     measured = [one for one in reversed(source.depths) if one.by_kind(kind).n]
     return max(measured, key=lambda one: one.by_kind(kind).top1).place if measured else source.top.place
@@ -229,8 +229,11 @@ def cut_off(found: ProbeResult, place: str) -> ProbeResult:
         raise ModelError(f"{source.model} has no place {place!r}", f"it has: {', '.join(known)}")
     depths = source.depths[: known.index(place) + 1]
     here = depths[-1]
-    kind = max(sorted(KINDS, key=lambda one: one != source.best_kind), key=lambda one: here.by_kind(one).top1)
-    held = replace(source, depths=depths, best_place=place, best_kind=kind, expected=here.by_kind(kind), blend=None)
+    kind = max(sorted(KINDS, key=lambda one: one != source.single_kind), key=lambda one: here.by_kind(one).top1)
+    held = replace(
+        source, depths=depths, best_place=place, best_kind=kind, single_kind=kind, single=here.by_kind(kind),
+        expected=here.by_kind(kind), blend=None,
+    )  # fmt: skip
     return replace(found, sources=tuple(held if one.source == held.source else one for one in found.sources))
 
 

@@ -28,7 +28,7 @@ from striate.linear.by_depth import answers_by_depth, blend_of, fit_blend
 from striate.linear.classifiers import Linear, fit_softmax, fit_svm, fold_numbers
 from striate.metrics import score
 from striate.models import ConvNet
-from striate.models.cut import cut_at, modules_up_to, new_classifier, places, side_classifiers
+from striate.models.cut import HEAD, cut_at, modules_up_to, new_classifier, places, side_classifiers
 from striate.models.sources import code_of, full_name, is_own, names_code
 from striate.options import TrainOptions
 from striate.options.transfer import LINEAR
@@ -61,7 +61,7 @@ def train_linear(
     """Fit the classifier that `options` ask for on all training images and leave a run folder.
 
     Args:
-        options: with scenario svm or softmax, a place to cut at, and one `--from`, located.
+        options: with a linear scenario, a place to cut at, which a blend need not have, and one `--from`, located.
         dataset: as loaded.
         start: the network, opened.
         run: the folder, which is there.
@@ -87,8 +87,9 @@ def train_linear(
         facts = environment(pick_device(options.runtime.device))
         facts |= {"precision": options.runtime.precision, "phases": watch.handed_over()}
         network = opened(start, dataset, options, progress)
-        at = _places(options, network)[-1]  # a place that is not there is no run
-        check_views(options.evaluate.views, cut_at(network.model, at, len(dataset.labels)), spec)
+        *before, at = _places(options, network)  # a place that is not there is no run
+        sides = [place for place in before if not place.startswith(HEAD)]  # of a blend, all that it may read
+        check_views(options.evaluate.views, cut_at(network.model, at, len(dataset.labels), sides=sides), spec)
         journal.write_start(run, options, dataset, facts)
     progress.say(
         f"{options.transfer.scenario} on the codes of {_where(options)} of {options.model.from_}, "
@@ -256,12 +257,15 @@ def _blended(job: _Job, device: torch.device, progress: Progress) -> tuple[list[
     which the codes of no other places are held.
     """
     train, classes = job.dataset.splits["train"], len(job.dataset.labels)
-    rows = thinned(train, np.arange(len(train)), max(IMAGES, OF_EACH * classes))
+    most = job.options.transfer.probe_images or max(IMAGES, OF_EACH * classes)
+    rows = thinned(train, np.arange(len(train)), most)
     some = _codes(job, _places(job.options, job.network), device, progress, rows)
     groups = None if train.groups is None else [train.groups[row] for row in rows.tolist()]
     folds = fold_numbers(some.targets, digests=digests_of(train)[rows], groups=groups)
-    tried = answers_by_depth(some.by_place, some.targets, folds, classes, progress)
-    blend = blend_of(some.places, tried)
+    blend, tried = None, {}
+    if len(np.unique(some.targets)) > 1:
+        tried = answers_by_depth(some.by_place, some.targets, folds, classes, progress)
+        blend = blend_of(some.places, tried)
     wanted = some.places[-1:] if blend is None else [place for place, _ in blend.weights]
     found = some if len(rows) == len(train) else _codes(job, wanted, device, progress)
     if blend is None:

@@ -23,9 +23,12 @@ from striate.linear.blending import BLEND
 from striate.options import TrainOptions, TransferOptions
 from striate.options.transfer import LINEAR
 from striate.progress import Progress, Silent
+from striate.spec import Labels
 from striate.training.defaults import kind_of
+from striate.training.head_start import RANDOM, why_not_fitted
 from striate.training.planning import parse_duration
 from striate.training.prepare import resolved_for
+from striate.training.transferring import head_is_new
 from striate.training.trial import try_out
 from striate.transfer import wording
 from striate.transfer.result import DepthProbe, ProbeResult, SourceProbe
@@ -121,7 +124,7 @@ def plan_transfer(
     race.limit = None if budget is None else parse_duration(budget)
     notes: list[str] = []
     contenders = _contenders(source, probe, dataset, options, notes)
-    faster = _faster(source, start, options) if contenders else None
+    faster = _faster(source, start, options, dataset.labels) if contenders else None
     settled = {name: _settled(options, name, source.source, faster) for name in contenders}
     if faster is not None:
         notes.append(wording.unlike(source, faster))
@@ -215,11 +218,13 @@ def _contenders(
     return contenders
 
 
-def _faster(source: SourceProbe, start: SavedModel, options: TrainOptions) -> float | None:
-    """How many times as fast as usual copied layers learn; None where it is as usual, or as was asked for."""
+def _faster(source: SourceProbe, start: SavedModel, options: TrainOptions, labels: Labels) -> float | None:
+    """How many times as fast as usual copied layers learn below a new head that is fitted; None: as usual, or asked."""
     last, best = 1 - source.top.best.top1, 1 - source.best_measured.top1
     asked = options.transfer.pretrained_lr is not None or options.optimizer.lr is not None
-    if asked or source.own_head is not None or not last >= UNLIKE * best:
+    if asked or options.transfer.head_start == RANDOM or why_not_fitted(start.model, labels) is not None:
+        return None
+    if not head_is_new(options, start, labels) or not last >= UNLIKE * best:
         return None
     return FASTER[has_normalization(start.model)]
 
@@ -301,7 +306,7 @@ def _linear(source: SourceProbe) -> float:
 
 def _flattery(source: SourceProbe) -> float:
     """By how much the row of the best place is better than the choice is in truth."""
-    return source.best_measured.top1 - _linear(source)
+    return (source.best.by_kind(source.single_kind).top1 - source.single.top1) / 2
 
 
 def _carried(curve: LinearCurve, top1: float, images: int) -> float:
@@ -320,7 +325,7 @@ def _estimates(
         every = source.seconds_fitting * n / max(1, looked_at)  # it is made of all places' classifiers
         rows.append(_estimate(BLEND, Belief(1 - curve.at(n), doubt), 0.0, seconds + every, how, None))
     for kind in KINDS:
-        place = source.best if kind == source.best_kind else _best_place(source, kind)
+        place = source.best if kind == source.single_kind else _best_place(source, kind)
         top1 = 1 - curve.at(n)
         if kind != source.best_kind and not math.isnan(top1):
             top1 = min(top1, _carried(curve, place.by_kind(kind).top1 - _flattery(source), n))

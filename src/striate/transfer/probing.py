@@ -197,7 +197,7 @@ def _probed(
     tried = answers_by_depth(looked_at, codes.targets, seen.numbers, len(dataset.labels), progress)
     place, kind = _best(codes.places, tried)
     known = tried[place, kind]
-    blend = blend_of(codes.places, tried)
+    blend, single = blend_of(codes.places, tried), _expected(codes.places, tried, known)
     points, sizes, shares = learning_curve(axes_of(codes.by_place[place]), known)
     law = fitted_power_law(sizes, shares) if len(points) else None
     correct = [tried[one, kind].correct for one in codes.places]
@@ -209,8 +209,9 @@ def _probed(
         source=name, model=saved.model.architecture.name,
         depths=tuple(_depth(one, codes.by_place[one].shape[1], tried) for one in codes.places),
         pixels=_depth(PIXELS, codes.pixels.shape[1], tried), best_place=place,
-        best_kind=kind if blend is None else BLEND, blend=None if blend is None else _record_of(blend, codes.places),
-        expected=_expected(codes.places, tried, known) if blend is None else Accuracy.of(blend.answers.correct),
+        single_kind=kind, single=single, best_kind=kind if blend is None else BLEND,
+        blend=None if blend is None else _record_of(blend, codes.places),
+        expected=single if blend is None else Accuracy.of(blend.answers.correct),
         similarity=similarity, learning_curve=points, power_law=law,
         forecast=forecasts(law, len(dataset.splits["train"])),
         answers=_answers(seen, known if blend is None else blend.answers),

@@ -214,6 +214,8 @@ class SourceProbe:
     pixels: DepthProbe  # the same classifiers on the shrunken images themselves
     best_place: str  # of a single one
     best_kind: str  # of KINDS, there; `blend` where several places share the answer
+    single_kind: str  # of KINDS: the best at `best_place`
+    single: Accuracy  # place, classifier and C of a single place chosen without the images that they are scored on
     expected: Accuracy  # place, classifier and C, or weights, chosen without the images that they are scored on
     similarity: Similarity
     blend: BlendProbe | None = None
@@ -249,6 +251,7 @@ class SourceProbe:
             "model": self.model,
             "depths": [one.to_dict() for one in self.depths],
             "pixels": self.pixels.to_dict(),
+            "best_place": self.best_place,
             "best": {
                 "place": self.best_place if self.blend is None else None,
                 "kind": self.best_kind,

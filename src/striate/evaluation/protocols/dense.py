@@ -48,6 +48,12 @@ class Dense(nn.Module):
 
     def __init__(self, network: ConvNet, size: tuple[int, int]) -> None:
         super().__init__()
+        if len(network.sides):
+            raise ModelError(
+                f"dense views: the classifier of {network.architecture.title} reads earlier stages, too, of "
+                f"{size[0]}x{size[1]} pixels only",
+                "--views ten-crop and multi-scale give it crops of that size; --scenario svm reads one place",
+            )
         self.network = network
         with evaluating(network):
             maps = self._features_at(size)
