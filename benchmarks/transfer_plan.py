@@ -73,7 +73,7 @@ def trained(
     command += ["--from", start, *case.settings, "--seed", str(seed), *SHARED]
     if scenario != "scratch":
         command += ["--scenario", scenario]
-    if scenario in TRAINED:
+    if scenario in (PLAN, *TRAINED):
         command += ["--epochs", str(epochs)]
     total: Row = {"wall_seconds": 0.0, "training_seconds": 0.0, "phases": {}, "chosen": []}
     answers: list[bool] = []
