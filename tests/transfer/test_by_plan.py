@@ -29,8 +29,10 @@ from striate.transfer import linear_run
 from striate.transfer import plan as planning
 from striate.transfer.by_plan import resume_by_plan, train_by_plan
 from striate.transfer.codes import codes_of
+from striate.transfer.deciding import _best_place
 from striate.transfer.linear_run import with_classifiers
 from striate.transfer.probing import opened, probe
+from striate.transfer.result import KINDS
 
 FILES = (
     "recipe.toml", "data.parquet", "environment.json", "metrics.jsonl", "model.safetensors", "evaluation.json",
@@ -136,14 +138,18 @@ def test_dense_views_of_a_blend_are_refused_before_anything_is_done(
     assert not (tmp_path / "run").exists()
 
 
-def test_the_best_place_alone_is_what_an_svm_reads(source: Path, other_digits: Dataset, svm_run: RunFolder):
+def test_the_best_place_alone_is_what_a_single_classifier_reads(
+    source: Path, other_digits: Dataset, svm_run: RunFolder
+):
     (looked_at,) = svm_run.read_transfer()["probe"]["sources"]
     assert looked_at["best"]["kind"] == "blend"
     assert looked_at["best"]["place"] is None
     found = probe(other_digits, [str(source)], quick(), cache=None).best
     assert looked_at["best_place"] == found.best_place
-    if found.single_kind == "svm":
-        assert svm_run.read_recipe().transfer.cut == found.best_place
+    for place in (one.place for one in found.depths):
+        for kind in KINDS:  # it was chosen by more than the count of right answers
+            assert _best_place(replace(found, best_place=place, single_kind=kind), kind) == place
+    assert svm_run.read_recipe().transfer.cut == _best_place(found, "svm")
 
 
 def test_a_blend_may_be_held_to_the_first_places(source: Path, other_digits: Dataset, tmp_path: Path):
@@ -193,8 +199,11 @@ def test_what_a_blend_knows_is_the_start_of_a_training(blend_run: RunFolder, oth
     result = train_by_plan(options, dataset=fewer)
     assert result.val is not None
     assert result.val.top1 > 0.9
-    trained = load_model(tmp_path / "other").model
-    assert sorted({str(one.shape[0]) for one in trained.sides.parameters()}) == ["3"]
+    sides = list(load_model(tmp_path / "other").model.sides.parameters())
+    assert {one.shape[0] for one in sides} == {3}
+    assert max(float(one.detach().abs().max()) for one in sides) < 1e-3, (
+        "a head that is fitted anew says all there is to say"
+    )
 
 
 def test_a_linear_run_predicts_and_reports(svm_run: RunFolder, other_digits: Dataset):

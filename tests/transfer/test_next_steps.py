@@ -49,8 +49,8 @@ def a_probe(dataset: Dataset, law: PowerLaw, *, right: float = 0.9) -> ProbeResu
     figure = Accuracy.of(~wrong)
     depth = DepthProbe(place="stem", features=8, svm=figure, softmax=figure)
     source = SourceProbe(
-        source="a", model="compact_s", depths=(depth,), pixels=depth, best_place="stem", best_kind="svm",
-        single_kind="svm", single=figure, expected=figure, power_law=law,
+        source="a", model="compact_s", depths=(depth,), pixels=depth, best_place="stem",
+        single_kind="svm", single=figure, power_law=law,
         answers=Answers(rows=np.arange(n), targets=targets, probabilities=probabilities),
         similarity=Similarity(figure=1.0, low=1.0, high=1.0, climb=1.0, kept=1.0, best_depth=0.0),
     )  # fmt: skip

@@ -102,7 +102,7 @@ def test_of_networks_as_good_within_chance_the_one_that_trusts_the_truth_is_best
         true = np.where(right, trust, 0.4)
         probabilities = np.stack([true, 1 - true], axis=1)
         answers = Answers(rows=np.arange(200), targets=targets, probabilities=probabilities)
-        return replace(found.best, source=name, expected=Accuracy.of(right), answers=answers)
+        return replace(found.best, source=name, single=Accuracy.of(right), blend=None, answers=answers)
 
     first, second, worse = known(20, 0.6, "first"), known(22, 0.9, "second"), known(60, 0.99, "worse")
     assert _best_of([first, second, worse]).source == "second"

@@ -273,8 +273,8 @@ def seen(**changes) -> SourceProbe:
     worse = DepthProbe(place="stem", features=8, svm=Accuracy.of(~right), softmax=Accuracy.of(~right))
     nothing = Similarity(figure=0.5, low=0.4, high=0.6, climb=0.5, kept=1.0, best_depth=1.0, statistics=None)
     usual = SourceProbe(
-        source="net", model="net", depths=(worse, *depths[1:]), pixels=worse, best_place="last", best_kind="svm",
-        single_kind="svm", single=Accuracy.of(right), expected=Accuracy.of(right), similarity=nothing,
+        source="net", model="net", depths=(worse, *depths[1:]), pixels=worse, best_place="last",
+        single_kind="svm", single=Accuracy.of(right), similarity=nothing,
         seconds_per_image=0.1, seconds_fitting=8.0, from_cache=True,
     )  # fmt: skip
     return replace(usual, **changes)
@@ -299,9 +299,9 @@ def test_of_images_unlike_those_it_was_made_for_copied_layers_learn_faster(model
             DepthProbe(place=f"place{number}", features=8, svm=one, softmax=one) for number, one in enumerate(measured)
         )
 
-    unlike = seen(depths=places(30, 10, 20), best_place="place1", best_kind="svm")
+    unlike = seen(depths=places(30, 10, 20), best_place="place1")
     assert _faster(unlike, start, options, others) == faster
-    alike = seen(depths=places(30, 20, 10), best_place="place2", best_kind="svm")
+    alike = seen(depths=places(30, 20, 10), best_place="place2")
     assert _faster(alike, start, options, others) is None
     for section, asked in (("transfer", {"pretrained_lr": 1.0}), ("optimizer", {"lr": 0.1})):
         assert _faster(unlike, start, merged(options, {section: asked}), others) is None, "what is asked for stays"
@@ -330,7 +330,7 @@ def test_what_a_learning_curve_adds_is_in_doubt():
 
 
 def test_nothing_held_out_is_said_without_figures():
-    source = seen(expected=Accuracy.of(np.zeros(0, bool)))
+    source = seen(single=Accuracy.of(np.zeros(0, bool)))
     rows = tuple(estimates_of(seen(), 100).values())
     text = " ".join(wording.reasons(source, Race({}, 100, CURVE), rows[0], rows, ()))
     assert "nan" not in text

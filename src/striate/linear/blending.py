@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 import numpy as np
+import torch
 
 from striate.linear.classifiers import Linear, OutOfFold, fitted_temperature
 
@@ -72,13 +73,10 @@ def summed(parts: Mapping[Name, Linear], blend: Blend[Name]) -> dict[Name, Linea
     """What each classifier adds to the logits of `blend`: its own, times its weight, over the common temperature."""
     scales = {name: weight / blend.answers.temperature for name, weight in blend.weights.items()}
     return {
-        name: Linear(
-            weight=(parts[name].weight * scale).astype(np.float32), bias=(parts[name].bias * scale).astype(np.float32),
-            regularization=parts[name].regularization, kind=parts[name].kind,
-            temperature=parts[name].temperature / scale,
-        )
+        name: replace(one, weight=one.weight * scale, bias=one.bias * scale, temperature=one.temperature / scale)
         for name, scale in scales.items()
-    }  # fmt: skip
+        for one in (parts[name],)
+    }
 
 
 def _weights(surprise: np.ndarray) -> np.ndarray:
@@ -94,5 +92,4 @@ def _weights(surprise: np.ndarray) -> np.ndarray:
 
 def _log_probabilities(logits: np.ndarray) -> np.ndarray:
     """[n, K] -> [n, K]."""
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return torch.from_numpy(logits).log_softmax(dim=1).numpy()

@@ -229,11 +229,8 @@ def cut_off(found: ProbeResult, place: str) -> ProbeResult:
         raise ModelError(f"{source.model} has no place {place!r}", f"it has: {', '.join(known)}")
     depths = source.depths[: known.index(place) + 1]
     here = depths[-1]
-    kind = max(sorted(KINDS, key=lambda one: one != source.single_kind), key=lambda one: here.by_kind(one).top1)
-    held = replace(
-        source, depths=depths, best_place=place, best_kind=kind, single_kind=kind, single=here.by_kind(kind),
-        expected=here.by_kind(kind), blend=None,
-    )  # fmt: skip
+    kind = max(KINDS, key=lambda one: (here.by_kind(one).top1, one == source.single_kind))
+    held = replace(source, depths=depths, best_place=place, single_kind=kind, single=here.by_kind(kind), blend=None)
     return replace(found, sources=tuple(held if one.source == held.source else one for one in found.sources))
 
 

@@ -50,7 +50,7 @@ def _draw_depths(panel: Any, result: ProbeResult) -> None:
         )  # fmt: skip
     if best.expected.n:
         place = [one.place for one in best.depths].index(best.best_place)
-        height = 100 * (best.best_measured if best.blend is None else best.best.best).top1
+        height = 100 * best.best.by_kind(best.single_kind).top1
         panel.plot(place, height, marker="o", ms=13, mfc="none", mec=_POINT, mew=1.8, ls="none", label="best place")
         if best.blend is not None:
             panel.axhline(100 * best.expected.top1, color=_POINT, ls="-", lw=1.4, label="all depths as one")

@@ -19,7 +19,7 @@ from striate.data import Dataset
 from striate.data.parts import digests_of, thinned
 from striate.data.wording import counted
 from striate.errors import UsageError
-from striate.linear.blending import BLEND, Blend
+from striate.linear.blending import Blend
 from striate.linear.by_depth import Member, Tried, answers_by_depth, blend_of, trust
 from striate.linear.classifiers import NEVER, OutOfFold, fold_numbers
 from striate.linear.solver import axes_of
@@ -197,7 +197,7 @@ def _probed(
     tried = answers_by_depth(looked_at, codes.targets, seen.numbers, len(dataset.labels), progress)
     place, kind = _best(codes.places, tried)
     known = tried[place, kind]
-    blend, single = blend_of(codes.places, tried), _expected(codes.places, tried, known)
+    blend = blend_of(codes.places, tried)
     points, sizes, shares = learning_curve(axes_of(codes.by_place[place]), known)
     law = fitted_power_law(sizes, shares) if len(points) else None
     correct = [tried[one, kind].correct for one in codes.places]
@@ -209,9 +209,8 @@ def _probed(
         source=name, model=saved.model.architecture.name,
         depths=tuple(_depth(one, codes.by_place[one].shape[1], tried) for one in codes.places),
         pixels=_depth(PIXELS, codes.pixels.shape[1], tried), best_place=place,
-        single_kind=kind, single=single, best_kind=kind if blend is None else BLEND,
+        single_kind=kind, single=_expected(codes.places, tried, known),
         blend=None if blend is None else _record_of(blend, codes.places),
-        expected=single if blend is None else Accuracy.of(blend.answers.correct),
         similarity=similarity, learning_curve=points, power_law=law,
         forecast=forecasts(law, len(dataset.splits["train"])),
         answers=_answers(seen, known if blend is None else blend.answers),

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from striate.linear import KINDS as KINDS
+from striate.linear.blending import BLEND
 from striate.metrics.intervals import wilson_interval as wilson
 
 
@@ -213,12 +214,10 @@ class SourceProbe:
     depths: tuple[DepthProbe, ...]
     pixels: DepthProbe  # the same classifiers on the shrunken images themselves
     best_place: str  # of a single one
-    best_kind: str  # of KINDS, there; `blend` where several places share the answer
     single_kind: str  # of KINDS: the best at `best_place`
     single: Accuracy  # place, classifier and C of a single place chosen without the images that they are scored on
-    expected: Accuracy  # place, classifier and C, or weights, chosen without the images that they are scored on
     similarity: Similarity
-    blend: BlendProbe | None = None
+    blend: BlendProbe | None = None  # of all places; it is what is best, wherever there is one
     learning_curve: tuple[CurvePoint, ...] = ()
     power_law: PowerLaw | None = None
     forecast: tuple[Forecast, ...] = ()
@@ -235,9 +234,19 @@ class SourceProbe:
         return next(one for one in self.depths if one.place == self.best_place)
 
     @property
+    def best_kind(self) -> str:
+        """Of KINDS, or `blend` where several places share the answer."""
+        return self.single_kind if self.blend is None else BLEND
+
+    @property
+    def expected(self) -> Accuracy:
+        """Of what is best, every choice in it made without the images that it is scored on."""
+        return self.single if self.blend is None else self.blend.accuracy
+
+    @property
     def best_measured(self) -> Accuracy:
         """Of what is best: of a single place by the answers that it was chosen by, which flatters it a little."""
-        return self.best.by_kind(self.best_kind) if self.blend is None else self.blend.accuracy
+        return self.best.by_kind(self.single_kind) if self.blend is None else self.blend.accuracy
 
     @property
     def top(self) -> DepthProbe:
