@@ -25,7 +25,7 @@ from striate.options.transfer import LINEAR
 from striate.progress import Silent
 from striate.runfolder import RunFolder
 from striate.runtime import mark_command, seconds_of_start
-from striate.transfer import linear_run
+from striate.transfer import linear_run, wording
 from striate.transfer import plan as planning
 from striate.transfer.by_plan import resume_by_plan, train_by_plan
 from striate.transfer.codes import codes_of
@@ -33,6 +33,7 @@ from striate.transfer.deciding import _best_place
 from striate.transfer.linear_run import with_classifiers
 from striate.transfer.probing import opened, probe
 from striate.transfer.result import KINDS
+from striate.transfer.verdict import UNLIKE_GAIN
 
 FILES = (
     "recipe.toml", "data.parquet", "environment.json", "metrics.jsonl", "model.safetensors", "evaluation.json",
@@ -383,6 +384,21 @@ def test_the_plan_looks_at_no_validation_image(source: Path, other_digits: Datas
     assert plan.scenario in (*LINEAR, "top", "all", "scratch")
     assert 0 <= plan.low <= plan.expected_top1 <= plan.high <= 1
     assert plan.seconds_planning >= 0
+
+
+def test_a_network_made_for_other_images_is_expected_to_gain_by_training(
+    source: Path, other_digits: Dataset, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(planning, "_faster", lambda *arguments: 3.0)
+    gains = []
+    monkeypatch.setattr(planning, "run_trials", lambda race, *arguments, **settings: gains.append(race.gains))
+    monkeypatch.setattr(wording, "_tried", lambda *arguments: "")
+    monkeypatch.setattr(wording, "how_tried", lambda *arguments: "")
+    options = quick(model={"from": str(source)}, schedule={"epochs": 2})
+    found = probe(other_digits, [str(source)], options, cache=None)
+    plan = planning.plan_transfer(found, other_digits, options, start=open_network(source))
+    assert gains == [{"all": UNLIKE_GAIN}]
+    assert any("3 times as fast" in line and f"{100 * UNLIKE_GAIN[0]:.0f} % of" in line for line in plan.why)
 
 
 def test_few_images_are_planned_for_without_trials(source: Path, tmp_path: Path):

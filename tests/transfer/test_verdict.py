@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from tests.transfer.low_digits import some_digits
 
 from striate.checkpoint import SavedModel
 from striate.data import Dataset
@@ -18,12 +19,13 @@ from striate.options import TrainOptions, merged
 from striate.progress import Progress
 from striate.spec import InputSpec, Labels
 from striate.transfer import wording
-from striate.transfer.plan import FASTER, _estimates, _faster
-from striate.transfer.result import Accuracy, DepthProbe, PowerLaw, Similarity, SourceProbe
+from striate.transfer.plan import FASTER, _contenders, _estimates, _faster
+from striate.transfer.result import Accuracy, Answers, DepthProbe, PowerLaw, ProbeResult, Similarity, SourceProbe
 from striate.transfer.trials import Outcome, Race, folds_to_try, next_trial, run_trials
 from striate.transfer.verdict import (
     EXPONENTS,
     LEAST_DOUBT,
+    UNLIKE_GAIN,
     USUAL_GAIN,
     Belief,
     LinearCurve,
@@ -51,8 +53,17 @@ CURVE = LinearCurve(error=0.1, images=800)
 def test_without_a_trial_a_scenario_is_as_good_as_the_linear_classifier_give_or_take():
     belief = belief_of([], "all", CURVE, 800)
     assert belief.top1 == pytest.approx(0.9)
-    spread = 1.96 * (USUAL_GAIN * CURVE.error + LEAST_DOUBT)
+    spread = 1.96 * (USUAL_GAIN[1] * CURVE.error + LEAST_DOUBT)
     assert (belief.low, belief.high) == pytest.approx((0.9 - spread, 0.9 + spread))
+
+
+def test_where_trainings_usually_gain_trials_have_to_say_otherwise():
+    gain = (0.4, 0.2)
+    assert belief_of([], "all", CURVE, 800, gain=gain).top1 == pytest.approx(0.94)
+    even = [[tried(round(0.9 * n), round(0.9 * n), n)] for n in (20, 40_000)]
+    few, many = (belief_of(one, "all", CURVE, 800, gain=gain).top1 for one in even)
+    assert 0.92 < few < 0.94
+    assert many == pytest.approx(0.9, abs=0.002)
 
 
 def test_a_head_of_the_network_s_own_is_where_trainings_begin():
@@ -308,8 +319,31 @@ def test_of_images_unlike_those_it_was_made_for_copied_layers_learn_faster(model
     random = merged(options, {"transfer": {"head_start": "random"}})
     assert _faster(unlike, start, random, others) is None, "a head that knows nothing would bend them"
     assert _faster(unlike, start, options, start.labels) is None, "the head knows these classes"
-    said = wording.unlike(unlike, faster)
-    assert all(part in said for part in ("20.0 %", "10.0 %", f"{faster:g} times"))
+    said = wording.unlike(unlike, faster, (0.4, 0.2))
+    assert all(part in said for part in ("20.0 %", "10.0 %", f"{faster:g} times", "40 %"))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "gain", "contenders"), [(3, UNLIKE_GAIN[0], ["all"]), (1, UNLIKE_GAIN[0], []), (3, 0.0, [])]
+)
+def test_few_mistakes_are_questioned_where_a_training_usually_takes_some(wrong, gain, contenders):
+    """Of 80 images three are mistaken: a third of them is worth a training, a third of one is not."""
+    dataset = some_digits((0, 1), per_class=40)
+    n, targets = len(dataset.splits["train"]), dataset.splits["train"].targets
+    figure = Accuracy.of(np.arange(n) >= wrong)
+    answers = Answers(rows=np.arange(n), targets=targets, probabilities=np.full((n, 2), 0.5, np.float32))
+    source = seen(
+        depths=(DepthProbe(place="stem", features=8, svm=figure, softmax=figure),), best_place="stem", single=figure,
+        answers=answers,
+    )  # fmt: skip
+    found = ProbeResult(
+        data="digits", images=n, available=n, classes=2, largest_class=0.5, folds=5, sources=(source,),
+        best_source=source.source, rule="",
+    )  # fmt: skip
+    notes: list[str] = []
+    tried_out = _contenders(source, found, dataset, TrainOptions(), {"all": (gain, 0.2)}, notes)
+    assert [one for one in tried_out if one != "scratch"] == contenders
+    assert any("Nothing was tried" in one for one in notes) == (not contenders)
 
 
 def test_linear_classifiers_are_priced_whatever_is_in_the_cache():

@@ -33,11 +33,13 @@ from striate.training.trial import try_out
 from striate.transfer import wording
 from striate.transfer.result import DepthProbe, ProbeResult, SourceProbe
 from striate.transfer.trials import Outcome, Race, folds_to_try, run_trials
-from striate.transfer.verdict import Belief, LinearCurve, choose
+from striate.transfer.verdict import UNLIKE_GAIN, WORTH, Belief, LinearCurve, choose
 
 PART = 0.6  # of the dearest whole training: what all trials together may cost
 LEAST_SECONDS = 40.0  # what they may cost in any case: few images need many of them to tell anything
-FEWEST_MISTAKES = 5  # of the linear classifier on all images that can be held out: fewer leave nothing to be shown
+# Of the linear classifier on all images that can be held out: fewer leave nothing to be shown, and where nothing is
+# promised before anything is tried, nothing to win.
+FEWEST_MISTAKES = 5
 FEWEST_IMAGES = 16  # to learn from and to answer, in trials
 # Where the last codes make more mistakes than all depths together by this factor, the network is of use, but not for
 # what it was made for: its layers have to change. Copied ones then learn so many times as fast as they would otherwise,
@@ -123,12 +125,14 @@ def plan_transfer(
     race = Race(epochs={}, images=n, curve=curve, own_head=source.own_head)
     race.limit = None if budget is None else parse_duration(budget)
     notes: list[str] = []
-    contenders = _contenders(source, probe, dataset, options, notes)
-    faster = _faster(source, start, options, dataset.labels) if contenders else None
+    faster = _faster(source, start, options, dataset.labels)
+    if faster is not None and has_normalization(start.model):
+        race.gains = {"all": UNLIKE_GAIN}
+    contenders = _contenders(source, probe, dataset, options, race.gains, notes)
     settled = {name: _settled(options, name, source.source, faster) for name in contenders}
-    if faster is not None:
-        notes.append(wording.unlike(source, faster))
     if contenders:
+        if faster is not None:
+            notes.append(wording.unlike(source, faster, race.gains.get("all")))
         race.epochs = {name: _epochs(one, dataset, start) for name, one in settled.items()}
         settled |= _race(race, settled, source, dataset, start, notes, progress)
     beliefs = {name: race.belief(name) for name in race.epochs}
@@ -179,7 +183,12 @@ def options_for(options: TrainOptions, scenario: str, source: str) -> TrainOptio
 
 
 def _contenders(
-    source: SourceProbe, probe: ProbeResult, dataset: Dataset, options: TrainOptions, notes: list[str]
+    source: SourceProbe,
+    probe: ProbeResult,
+    dataset: Dataset,
+    options: TrainOptions,
+    gains: Mapping[str, tuple[float, float]],
+    notes: list[str],
 ) -> list[str]:
     """The scenarios that train by gradients and that are worth a trial; `notes` hear of those that are not."""
     train = dataset.splits["train"]
@@ -196,7 +205,8 @@ def _contenders(
         return []
     error = 1 - _linear(source)
     mistakes = round(error * len(answers.rows))
-    if mistakes < FEWEST_MISTAKES:
+    promised = max((mean for mean, _ in gains.values()), default=0.0) * error
+    if mistakes < FEWEST_MISTAKES and promised < WORTH[1]:
         notes.append(
             f"Nothing was tried: {wording.counted(mistakes, 'mistake')} of the linear classifier on "
             f"{len(answers.rows)} images leave nothing to win that so few images could show."

@@ -18,6 +18,7 @@ from striate.progress import Progress
 from striate.training.head_start import MOST_IMAGES
 from striate.transfer.result import Accuracy
 from striate.transfer.verdict import (
+    USUAL_GAIN,
     Belief,
     LinearCurve,
     Tried,
@@ -71,6 +72,7 @@ class Race:
     images: int
     curve: LinearCurve
     own_head: Accuracy | None = None  # of the network, for these classes
+    gains: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # see `belief_of`, where not as usual
     prices: dict[str, float] = field(default_factory=dict)  # seconds per image and epoch
     starts: dict[str, float] = field(default_factory=dict)  # seconds of fitting a new head, per image
     tried: list[Tried] = field(default_factory=list)
@@ -91,7 +93,8 @@ class Race:
 
     def belief(self, scenario: str) -> Belief:
         """What to expect of a scenario."""
-        return belief_of(self.tried, scenario, self.curve, self.images, self.own_head)
+        gain = self.gains.get(scenario, USUAL_GAIN)
+        return belief_of(self.tried, scenario, self.curve, self.images, self.own_head, gain)
 
     def beliefs(self) -> dict[str, Belief]:
         """What to expect of each scenario, and of the linear classifier that they are compared with."""
