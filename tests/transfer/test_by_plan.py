@@ -25,12 +25,12 @@ from striate.options.transfer import LINEAR
 from striate.progress import Silent
 from striate.runfolder import RunFolder
 from striate.runtime import mark_command, seconds_of_start
-from striate.transfer import linear_run, wording
+from striate.transfer import linear_network, wording
 from striate.transfer import plan as planning
 from striate.transfer.by_plan import resume_by_plan, train_by_plan
 from striate.transfer.codes import codes_of
 from striate.transfer.deciding import _best_place
-from striate.transfer.linear_run import with_classifiers
+from striate.transfer.linear_network import with_classifiers
 from striate.transfer.probing import opened, probe
 from striate.transfer.result import KINDS
 from striate.transfer.verdict import UNLIKE_GAIN
@@ -173,8 +173,8 @@ def test_of_many_images_some_weigh_a_blend_and_all_are_learned_from(
         asked.append((len(found), found.places))
         return found
 
-    monkeypatch.setattr(linear_run, "IMAGES", 60)
-    monkeypatch.setattr(linear_run, "codes_of", remembered)
+    monkeypatch.setattr(linear_network, "IMAGES", 60)
+    monkeypatch.setattr(linear_network, "codes_of", remembered)
     train_by_plan(linear(source, tmp_path / "run", "blend"), dataset=other_digits)
     saved = load_model(tmp_path / "run")
     every, read = places(open_network(source).model), {line.split(" ")[0] for line in saved.notes["reads"]}

@@ -32,7 +32,7 @@ from striate.training import train as train_by_gradients
 from striate.training.defaults import DEFAULTS, kind_of
 from striate.training.start import SCRATCH, open_start
 from striate.transfer.deciding import Decision, decide
-from striate.transfer.linear_run import check_code, is_linear, resume_linear, train_linear
+from striate.transfer.fitted_run import check_code, fit_run, is_fitted, resume_fit
 from striate.transfer.next_steps import next_steps
 from striate.transfer.picture import draw_probe
 from striate.transfer.plan import ScenarioEstimate, TransferPlan
@@ -102,8 +102,8 @@ def resume_by_plan(
 ) -> RunResult:
     """Go on with a run of either kind; see `training.resume`."""
     options = run.read_recipe()
-    if is_linear(options):
-        result = resume_linear(run, epochs=epochs, dataset=dataset, model=model, progress=progress)
+    if is_fitted(options):
+        result = resume_fit(run, epochs=epochs, dataset=dataset, model=model, progress=progress)
     else:
         result = resume_training(run, epochs=epochs, dataset=dataset, model=model, progress=progress)
     record = run.read_transfer()
@@ -146,20 +146,18 @@ def _of_seed(decided: TrainOptions, asked: TrainOptions) -> TrainOptions:
 def _train(
     decision: Decision, dataset: Dataset, model: ConvNet | None, phases: Mapping[str, float], progress: Progress
 ) -> RunResult:
-    if decision.probe is None and not is_linear(decision.options):
+    if decision.probe is None and not is_fitted(decision.options):
         return train_by_gradients(decision.options, dataset=dataset, model=model, phases=phases, progress=progress)
     options, start = decision.options, decision.start
     network = start.model.architecture.name if start is not None else DEFAULTS[kind_of(dataset)]["model"]
-    name = network if is_linear(options) else options.model.model or network
+    name = network if is_fitted(options) else options.model.model or network
     run = journal.create_run(replace(options, model=replace(options.model, model=name)), dataset)
     with _removed_if_no_run_comes_of_it(run):
         _write(run, decision.to_dict())
-        if is_linear(options):
+        if is_fitted(options):
             assert start is not None
             planned = decision.plan is not None
-            return train_linear(
-                options, dataset, start=start, run=run, planned=planned, phases=phases, progress=progress
-            )
+            return fit_run(options, dataset, start=start, run=run, planned=planned, phases=phases, progress=progress)
         training = replace(options.training, run_dir=str(run.path))
         return train_by_gradients(
             replace(options, training=training), dataset=dataset, phases=phases, progress=progress

@@ -21,7 +21,7 @@ from striate.training.start import AUTO, SCRATCH, grows, open_start
 from striate.training.transferring import scenario_of
 from striate.transfer.ancestry import seen_by, warn_of_known_images
 from striate.transfer.auto import find_start
-from striate.transfer.linear_run import is_linear
+from striate.transfer.fitted_run import is_fitted
 from striate.transfer.own_head import own_head_of, with_own_head
 from striate.transfer.plan import TransferPlan, as_options, options_for, plan_transfer
 from striate.transfer.probing import probe
@@ -103,7 +103,7 @@ def decide(options: TrainOptions, dataset: Dataset, *, given: bool, progress: Pr
 
 def _refuse_probing(options: TrainOptions) -> None:
     """Linear classifiers of codes, which also measure what networks know, take one class an image."""
-    if is_linear(options):
+    if is_fitted(options):
         raise UsageError(
             f"--scenario {options.transfer.scenario} fits one class to an image, and these images have several labels",
             "--scenario head trains the classifier alone, by gradients",
@@ -116,7 +116,7 @@ def _refuse_probing(options: TrainOptions) -> None:
 
 
 def _refuse_linear(options: TrainOptions, why: str = "") -> None:
-    if is_linear(options):
+    if is_fitted(options):
         reason = f" ({why})" if why else ""
         raise UsageError(
             f"--scenario {options.transfer.scenario} needs weights to start from{reason}", "name a network with --from"
@@ -136,7 +136,7 @@ def _opened(options: TrainOptions, sources: Sequence[str], progress: Progress) -
             progress.warn(f"{source} is left out: {error.message}")
             continue
         assert start is not None
-        if is_linear(options) and grows(options, start):
+        if is_fitted(options) and grows(options, start):
             raise UsageError(
                 f"--scenario {options.transfer.scenario} reads the codes of {source} as it is, not of another network",
                 "leave --model out, or train by gradients: --scenario all",
@@ -183,7 +183,7 @@ def _measured(
         chosen = options_for(replace(chosen, transfer=own), scenario, best.source)
     else:
         chosen = options_for(chosen, scenario, best.source)
-    if is_linear(chosen) and grows(chosen, start):  # the codes are those of the network that is there
+    if is_fitted(chosen) and grows(chosen, start):  # the codes are those of the network that is there
         chosen = replace(chosen, model=replace(chosen.model, model=None))
     seconds = {"probe": probed - begun, "plan": time.perf_counter() - probed}
     return Decision(chosen, why, start if chosen.model.from_ != SCRATCH else None, found, plan, seconds)

@@ -1,34 +1,22 @@
-"""A linear classifier of codes as a run like any other: the cut network with the classifier as its head.
+"""A run without epochs, like any other for whoever reads it: a network whose linear classifier is fitted at once.
 
-Of a blend, which reads several places, each adds its own linear layer (see `models.cut`).
-
-Nothing is drawn at random and nothing measured on the clock: codes and classifier follow from the recipe, the images
-and the weights alone. A run that was killed while it was written is finished by doing again what is missing.
+Nothing is drawn at random and nothing measured on the clock: the network follows from the recipe, the images and the
+weights alone. A run that was killed while it was written is finished by doing again what is missing.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from pathlib import Path
-from typing import Any
-
-import numpy as np
-import torch
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, replace
 
 from striate.checkpoint import SavedModel, load_model, save_model, write_atomically
 from striate.data import Dataset, load_data
-from striate.data.parts import digests_of, thinned
 from striate.errors import CheckpointError, ModelError, StriateError, UsageError
 from striate.evaluation import check_views
 from striate.linear.blending import BLEND
-from striate.linear.by_depth import answers_by_depth, blend_of, fit_blend
-from striate.linear.classifiers import Linear, fit_softmax, fit_svm, fold_numbers
-from striate.metrics import score
 from striate.models import ConvNet
-from striate.models.cut import HEAD, cut_at, modules_up_to, new_classifier, places, side_classifiers
 from striate.models.sources import code_of, full_name, is_own, names_code
 from striate.options import TrainOptions
 from striate.options.transfer import LINEAR
@@ -41,24 +29,22 @@ from striate.training.defaults import resolve_runtime
 from striate.training.finishing import finish_run, training_batches
 from striate.training.prepare import resolved_for
 from striate.training.start import locate_start, open_start
-from striate.transfer.codes import Codes, code_folder, codes_of
-from striate.transfer.probing import IMAGES, OF_EACH, opened
-
-Part = tuple[str, Linear]  # a place, and what reads it
-FITS: dict[str, Callable[..., Linear]] = {"svm": fit_svm, "softmax": fit_softmax}
+from striate.transfer.fitting import Fitted, Job
+from striate.transfer.linear_network import linear_network, unfitted
+from striate.transfer.probing import opened
 
 
-def is_linear(options: TrainOptions) -> bool:
-    """Whether these options ask for a linear classifier of codes, rather than for a training by gradients."""
+def is_fitted(options: TrainOptions) -> bool:
+    """Whether these options ask for a network that is fitted at once, rather than for a training by gradients."""
     return options.transfer.scenario in LINEAR
 
 
 @denormals_flushed()
-def train_linear(
+def fit_run(
     options: TrainOptions, dataset: Dataset, *, start: SavedModel, run: RunFolder, planned: bool = False,
     phases: Mapping[str, float] | None = None, progress: Progress,
 ) -> RunResult:  # fmt: skip
-    """Fit the classifier that `options` ask for on all training images and leave a run folder.
+    """Fit the network that `options` ask for to all training images and leave a run folder.
 
     Args:
         options: with a linear scenario, a place to cut at, which a blend need not have, and one `--from`, located.
@@ -84,26 +70,26 @@ def train_linear(
                 f"{', '.join(idle)}"
             )
         options = resolve_runtime(options, progress)
-        facts = environment(pick_device(options.runtime.device))
+        device = pick_device(options.runtime.device)
+        facts = environment(device)
         facts |= {"precision": options.runtime.precision, "phases": watch.handed_over()}
         network = opened(start, dataset, options, progress)
-        *before, at = _places(options, network)  # a place that is not there is no run
-        sides = [place for place in before if not place.startswith(HEAD)]  # of a blend, all that it may read
-        check_views(options.evaluate.views, cut_at(network.model, at, len(dataset.labels), sides=sides), spec)
+        # a place that is not there is no run
+        check_views(options.evaluate.views, unfitted(options, network.model, len(dataset.labels)), spec)
         journal.write_start(run, options, dataset, facts)
     progress.say(
         f"{options.transfer.scenario} on the codes of {_where(options)} of {options.model.from_}, "
         f"{len(dataset.splits['train'])} images, {len(dataset.labels)} classes → {run.path}"
     )
-    return _fit_and_finish(_Job(run, options, spec, dataset, network), watch, progress)
+    return _fit_and_finish(run, spec, Job(options, dataset, network, device, progress), watch)
 
 
 @denormals_flushed()
-def resume_linear(
+def resume_fit(
     run: RunFolder, *, epochs: int | None = None, dataset: Dataset | None = None,
     model: ConvNet | str | None = None, progress: Progress,
 ) -> RunResult:  # fmt: skip
-    """Finish a run of `train_linear` that was stopped; one that is finished is scored again.
+    """Finish a run of `fit_run` that was stopped; one that is finished is scored again.
 
     A run of a class of one's own needs `model` as `FILE.py:CLASS`: a run folder makes no code run.
 
@@ -133,7 +119,8 @@ def resume_linear(
         options, spec, _ = resolved_for(options, dataset, start=start)
         network = opened(start, dataset, options, progress)
     progress.say(f"finishing {run.name}")
-    return _fit_and_finish(_Job(run, options, spec, dataset, network), watch, progress)
+    job = Job(options, dataset, network, pick_device(options.runtime.device), progress)
+    return _fit_and_finish(run, spec, job, watch)
 
 
 def check_code(options: TrainOptions, model: ConvNet | str | None) -> None:
@@ -149,15 +136,6 @@ def check_code(options: TrainOptions, model: ConvNet | str | None) -> None:
         code = full_name(code_of(spelling))
         if code != named:
             raise ModelError(f"the recipe names code to be run, which a run folder cannot: {code}", f"--model {code}")
-
-
-@dataclass(frozen=True, slots=True)
-class _Job:
-    run: RunFolder
-    options: TrainOptions
-    spec: InputSpec
-    dataset: Dataset
-    network: SavedModel
 
 
 _WITHOUT_EFFECT = {
@@ -203,26 +181,25 @@ def _without_effect() -> Iterator[tuple[str, tuple[str, ...]]]:
         yield section, names or tuple(one.name for one in fields(getattr(TrainOptions(), section)))
 
 
-def _fit_and_finish(job: _Job, watch: journal.Stopwatch, progress: Progress) -> RunResult:
-    run, options, dataset = job.run, job.options, job.dataset
+def _fit_and_finish(run: RunFolder, spec: InputSpec, job: Job, watch: journal.Stopwatch) -> RunResult:
+    options, dataset = job.options, job.dataset
     set_threads(options.runtime.threads)
     seed_everything(options.training.seed, deterministic=options.runtime.deterministic)
-    device = pick_device(options.runtime.device)
     begun = time.perf_counter()
     with watch.phase("train"):
-        if not _is_whole(job):
-            parts, figures = _fitted(job, device, progress)
+        if not _is_whole(run, options):
+            fitted = linear_network(job)
             seconds = time.perf_counter() - begun
-            row = {"kind": "epoch", "epoch": 1, "step": 1, "seconds": seconds, "best": True, **figures}
+            row = {"kind": "epoch", "epoch": 1, "step": 1, "seconds": seconds, "best": True, **fitted.figures}
             row["images_per_second"] = len(dataset.splits["train"]) / seconds
             # the line first: the model file says that the fitting is done
             write_atomically(run.metrics, (json.dumps(row) + "\n").encode())
-            _save(job, parts)
+            _save(run, spec, job, fitted)
     with watch.phase("evaluate"):
         last = {"selected_by": "last", "selected_on": None, "best_epoch": 1, "weights": "raw", "epochs": 1}
         scores, protocol = finish_run(
-            run, options, dataset, training_batches(options, job.spec, dataset, device), device=device,
-            facts=last | {"epochs_planned": 1}, progress=progress,
+            run, options, dataset, training_batches(options, spec, dataset, job.device), device=job.device,
+            facts=last | {"epochs_planned": 1}, progress=job.progress,
         )  # fmt: skip
     facts = run.read_environment()
     earlier = facts.get("phases", {})
@@ -235,123 +212,21 @@ def _fit_and_finish(job: _Job, watch: journal.Stopwatch, progress: Progress) -> 
     )  # fmt: skip
 
 
-def _fitted(job: _Job, device: torch.device, progress: Progress) -> tuple[list[Part], dict[str, Any]]:
-    """The classifiers of the places that count, and how they answer the images that they learned from."""
-    labels, scenario = job.dataset.labels, job.options.transfer.scenario
-    assert scenario is not None
-    if scenario == BLEND:
-        parts, found = _blended(job, device, progress)
-    else:
-        found = _codes(job, _places(job.options, job.network), device, progress)
-        place = found.places[-1]
-        parts = [(place, FITS[scenario](found.by_place[place], found.targets, len(labels)))]
-    logits = np.sum([linear.logits(found.by_place[place]) for place, linear in parts], axis=0, dtype=np.float32)
-    seen = score(torch.from_numpy(logits), torch.from_numpy(found.targets), labels)
-    return parts, {"train_top1": seen.top1, "train_loss": seen.loss}
-
-
-def _blended(job: _Job, device: torch.device, progress: Progress) -> tuple[list[Part], Codes]:
-    """What the classifiers add that `blend_of` weighs; where too few images could choose, the SVM of the last place.
-
-    Weights, C and temperatures are chosen on as many images as probing looks at. The classifiers are fitted to all, of
-    which the codes of no other places are held.
-    """
-    train, classes = job.dataset.splits["train"], len(job.dataset.labels)
-    most = job.options.transfer.probe_images or max(IMAGES, OF_EACH * classes)
-    rows = thinned(train, np.arange(len(train)), most)
-    some = _codes(job, _places(job.options, job.network), device, progress, rows)
-    groups = None if train.groups is None else [train.groups[row] for row in rows.tolist()]
-    folds = fold_numbers(some.targets, digests=digests_of(train)[rows], groups=groups)
-    blend, tried = None, {}
-    if len(np.unique(some.targets)) > 1:
-        tried = answers_by_depth(some.by_place, some.targets, folds, classes, progress)
-        blend = blend_of(some.places, tried)
-    wanted = some.places[-1:] if blend is None else [place for place, _ in blend.weights]
-    found = some if len(rows) == len(train) else _codes(job, wanted, device, progress)
-    if blend is None:
-        return [(wanted[0], fit_svm(found.by_place[wanted[0]], found.targets, classes))], found
-    fitted = fit_blend(blend, tried, found.by_place, found.targets, classes)
-    return [(place, part) for (place, _), part in fitted.items()], found
-
-
-def _codes(
-    job: _Job, wanted: Sequence[str], device: torch.device, progress: Progress, rows: np.ndarray | None = None
-) -> Codes:
-    return codes_of(
-        job.network, job.dataset.splits["train"], places=wanted, precision=job.options.runtime.precision, device=device,
-        indices=rows, cache=_folder(progress), progress=progress,
-    )  # fmt: skip
-
-
-def _folder(progress: Progress) -> Path | None:
-    try:
-        return code_folder()
-    except RuntimeError as error:  # nobody's home
-        progress.warn(f"codes are not kept: {error}")
-        return None
-
-
-def _save(job: _Job, parts: Sequence[Part]) -> None:
-    model = with_classifiers(job.network.model, parts)
-    notes = {
-        "epoch": 1,
-        "data": job.dataset.name,
-        "run": job.run.name,
-        "classifier": job.options.transfer.scenario,
-        "reads": [f"{place} ({linear.kind}, C {linear.regularization:g})" for place, linear in parts],
-    }
+def _save(run: RunFolder, spec: InputSpec, job: Job, fitted: Fitted) -> None:
+    notes = {"epoch": 1, "data": job.dataset.name, "run": run.name, **fitted.notes}
     adapted = job.network.notes.get("adapted")
     save_model(
-        job.run.model, model, job.spec, job.dataset.labels, notes=notes | ({"adapted": adapted} if adapted else {})
+        run.model, fitted.model, spec, job.dataset.labels, notes=notes | ({"adapted": adapted} if adapted else {})
     )
 
 
-def with_classifiers(model: ConvNet, parts: Sequence[Part]) -> ConvNet:
-    """A new network: `model` up to the deepest of some places, and linear classifiers there, scaling and all.
-
-    What those of one network give is added up.
-
-    Args:
-        model: any network.
-        parts: at least one, in any order; several may be of one place.
-
-    Raises:
-        ModelError: no such place.
-    """
-    order = {place: depth for depth, place in enumerate(places(model))}
-    read = sorted({place for place, _ in parts}, key=lambda place: order.get(place, -1))
-    cut = cut_at(model, read[-1], len(parts[0][1].bias), sides=read[:-1])
-    head, sides = new_classifier(cut), side_classifiers(cut)
-    with torch.no_grad():
-        head.weight.zero_()
-        for place, linear in parts:
-            sides.get(place, head).weight.add_(torch.from_numpy(linear.weight))
-            head.bias.add_(torch.from_numpy(linear.bias))
-    return cut.eval()
-
-
-def _is_whole(job: _Job) -> bool:
+def _is_whole(run: RunFolder, options: TrainOptions) -> bool:
     """Whether the model file is there: it is written whole or not at all."""
-    if not job.run.model.is_file():
+    if not run.model.is_file():
         return False
-    name = job.options.model.model
-    load_model(job.run.model, code=name if name is not None and is_own(name) else None)
+    name = options.model.model
+    load_model(run.model, code=name if name is not None and is_own(name) else None)
     return True
-
-
-def _places(options: TrainOptions, network: SavedModel) -> tuple[str, ...]:
-    """The places that are read: for a blend all, down to where the network is cut; shallow to deep.
-
-    Raises:
-        ModelError: no such place.
-    """
-    known, cut = places(network.model), options.transfer.cut
-    if cut is not None:
-        modules_up_to(network.model, cut)
-    if options.transfer.scenario != BLEND:
-        assert cut is not None
-        return (cut,)
-    return known if cut is None else known[: known.index(cut) + 1]
 
 
 def _where(options: TrainOptions) -> str:
