@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-SCENARIOS = ("blend", "svm", "softmax", "head", "top", "all", "scratch")
+SCENARIOS = ("blend", "svm", "softmax", "keep", "head", "top", "all", "scratch")
+KEEP = "keep"  # only where the network knows the classes
 PLAN = "plan"
 RENAMED = "photos, renamed"
 TRAINED = ("head", "top", "all", "scratch")  # by gradients
@@ -38,6 +39,7 @@ class Case:
             None: as the folder has them.
         parts: further flags, for trainings one after the other that are counted together: folds, where images are few.
         splits: as many divisions, each by its own split seed, are counted together, too.
+        known: whether the network's own head knows the classes.
     """
 
     source: str
@@ -47,6 +49,12 @@ class Case:
     learn: int | None = None
     parts: tuple[tuple[str, ...], ...] = ((),)
     splits: int = 1
+    known: bool = False
+
+    @property
+    def scenarios(self) -> tuple[str, ...]:
+        """All that there are for it."""
+        return tuple(one for one in SCENARIOS if self.known or one != KEEP)
 
 
 SOURCES = {
@@ -75,7 +83,7 @@ CASES = {
     "photos-300-imagenet": Case("imagenet", RENAMED, 25, side(128), learn=300),
     "photos-100-imagenet": Case("imagenet", RENAMED, 40, side(128), learn=100),
     "photos-50-imagenet": Case("imagenet", RENAMED, 60, side(128), learn=50),
-    "photos-100-imagenet-known": Case("imagenet", "photos", 40, side(128), learn=100),
+    "photos-100-imagenet-known": Case("imagenet", "photos", 40, side(128), learn=100, known=True),
     "photos-900-cifar10": Case("cifar10-resnet20", "photos", 15, side(64)),
     "photos-300-cifar10": Case("cifar10-resnet20", "photos", 30, side(64), learn=300),
     "insects-20-imagenet": Case("imagenet", "photos_fullsize", 60, side(128), parts=HALVES, splits=5),

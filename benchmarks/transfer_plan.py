@@ -2,8 +2,8 @@
 
 Each case is a network that knows something and a set of other images (see `transfer_cases.py`). `striate train DATA
 --from SOURCE` is run by its plan, and once by every scenario there is: a linear SVM and a softmax on the activations of
-one place, both of all places, the head alone, the top, all layers, and from scratch. Whole processes, the same flags
-for all; see README.md.
+one place, both of all places, the network as it is where it knows the classes, the head alone, the top, all layers, and
+from scratch. Whole processes, the same flags for all; see README.md.
 """
 
 from __future__ import annotations
@@ -55,6 +55,8 @@ def measure(name: str, seed: int, scale: float, args: argparse.Namespace, work: 
     """Whatever of one case is not in the result file yet: the plan first, then every scenario."""
     case = CASES[name]
     for scenario in args.scenarios:
+        if scenario != PLAN and scenario not in case.scenarios:
+            continue
         key = {"case": name, "scenario": scenario, "seed": seed, "scale": scale, "extra": args.extra}
         if result.holds(**key):
             continue
@@ -206,9 +208,9 @@ def tables(result: ResultFile) -> str:
     head += ["± of the test set, points", "plan, s", "of it planning, s", "all scenarios, s"]
     rows = []
     for name, case in found["cases"].items():
-        accuracies = [percent(case["top1"][scenario], case["best"] == scenario) for scenario in SCENARIOS]
+        accuracies = [percent(case["top1"].get(scenario), case["best"] == scenario) for scenario in SCENARIOS]
         spent = "–" if case["planning_seconds"] is None else f"{case['planning_seconds']:.0f}"
-        exhaustive = sum(case["seconds"][scenario] for scenario in SCENARIOS)
+        exhaustive = sum(seconds for scenario, seconds in case["seconds"].items() if scenario != PLAN)
         rows.append(
             [
                 name, f"{case['n']:,} {case['split']}", *accuracies, percent(case["plan"]),
@@ -237,8 +239,10 @@ def tables(result: ResultFile) -> str:
     return "\n".join([*lines, *(f"Failed: {one}" for one in failed)])
 
 
-def percent(value: float, best: bool = False) -> str:
+def percent(value: float | None, best: bool = False) -> str:
     """An accuracy; the best in bold."""
+    if value is None:
+        return "–"
     return f"**{100 * value:.1f}**" if best else f"{100 * value:.1f}"
 
 

@@ -7,13 +7,14 @@ import math
 import re
 import statistics
 import zlib
+from collections.abc import Sequence
 from typing import Any
 
 from resumable import Row
-from transfer_cases import CASES, PLAN, SCENARIOS, TRAINED
+from transfer_cases import CASES, KEEP, PLAN, SCENARIOS, TRAINED
 
 MARGIN = 0.01
-LINEAR = tuple(name for name in SCENARIOS if name not in TRAINED)
+LINEAR = tuple(name for name in SCENARIOS if name not in (KEEP, *TRAINED))
 USUAL = 0.3  # of the linear classifier's error: how far plans take a scenario to lie from it before they try any
 Z95 = 1.959964  # of the normal distribution
 
@@ -28,7 +29,7 @@ def summary(rows: list[Row]) -> dict[str, Any]:
         for name in CASES:
             here = [r for r in rows if (r["case"], r["scale"], tuple(r["extra"])) == (name, scale, extra)]
             seeds = [
-                beside({row["scenario"]: row for row in here if row["seed"] == seed})
+                beside({row["scenario"]: row for row in here if row["seed"] == seed}, CASES[name].scenarios)
                 for seed in sorted({row["seed"] for row in here})
             ]
             whole = [one for one in seeds if one is not None]
@@ -52,12 +53,12 @@ def summary(rows: list[Row]) -> dict[str, Any]:
     return {"within_margin": shares, **grown, "blends": blends(rows), "gains": gains(cases), "cases": cases}
 
 
-def beside(by_scenario: dict[str, Row]) -> Row | None:
+def beside(by_scenario: dict[str, Row], scenarios: Sequence[str]) -> Row | None:
     """One seed of one case: the plan beside the best scenario; None until the plan and all scenarios are there."""
-    if not {PLAN, *SCENARIOS} <= set(by_scenario):
+    if not {PLAN, *scenarios} <= set(by_scenario):
         return None
     plan = by_scenario[PLAN]
-    others = {name: by_scenario[name] for name in SCENARIOS}
+    others = {name: by_scenario[name] for name in scenarios}
     best = max(others, key=lambda name: others[name]["top1"])
     choices = [one.get("scenario", "?") for one in plan["chosen"]]
     # of the scenario that the plan names, trained by its own defaults: is the choice right, whatever the rates?
@@ -105,7 +106,8 @@ def paired_half_width(one: Row, other: Row) -> float:
 
 def over_seeds(seeds: list[Row]) -> Row:
     """Means over the seeds of one case; the best scenario is that of the best mean."""
-    top1 = {name: statistics.fmean(one["top1"][name] for one in seeds) for name in SCENARIOS}
+    scenarios = tuple(seeds[0]["top1"])
+    top1 = {name: statistics.fmean(one["top1"][name] for one in seeds) for name in scenarios}
     plan = statistics.fmean(one["plan"] for one in seeds)
     best = max(top1, key=lambda name: top1[name])
     known = [one["planning_seconds"] for one in seeds if one["planning_seconds"] is not None]
@@ -127,7 +129,7 @@ def over_seeds(seeds: list[Row]) -> Row:
         "half_width_95": statistics.fmean(one["half_width_95"] for one in seeds),
         "paired_half_width_95": statistics.fmean(one["paired_half_width_95"] for one in seeds),
         "seconds": {
-            name: statistics.fmean(one["seconds"][name] for one in seeds) for name in (PLAN, *SCENARIOS)
+            name: statistics.fmean(one["seconds"][name] for one in seeds) for name in (PLAN, *scenarios)
         },
         "planning_seconds": statistics.fmean(known) if known else None,
     }  # fmt: skip

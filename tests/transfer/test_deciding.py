@@ -13,15 +13,17 @@ from tests.transfer.low_digits import quick, some_digits
 from striate.checkpoint import load_model, save_model
 from striate.data import Dataset
 from striate.data.parts import part_of
-from striate.errors import ModelError
+from striate.data.sources.cifar import CIFAR10_NAMES
+from striate.errors import ModelError, UsageError
 from striate.models import create_model
 from striate.models.cut import places
 from striate.network import open_network
 from striate.progress import Silent
 from striate.runfolder import RunFolder
-from striate.transfer.by_plan import train_by_plan
+from striate.spec import Labels
+from striate.transfer.by_plan import resume_by_plan, train_by_plan
 from striate.transfer.deciding import decide
-from striate.transfer.own_head import own_head_of
+from striate.transfer.keeping import own_answers
 
 
 def _with_train(dataset: Dataset, rows: np.ndarray) -> Dataset:
@@ -45,15 +47,82 @@ def test_a_head_that_knows_the_classes_is_weighed_against_linear_classifiers(tmp
     own = record["probe"]["sources"][0]["own_head"]
     assert own["n"] == len(few)
     assert own["top1"] > 0.8
-    assert record["plan"]["scenario"] == "all"
+    assert record["plan"]["scenario"] == "keep"
     assert any(line.startswith("The head that the network has") for line in record["plan"]["why"])
-    assert after.val.top1 >= before.val.top1 - 0.02
+    assert after.val.top1 == before.val.top1
+    one, other = (load_model(tmp_path / name).model.state_dict() for name in ("before", "after"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert not [step for step in record["next_steps"] if step["kind"] in ("class", "images")], "it learns from none"
     # on images that the network has learned from, its head would be flattered
     known = quick(model={"from": str(tmp_path / "before")}, transfer={"scenario": "plan"})
     start = open_network(tmp_path / "before")
     learned = _with_train(whole, np.setdiff1d(np.arange(count), few)[:20])
-    assert own_head_of(start, learned, known, Silent()) is None
-    assert own_head_of(start, some_digits((0, 1, 5), per_class=4), known, Silent()) is None
+    assert own_answers(start, learned, known, Silent()) is None
+    assert own_answers(start, some_digits((0, 1, 5), per_class=4), known, Silent()) is None
+
+
+def test_a_network_that_is_kept_is_a_run_with_the_classes_of_the_images(source: Path, tmp_path: Path, heard):
+    """The source knows 0 to 4; of these the images show three, in another order."""
+    dataset = some_digits((0, 2, 4), per_class=5)
+    splits = {name: replace(one, targets=2 - one.targets) for name, one in dataset.splits.items()}
+    dataset = replace(dataset, splits=splits, labels=Labels(dataset.labels.names[::-1]))
+    options = quick(
+        model={"from": str(source)}, transfer={"scenario": "keep"}, schedule={"epochs": 3},
+        training={"run_dir": str(tmp_path / "run")},
+    )  # fmt: skip
+    kept = train_by_plan(options, dataset=dataset, progress=heard)
+    assert any("without effect" in line and "--epochs" in line for line in heard.warnings)
+    assert kept.epochs == 1
+    assert kept.val.top1 > 0.9
+    run = RunFolder(tmp_path / "run")
+    assert run.read_recipe().transfer.scenario == "keep"
+    before, after = load_model(source), load_model(run.model)
+    assert after.labels == dataset.labels
+    rows = [before.labels.names.index(name) for name in dataset.labels.names]
+    *below, weight, bias = after.model.state_dict()
+    assert torch.equal(after.model.state_dict()[weight], before.model.state_dict()[weight][rows])
+    assert torch.equal(after.model.state_dict()[bias], before.model.state_dict()[bias][rows])
+    assert all(torch.equal(after.model.state_dict()[name], before.model.state_dict()[name]) for name in below)
+    answers = run.read_evaluation()["splits"]["val"]["top1"]
+    run.model.unlink()  # killed while it was written
+    again = resume_by_plan(run, epochs=None, dataset=dataset, model=None, progress=Silent())
+    assert again.val.top1 == answers
+    with pytest.raises(UsageError, match="has no epochs"):
+        resume_by_plan(run, epochs=5, dataset=dataset, model=None, progress=Silent())
+
+
+@pytest.mark.parametrize(
+    ("digits", "transfer", "error", "said"),
+    [
+        ((0, 5, 6), {}, ModelError, "does not know five, six"),
+        ((0, 1), {"cut": "stem"}, UsageError, "--cut stem drops the head"),
+    ],
+)
+def test_what_cannot_be_kept_is_refused_before_there_is_a_run(source, tmp_path, digits, transfer, error, said):
+    options = quick(
+        model={"from": str(source)}, transfer={"scenario": "keep", **transfer},
+        training={"run_dir": str(tmp_path / "run")},
+    )  # fmt: skip
+    with pytest.raises(error, match=said):
+        train_by_plan(options, dataset=some_digits(digits, per_class=5))
+    assert not (tmp_path / "run").exists()
+
+
+def test_published_weights_that_know_the_classes_are_measured_on_these_images(source: Path, tmp_path: Path):
+    """A run goes on with its images; of a state dict nobody knows what it has seen."""
+    torch.manual_seed(0)
+    torch.save(create_model("cifar_resnet20").state_dict(), tmp_path / "published.pth")
+    digits = some_digits(tuple(range(10)), per_class=3)
+    dataset = replace(digits, labels=Labels(CIFAR10_NAMES))
+    options = quick(model={"from": f"cifar_resnet20:{tmp_path / 'published.pth'}"}, data={"input_size": 32})
+    decision = decide(options, dataset, given=False, progress=Silent())
+    assert decision.plan is not None
+    assert decision.probe.best.own_head.n == 30
+    assert any("published weights" in line for line in decision.plan.why)
+    assert "keep" in {one.scenario for one in decision.plan.scenarios}
+    own = quick(model={"from": str(source)})
+    known = some_digits((0, 1, 2, 3, 4), per_class=6)
+    assert decide(own, known, given=False, progress=Silent()).plan is None
 
 
 def test_the_winner_of_several_networks_decides_the_scenario(source: Path, tmp_path: Path):

@@ -27,6 +27,7 @@ def a_run(folder: Path, top1: float, *, wrong: int, images: int = 100) -> RunFol
     """A run folder with these scores, of whose validation images so many are surely answered wrongly."""
     (folder / "run").mkdir()
     run = RunFolder(folder / "run")
+    run.recipe.write_text('[transfer]\nscenario = "all"\n')
     run.evaluation.write_text(json.dumps({"splits": {"val": {"top1": top1, "n": images}}}))
     right = round(top1 * images)
     sure = [0.99] * right + [0.95] * wrong + [0.5] * (images - right - wrong)

@@ -19,7 +19,7 @@ from striate.options import TrainOptions, merged
 from striate.progress import Progress
 from striate.spec import InputSpec, Labels
 from striate.transfer import wording
-from striate.transfer.plan import FASTER, _contenders, _estimates, _faster
+from striate.transfer.plan import FASTER, _baseline, _contenders, _estimates, _faster
 from striate.transfer.result import Accuracy, Answers, DepthProbe, PowerLaw, ProbeResult, Similarity, SourceProbe
 from striate.transfer.trials import Outcome, Race, folds_to_try, next_trial, run_trials
 from striate.transfer.verdict import (
@@ -27,8 +27,8 @@ from striate.transfer.verdict import (
     LEAST_DOUBT,
     UNLIKE_GAIN,
     USUAL_GAIN,
+    BaselineCurve,
     Belief,
-    LinearCurve,
     Tried,
     belief_of,
     choose,
@@ -43,11 +43,11 @@ def tried(right: int, linear: int, n: int = 200, shown: float = 1.0, epochs: int
     correct, baseline = np.arange(n) < right, np.arange(n) < linear
     return Tried(
         scenario=scenario, fold=0, epochs=epochs, learned=600, shown=shown, correct=correct,
-        linear=baseline, linear_learned=800, linear_usual=linear / n, seconds=1.0,
+        baseline=baseline, baseline_learned=800, baseline_usual=linear / n, seconds=1.0,
     )  # fmt: skip
 
 
-CURVE = LinearCurve(error=0.1, images=800)
+CURVE = BaselineCurve(error=0.1, images=800)
 
 
 def test_without_a_trial_a_scenario_is_as_good_as_the_linear_classifier_give_or_take():
@@ -66,18 +66,26 @@ def test_where_trainings_usually_gain_trials_have_to_say_otherwise():
     assert many == pytest.approx(0.9, abs=0.002)
 
 
-def test_a_head_of_the_network_s_own_is_where_trainings_begin():
-    head = Accuracy.of(np.arange(100) < 96)
-    alone, usual = belief_of([], "all", CURVE, 800, head), belief_of([], "all", CURVE, 800)
-    assert alone.top1 == pytest.approx(0.96)
-    assert alone.sd == pytest.approx(math.hypot(usual.sd, math.sqrt(0.96 * 0.04 / 100)))
-    assert belief_of([], "scratch", CURVE, 800, head) == belief_of([], "scratch", CURVE, 800)
-    worse = belief_of([], "all", CURVE, 800, Accuracy.of(np.arange(100) < 80))
-    assert worse.top1 == pytest.approx(0.9), "nobody has to begin there"
-    few = belief_of([tried(17, 19, 20)], "all", CURVE, 800, head)
-    assert 0.9 < few.top1 < 0.96, "three of twenty wrong say little"
-    many = belief_of([tried(1700, 1800, 2000)], "all", CURVE, 800, head)
-    assert many.top1 < 0.87
+def test_the_head_that_is_there_is_the_baseline_where_it_does_better():
+    def knowing(right: int) -> SourceProbe:
+        n = 100
+        targets = np.arange(n) % 2
+        answered = np.where(np.arange(n) < right, targets, 1 - targets)
+        return seen(own_answers=Answers(rows=np.arange(n), targets=targets, probabilities=np.eye(2)[answered]))
+
+    better = _baseline(knowing(96), CURVE, 800)
+    assert (better.scenario, better.curve.error) == ("keep", pytest.approx(0.04))
+    assert better.curve.at(80) == better.curve.at(80_000), "it learns from no image"
+    assert belief_of([], "all", better.curve, 800).top1 == pytest.approx(0.96), "trainings begin with it"
+    few, many = (
+        belief_of([tried(round(0.85 * n), round(0.96 * n), n)], "all", better.curve, 800).top1 for n in (20, 2000)
+    )
+    assert many < 0.88 < few, "three of twenty wrong say little"
+    for source in (knowing(80), seen()):
+        assert _baseline(source, CURVE, 800).scenario == "svm"
+    growing = BaselineCurve(0.1, 80, PowerLaw(floor=0.0, scale=1.0, exponent=0.5))
+    assert _baseline(knowing(93), growing, 80).scenario == "keep"
+    assert _baseline(knowing(93), growing, 800).scenario == "svm", "with so many images the linear classifier is ahead"
 
 
 def test_a_difference_counts_the_more_the_more_images_show_it():
@@ -137,7 +145,7 @@ def test_what_is_left_to_gain_and_how_sure_that_is():
 
 
 def test_the_linear_classifier_is_carried_along_its_learning_curve():
-    curve = LinearCurve(error=0.1, images=800, law=PowerLaw(floor=0.0, scale=1.0, exponent=0.5))
+    curve = BaselineCurve(error=0.1, images=800, law=PowerLaw(floor=0.0, scale=1.0, exponent=0.5))
     assert curve.at(800) == pytest.approx(0.1)
     assert curve.at(3200) == pytest.approx(0.05)
     assert curve.at(10**9) == pytest.approx(0.1 / 3)  # no curve is believed that far
@@ -180,7 +188,7 @@ def raced(dataset: Dataset, accuracy: dict[str, float], linear: float, *, second
     train = dataset.splits["train"]
     rows = np.arange(len(train))
     correct = np.random.default_rng(0).permutation(len(rows)) < linear * len(rows)
-    race = Race(epochs=dict.fromkeys(accuracy, 20), images=len(rows), curve=LinearCurve(1 - linear, len(rows)))
+    race = Race(epochs=dict.fromkeys(accuracy, 20), images=len(rows), curve=BaselineCurve(1 - linear, len(rows)))
     known = Known(accuracy)
     run_trials(
         race, train, folds_to_try(train, rows, correct), known, part=0.3, least_seconds=seconds, progress=Progress()
@@ -192,7 +200,7 @@ def test_a_clear_winner_ends_the_race_early(other_digits):
     race, known = raced(other_digits, {"all": 0.99, "top": 0.55}, linear=0.6, seconds=1.0)
     assert race.seconds < 2.0
     beliefs = race.beliefs()
-    assert beliefs["all"].low > max(beliefs["linear"].top1, beliefs["top"].top1)
+    assert beliefs["all"].low > max(beliefs["baseline"].top1, beliefs["top"].top1)
     assert len(known.asked) <= 6
     assert next_trial(race, 4, 150) is None
 
@@ -206,7 +214,7 @@ def test_trials_stay_within_their_budget(other_digits):
 def test_the_first_round_of_long_trainings_takes_no_more_than_the_least_seconds(other_digits):
     train = other_digits.splits["train"]
     rows = np.arange(len(train))
-    race = Race(epochs=dict.fromkeys(("all", "top"), 20_000), images=len(rows), curve=LinearCurve(0.02, len(rows)))
+    race = Race(epochs=dict.fromkeys(("all", "top"), 20_000), images=len(rows), curve=BaselineCurve(0.02, len(rows)))
     known = Known({"all": 0.7, "top": 0.7})  # which is clear at once
     folds = folds_to_try(train, rows, rows % 50 > 0)
     run_trials(race, train, folds, known, part=0.6, least_seconds=4.0, progress=Progress())
@@ -240,7 +248,7 @@ def test_a_budget_plans_the_epochs_and_takes_out_what_does_not_fit(other_digits)
     folds = folds_to_try(train, rows, rows % 5 > 0)
     settings = {"part": 0.3, "least_seconds": 5.0, "progress": Progress()}
     for limit, epochs in ((2.0, {"all": 9, "top": 9}), (50.0, {"all": 237, "top": 237}), (0.05, {})):
-        race = Race(epochs={"all": 20, "top": 20}, images=200, curve=LinearCurve(0.2, 200), limit=limit)
+        race = Race(epochs={"all": 20, "top": 20}, images=200, curve=BaselineCurve(0.2, 200), limit=limit)
         run_trials(race, train, folds, Known({"all": 0.8, "top": 0.8}), **settings)
         assert race.epochs == epochs
         assert race.budget <= 0.3 * limit or not epochs
@@ -258,7 +266,7 @@ def test_after_a_scenario_failed_the_others_are_not_tried_again(other_digits):
             raise TrainingError("the loss is not finite")
         return known(scenario, learn, held_out, epochs)
 
-    race = Race(epochs=dict.fromkeys(known.accuracy, 20), images=200, curve=LinearCurve(0.2, 200))
+    race = Race(epochs=dict.fromkeys(known.accuracy, 20), images=200, curve=BaselineCurve(0.2, 200))
     settings = {"part": 0.3, "least_seconds": 5.0, "progress": Progress()}
     with pytest.raises(TrainingError):
         run_trials(race, train, folds, trial, **settings)
@@ -292,7 +300,7 @@ def seen(**changes) -> SourceProbe:
 
 
 def estimates_of(source: SourceProbe, images: int):
-    curve = LinearCurve(0.1, 80, source.power_law)
+    curve = BaselineCurve(0.1, 80, source.power_law)
     return {one.scenario: one for one in _estimates(source, 100, curve, images, Race({}, images, curve), {})}
 
 
@@ -341,7 +349,9 @@ def test_few_mistakes_are_questioned_where_a_training_usually_takes_some(wrong, 
         best_source=source.source, rule="",
     )  # fmt: skip
     notes: list[str] = []
-    tried_out = _contenders(source, found, dataset, TrainOptions(), {"all": (gain, 0.2)}, notes)
+    curve = BaselineCurve(wrong / n, n)
+    race = Race({}, n, curve, gains={"all": (gain, 0.2)})
+    tried_out = _contenders(_baseline(source, curve, n), found, dataset, TrainOptions(), race, notes)
     assert [one for one in tried_out if one != "scratch"] == contenders
     assert any("Nothing was tried" in one for one in notes) == (not contenders)
 

@@ -12,7 +12,7 @@ from striate.cli.common import given_options, json_flag, options_from, print_jso
 from striate.cli.errors import Interrupted
 from striate.errors import UsageError
 from striate.options import TrainOptions, merged
-from striate.options.transfer import LINEAR
+from striate.options.transfer import WITHOUT_EPOCHS
 from striate.runfolder import RunFolder, is_run
 from striate.spec import RunResult, Scores
 
@@ -141,5 +141,5 @@ def _how_to_go_on(resumed: str | None, options: TrainOptions, started: float) ->
 
 
 def _can_go_on(run: RunFolder) -> bool:
-    """A training by gradients has a state to go on from; a linear classifier of codes needs none but its recipe."""
-    return run.resume.is_dir() or (is_run(run.path) and run.read_recipe().transfer.scenario in LINEAR)
+    """A training by gradients has a state to go on from; what takes no epochs needs none but its recipe."""
+    return run.resume.is_dir() or (is_run(run.path) and run.read_recipe().transfer.scenario in WITHOUT_EPOCHS)

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 from striate.options.declare import check_options, option
 
-LINEAR = ("blend", "svm", "softmax")  # linear classifiers of codes; the others train by gradients
-SCENARIOS = ("plan", *LINEAR, "head", "top", "all", "scratch")
+LINEAR = ("blend", "svm", "softmax")  # linear classifiers of codes
+KEEP = "keep"  # the network as it is
+WITHOUT_EPOCHS = (*LINEAR, KEEP)  # the others train by gradients
+SCENARIOS = ("plan", *WITHOUT_EPOCHS, "head", "top", "all", "scratch")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -20,9 +22,9 @@ class TransferOptions:
     scenario: str | None = option(
         None,
         "what learns: plan measures which is best; svm and softmax are linear classifiers on the activations of a "
-        "place, blend is both of all places as one; "
+        "place, blend is both of all places as one; keep leaves a network as it is whose head knows the classes; "
         "head, top (the head and the upper half) and all train by gradients; scratch copies nothing "
-        "[plan; all for classes that the head knows; by hand where another option of this section is given]",
+        "[plan; all where a run goes on with its own images; by hand where another option of this section is given]",
         choices=SCENARIOS,
     )
     cut: str | None = option(

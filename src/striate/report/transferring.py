@@ -15,6 +15,7 @@ from striate.report.record import Record
 
 KINDS = {"svm": "a linear SVM", "softmax": "a softmax classifier"}
 LINEAR = {**KINDS, "blend": "linear classifiers of all depths as one"}
+UNTRAINED = {**LINEAR, "keep": "nothing: the network is as it was"}
 TRAINED = {"head": "the head alone", "top": "the head and the upper part", "all": "everything"}
 DIRECTIONS = {"train": "training", "val": "validation"}
 
@@ -59,7 +60,7 @@ def _facts(
     if why := (stored.get("start") or {}).get("why"):
         facts.append(("why", str(why)))
     if scenario:
-        facts.append(("what learned", LINEAR.get(scenario) or TRAINED.get(scenario) or "everything, from nothing"))
+        facts.append(("what learned", UNTRAINED.get(scenario) or TRAINED.get(scenario) or "everything, from nothing"))
     if options.get("cut"):
         facts.append(("cut after", str(options["cut"])))
     if plan:
@@ -143,6 +144,8 @@ def _frozen(options: Mapping[str, Any]) -> str:
     scenario = options.get("scenario")
     if scenario in LINEAR:
         return "Everything below the classifier is as it was, to the bit, batch-norm statistics included."
+    if scenario == "keep":
+        return "Everything is as it was, to the bit."
     if options.get("freeze_to"):
         return (
             f"Everything up to {options['freeze_to']} is as it was, to the bit, batch-norm statistics included; all "

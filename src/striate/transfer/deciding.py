@@ -13,6 +13,7 @@ from striate.data import Dataset
 from striate.errors import ModelError, StriateError, UsageError
 from striate.network import read_spelling
 from striate.options import TrainOptions
+from striate.options.transfer import LINEAR
 from striate.progress import Bars, Progress
 from striate.runtime import set_threads
 from striate.spec import Labels
@@ -22,7 +23,7 @@ from striate.training.transferring import scenario_of
 from striate.transfer.ancestry import seen_by, warn_of_known_images
 from striate.transfer.auto import find_start
 from striate.transfer.fitted_run import is_fitted
-from striate.transfer.own_head import own_head_of, with_own_head
+from striate.transfer.keeping import own_answers
 from striate.transfer.plan import TransferPlan, as_options, options_for, plan_transfer
 from striate.transfer.probing import probe
 from striate.transfer.result import KINDS, ProbeResult, SourceProbe
@@ -103,7 +104,7 @@ def decide(options: TrainOptions, dataset: Dataset, *, given: bool, progress: Pr
 
 def _refuse_probing(options: TrainOptions) -> None:
     """Linear classifiers of codes, which also measure what networks know, take one class an image."""
-    if is_fitted(options):
+    if options.transfer.scenario in LINEAR:
         raise UsageError(
             f"--scenario {options.transfer.scenario} fits one class to an image, and these images have several labels",
             "--scenario head trains the classifier alone, by gradients",
@@ -138,7 +139,7 @@ def _opened(options: TrainOptions, sources: Sequence[str], progress: Progress) -
         assert start is not None
         if is_fitted(options) and grows(options, start):
             raise UsageError(
-                f"--scenario {options.transfer.scenario} reads the codes of {source} as it is, not of another network",
+                f"--scenario {options.transfer.scenario} takes {source} as it is, not another network",
                 "leave --model out, or train by gradients: --scenario all",
             )
         opened[name] = start
@@ -146,12 +147,16 @@ def _opened(options: TrainOptions, sources: Sequence[str], progress: Progress) -
 
 
 def _scenario(options: TrainOptions, start: SavedModel, dataset: Dataset) -> str:
-    """As training has it, but that other images of the same classes are planned for, too."""
+    """As training has it, but that other images of the same classes are planned for, too.
+
+    A run goes on with the images that it has seen. What published weights have seen is nowhere written: they are
+    measured on these images like any other network.
+    """
     scenario = scenario_of(options, start, dataset.labels)
     others = Labels(tuple(f"not {name}" for name in dataset.labels.names))
     if scenario == "all" and scenario_of(options, start, others) == "plan":
         seen, train = seen_by(str(options.model.from_)), dataset.splits["train"]
-        other = seen.is_run and seen.unread is None and seen.among(train).sum() < len(train) / 2
+        other = seen.unread is None and seen.among(train).sum() < len(train) / 2
         return "plan" if other else scenario
     return scenario
 
@@ -177,6 +182,9 @@ def _measured(
         found, plan = planned(found, dataset, chosen, start=start, progress=progress)
         chosen = as_options(plan, chosen)
         progress.say(plan.why[0])
+        for line in plan.why:
+            if line.startswith("The head that"):
+                progress.say(line)
         progress.say(next(line for line in plan.why if line.startswith("Hence")))
     elif scenario in KINDS and options.transfer.cut is None:
         own = replace(chosen.transfer, cut=_best_place(best, scenario))
@@ -201,11 +209,11 @@ def planned(
         start: that network, opened.
         progress: is told each trial.
     """
-    best = replace(found.best, own_head=own_head_of(start, dataset, options, progress))
+    best = replace(found.best, own_answers=own_answers(start, dataset, options, progress))
     found = replace(found, sources=tuple(best if one.source == best.source else one for one in found.sources))
     place = options.transfer.cut
     held = found if place is None else cut_off(found, place)
-    plan = with_own_head(plan_transfer(held, dataset, options, start=start, progress=progress), best)
+    plan = plan_transfer(held, dataset, options, start=start, progress=progress)
     return found.with_plan(plan), plan
 
 

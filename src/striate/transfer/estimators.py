@@ -28,7 +28,7 @@ from striate.metrics.multi_label import USUAL_THRESHOLD, chosen_labels
 from striate.models.cut import pooled_codes
 from striate.network.engines import usual_batch
 from striate.options import DataOptions, TrainOptions, merged, options_of, sections_of
-from striate.options.transfer import LINEAR
+from striate.options.transfer import WITHOUT_EPOCHS
 from striate.runtime import pick_device
 from striate.transfer.features import At, codes_by_place, network_of, places_of
 from striate.transfer.handed import as_stack, split_of, training_data, value_range_of
@@ -179,8 +179,8 @@ class StriateClassifier(_ReadsImages, ClassifierMixin, BaseEstimator):
     Args:
         network: what training starts from: `scratch`, any spelling of a network with weights, `auto`, or a list of
             spellings, of which the best is found.
-        scenario: what of it learns: `blend`, `svm`, `softmax`, `head`, `top`, `all`, or `plan`, which measures what is
-            best.
+        scenario: what of it learns: `blend`, `svm`, `softmax`, `keep`, `head`, `top`, `all`, or `plan`, which
+            measures what is best.
         epochs: passes over the images. None: by their number.
         seed: everything random follows from it.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
@@ -319,7 +319,7 @@ class StriateClassifier(_ReadsImages, ClassifierMixin, BaseEstimator):
                 raise RefusedError(f"{name} is no option of a StriateClassifier", "striate.train has it")
         stops_early = bool(self._options.get("early_stopping") or self._options.get("val_fraction"))
         ours = {"compile": "off", "threads": torch.get_num_threads()}
-        if self.scenario not in LINEAR:  # a linear classifier has no epochs
+        if self.scenario not in WITHOUT_EPOCHS:
             ours["evaluate_every"] = 1 if stops_early else _NEVER
         values = {name: _plain(value) for name, value in {**ours, **self._options, **given}.items()}
         try:

@@ -1,4 +1,4 @@
-"""A run without epochs, like any other for whoever reads it: a network whose linear classifier is fitted at once.
+"""A run without epochs, like any other for whoever reads it: a linear classifier is fitted, or nothing learns at all.
 
 Nothing is drawn at random and nothing measured on the clock: the network follows from the recipe, the images and the
 weights alone. A run that was killed while it was written is finished by doing again what is missing.
@@ -19,8 +19,8 @@ from striate.linear.blending import BLEND
 from striate.models import ConvNet
 from striate.models.sources import code_of, full_name, is_own, names_code
 from striate.options import TrainOptions
-from striate.options.transfer import LINEAR
-from striate.progress import Progress
+from striate.options.transfer import KEEP, WITHOUT_EPOCHS
+from striate.progress import Progress, Silent
 from striate.runfolder import RunFolder
 from striate.runtime import denormals_flushed, environment, pick_device, seed_everything, set_threads
 from striate.spec import InputSpec, RunResult
@@ -30,13 +30,14 @@ from striate.training.finishing import finish_run, training_batches
 from striate.training.prepare import resolved_for
 from striate.training.start import locate_start, open_start
 from striate.transfer.fitting import Fitted, Job
+from striate.transfer.keeping import kept
 from striate.transfer.linear_network import linear_network, unfitted
 from striate.transfer.probing import opened
 
 
 def is_fitted(options: TrainOptions) -> bool:
-    """Whether these options ask for a network that is fitted at once, rather than for a training by gradients."""
-    return options.transfer.scenario in LINEAR
+    """Whether these options ask for a network that takes no epochs, rather than for a training by gradients."""
+    return options.transfer.scenario in WITHOUT_EPOCHS
 
 
 @denormals_flushed()
@@ -66,7 +67,7 @@ def fit_run(
         options, spec, _ = resolved_for(_plain(asked), dataset, start=start)
         if not planned and (idle := _idle(asked, options)):
             progress.warn(
-                f"without effect on a linear classifier of codes (--scenario {options.transfer.scenario}): "
+                f"without effect where nothing is trained by gradients (--scenario {options.transfer.scenario}): "
                 f"{', '.join(idle)}"
             )
         options = resolve_runtime(options, progress)
@@ -74,14 +75,14 @@ def fit_run(
         facts = environment(device)
         facts |= {"precision": options.runtime.precision, "phases": watch.handed_over()}
         network = opened(start, dataset, options, progress)
-        # a place that is not there is no run
-        check_views(options.evaluate.views, unfitted(options, network.model, len(dataset.labels)), spec)
+        job = Job(options, dataset, network, device, progress)
+        # what cannot be is no run: a place that is not there, a class that is not known
+        keeps = options.transfer.scenario == KEEP
+        form = kept(job, Silent()) if keeps else unfitted(options, network.model, len(dataset.labels))
+        check_views(options.evaluate.views, form, spec)
         journal.write_start(run, options, dataset, facts)
-    progress.say(
-        f"{options.transfer.scenario} on the codes of {_where(options)} of {options.model.from_}, "
-        f"{len(dataset.splits['train'])} images, {len(dataset.labels)} classes → {run.path}"
-    )
-    return _fit_and_finish(run, spec, Job(options, dataset, network, device, progress), watch)
+    progress.say(f"{_what(options)}, {len(dataset.splits['train'])} images, {len(dataset.labels)} classes → {run.path}")
+    return _fit_and_finish(run, spec, job, watch)
 
 
 @denormals_flushed()
@@ -100,8 +101,9 @@ def resume_fit(
         DataError: the data changed since the run began.
     """
     if epochs is not None:
+        scenario = run.read_recipe().transfer.scenario
         raise UsageError(
-            f"{run.name} is a linear classifier of codes, which has no epochs", "train a new run: --scenario all"
+            f"{run.name} has no epochs: --scenario {scenario} takes none", "train a new run: --scenario all"
         )
     watch = journal.Stopwatch()
     options = run.read_recipe()
@@ -188,10 +190,11 @@ def _fit_and_finish(run: RunFolder, spec: InputSpec, job: Job, watch: journal.St
     begun = time.perf_counter()
     with watch.phase("train"):
         if not _is_whole(run, options):
-            fitted = linear_network(job)
+            fitted = Fitted(kept(job, job.progress)) if options.transfer.scenario == KEEP else linear_network(job)
             seconds = time.perf_counter() - begun
             row = {"kind": "epoch", "epoch": 1, "step": 1, "seconds": seconds, "best": True, **fitted.figures}
-            row["images_per_second"] = len(dataset.splits["train"]) / seconds
+            if fitted.figures:
+                row["images_per_second"] = len(dataset.splits["train"]) / seconds
             # the line first: the model file says that the fitting is done
             write_atomically(run.metrics, (json.dumps(row) + "\n").encode())
             _save(run, spec, job, fitted)
@@ -229,8 +232,9 @@ def _is_whole(run: RunFolder, options: TrainOptions) -> bool:
     return True
 
 
-def _where(options: TrainOptions) -> str:
-    cut = options.transfer.cut
-    if options.transfer.scenario != BLEND:
-        return str(cut)
-    return "all places" if cut is None else f"all places up to {cut}"
+def _what(options: TrainOptions) -> str:
+    scenario, source, cut = options.transfer.scenario, options.model.from_, options.transfer.cut
+    if scenario == KEEP:
+        return f"{source} as it is"
+    where = f"all places up to {cut}" if cut is not None else "all places"
+    return f"{scenario} on the codes of {where if scenario == BLEND else cut} of {source}"

@@ -31,5 +31,5 @@ class Fitted:
     """A network that is done."""
 
     model: ConvNet
-    figures: Mapping[str, float]  # train_top1, train_loss: of its answers to the training images
+    figures: Mapping[str, float] = field(default_factory=dict)  # train_top1, train_loss, where it learned from images
     notes: Mapping[str, Any] = field(default_factory=dict)  # of the model file

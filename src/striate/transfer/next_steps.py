@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from striate.data import Dataset
+from striate.options.transfer import KEEP
 from striate.runfolder import RunFolder
 from striate.transfer.plan import TransferPlan
 from striate.transfer.result import ProbeResult, SourceProbe
@@ -73,7 +74,7 @@ def next_steps(
     scores = evaluation.get("val") or evaluation.get("test") or {}
     per_image = _seconds_per_image(run, dataset)
     found: list[NextStep] = []
-    if probe is not None:
+    if probe is not None and run.read_recipe().transfer.scenario != KEEP:  # which learns from no image
         found += _weakest_class(scores, probe.best, dataset, per_image)
         found += _more_images(scores, probe.best, dataset, per_image)
     found += _dearer(plan)

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from striate.checkpoint import SavedModel
 from striate.data import Dataset
 from striate.data.parts import Rows, trial_data
@@ -21,7 +23,7 @@ from striate.layers.normalization import has_normalization
 from striate.linear import KINDS
 from striate.linear.blending import BLEND
 from striate.options import TrainOptions, TransferOptions
-from striate.options.transfer import LINEAR
+from striate.options.transfer import KEEP, LINEAR, WITHOUT_EPOCHS
 from striate.progress import Progress, Silent
 from striate.spec import Labels
 from striate.training.defaults import kind_of
@@ -31,9 +33,10 @@ from striate.training.prepare import resolved_for
 from striate.training.transferring import head_is_new
 from striate.training.trial import try_out
 from striate.transfer import wording
-from striate.transfer.result import DepthProbe, ProbeResult, SourceProbe
+from striate.transfer.ancestry import seen_by
+from striate.transfer.result import Answers, DepthProbe, ProbeResult, SourceProbe
 from striate.transfer.trials import Outcome, Race, folds_to_try, run_trials
-from striate.transfer.verdict import UNLIKE_GAIN, WORTH, Belief, LinearCurve, choose
+from striate.transfer.verdict import UNLIKE_GAIN, WORTH, BaselineCurve, Belief, choose
 
 PART = 0.6  # of the dearest whole training: what all trials together may cost
 LEAST_SECONDS = 40.0  # what they may cost in any case: few images need many of them to tell anything
@@ -46,6 +49,7 @@ FEWEST_IMAGES = 16  # to learn from and to answer, in trials
 # with normalisation and without (figures in docs/results.md).
 UNLIKE = 1.1
 FASTER = {True: 4.0, False: 2.0}
+_LEAST_DOUBT = 1e-3  # about the difference to the baseline of what trials are not compared with
 SCRATCH_PER_CLASS = {"digits": 5, "small": 20, "photos": 200}  # images from which learning from nothing is tried
 SCRATCH_ERROR = 0.10  # of the linear classifier, from which photos are learned from nothing
 
@@ -122,27 +126,31 @@ def plan_transfer(
     curve = _curve(source, probe.folds)
     n = len(dataset.splits["train"])
     budget = options.training.budget
-    race = Race(epochs={}, images=n, curve=curve, own_head=source.own_head)
+    baseline = _baseline(source, curve, n)
+    race = Race(epochs={}, images=n, curve=baseline.curve, against=wording.BASELINES[baseline.scenario == KEEP])
     race.limit = None if budget is None else parse_duration(budget)
     notes: list[str] = []
+    if source.own_head is not None:
+        notes.append(wording.own_head(source.own_head, published=not seen_by(source.source).is_run))
     faster = _faster(source, start, options, dataset.labels)
     if faster is not None and has_normalization(start.model):
         race.gains = {"all": UNLIKE_GAIN}
-    contenders = _contenders(source, probe, dataset, options, race.gains, notes)
+    contenders = _contenders(baseline, probe, dataset, options, race, notes)
     settled = {name: _settled(options, name, source.source, faster) for name in contenders}
     if contenders:
         if faster is not None:
             notes.append(wording.unlike(source, faster, race.gains.get("all")))
         race.epochs = {name: _epochs(one, dataset, start) for name, one in settled.items()}
-        settled |= _race(race, settled, source, dataset, start, notes, progress)
+        settled |= _race(race, settled, baseline, dataset, start, notes, progress)
     beliefs = {name: race.belief(name) for name in race.epochs}
     estimates = _estimates(source, probe.images, curve, n, race, beliefs)
-    rows = {one.scenario: Belief(one.expected_top1, _difference_sd(one, beliefs)) for one in estimates}
+    doubts = {name: belief.sd for name, belief in beliefs.items()} | _doubt_of_other(source, baseline)
+    rows = {one.scenario: Belief(one.expected_top1, doubts.get(one.scenario, _LEAST_DOUBT)) for one in estimates}
     prices = {one.scenario: one.seconds if one.seconds is not None else math.inf for one in estimates}
     allowed = {
         name: belief
         for name, belief in rows.items()
-        if (name == source.best_kind or name in race.epochs) and not math.isnan(belief.top1)
+        if (name in (source.best_kind, KEEP) or name in race.epochs) and not math.isnan(belief.top1)
     }
     scenario = choose(allowed, prices) if allowed else source.best_kind
     chosen = next(one for one in estimates if one.scenario == scenario)
@@ -153,7 +161,7 @@ def plan_transfer(
         scenario=scenario,
         cut=chosen.cut if scenario in LINEAR else options.transfer.cut,
         freeze_to=trained.transfer.freeze_to,
-        lr=trained.optimizer.lr if scenario not in LINEAR and isinstance(trained.optimizer.lr, float) else None,
+        lr=trained.optimizer.lr if scenario not in WITHOUT_EPOCHS and isinstance(trained.optimizer.lr, float) else None,
         pretrained_lr=trained.transfer.pretrained_lr,
         layer_decay=trained.transfer.layer_decay,
         head_epochs=options.transfer.head_epochs,
@@ -182,18 +190,35 @@ def options_for(options: TrainOptions, scenario: str, source: str) -> TrainOptio
 # what could win -------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """The best that takes no epochs, with which trials are compared."""
+
+    scenario: str
+    curve: BaselineCurve
+    answers: Answers | None
+
+
+def _baseline(source: SourceProbe, curve: BaselineCurve, images: int) -> Baseline:
+    """The linear classifier, or the head that is there, where that is expected to do better."""
+    own = source.own_head
+    if own is None or not (own.top1 >= 1 - curve.at(images) or math.isnan(curve.error)):
+        return Baseline(source.best_kind, curve, source.answers)
+    return Baseline(KEEP, BaselineCurve(1 - own.top1, images), source.own_answers)
+
+
 def _contenders(
-    source: SourceProbe,
+    baseline: Baseline,
     probe: ProbeResult,
     dataset: Dataset,
     options: TrainOptions,
-    gains: Mapping[str, tuple[float, float]],
+    race: Race,
     notes: list[str],
 ) -> list[str]:
     """The scenarios that train by gradients and that are worth a trial; `notes` hear of those that are not."""
     train = dataset.splits["train"]
     n, classes = len(train), len(dataset.labels)
-    answers = source.answers
+    answers = baseline.answers
     if answers is None or len(answers.rows) < FEWEST_IMAGES or n < 2 * FEWEST_IMAGES:
         if n < 2 * FEWEST_IMAGES or probe.images == n:
             notes.append(f"Nothing was tried: {n} training images are too few to hold some out and tell.")
@@ -203,18 +228,18 @@ def _contenders(
                 "some out and tell; --probe-images looks at more."
             )
         return []
-    error = 1 - _linear(source)
+    error = baseline.curve.error
     mistakes = round(error * len(answers.rows))
-    promised = max((mean for mean, _ in gains.values()), default=0.0) * error
+    promised = max((mean for mean, _ in race.gains.values()), default=0.0) * error
     if mistakes < FEWEST_MISTAKES and promised < WORTH[1]:
         notes.append(
-            f"Nothing was tried: {wording.counted(mistakes, 'mistake')} of the linear classifier on "
+            f"Nothing was tried: {wording.counted(mistakes, 'mistake')} of {race.against} on "
             f"{len(answers.rows)} images leave nothing to win that so few images could show."
         )
         return []
     contenders = ["all"]
     # Seldom ahead of `all` where either is worth training (docs/results.md); a trial would take seconds from that.
-    if options.training.budget is not None and len(source.depths) >= 3:
+    if options.training.budget is not None and len(probe.best.depths) >= 3:
         contenders.append("top")
     kind = kind_of(dataset)
     if n < SCRATCH_PER_CLASS[kind] * classes:
@@ -256,16 +281,16 @@ def _epochs(options: TrainOptions, dataset: Dataset, start: SavedModel) -> int:
 def _race(
     race: Race,
     settled: Mapping[str, TrainOptions],
-    source: SourceProbe,
+    baseline: Baseline,
     dataset: Dataset,
     start: SavedModel,
     notes: list[str],
     progress: Progress,
 ) -> dict[str, TrainOptions]:
     """Fill `race`; returns the options of each scenario with nothing left open."""
-    assert source.answers is not None
+    assert baseline.answers is not None
     train = dataset.splits["train"]
-    folds = folds_to_try(train, source.answers.rows, source.answers.correct)
+    folds = folds_to_try(train, baseline.answers.rows, baseline.answers.correct)
     trying, resolved = "", {}
 
     def trial(scenario: str, learn: Rows, held_out: Rows, epochs: int) -> Outcome:
@@ -300,9 +325,9 @@ def _race(
 # what is expected -----------------------------------------------------------------------------------------------------
 
 
-def _curve(source: SourceProbe, folds: int) -> LinearCurve:
+def _curve(source: SourceProbe, folds: int) -> BaselineCurve:
     learned = max(1, round(source.expected.n * (folds - 1) / max(1, folds)))
-    return LinearCurve(1 - _linear(source), learned, source.power_law)
+    return BaselineCurve(1 - _linear(source), learned, source.power_law)
 
 
 def _linear(source: SourceProbe) -> float:
@@ -319,13 +344,13 @@ def _flattery(source: SourceProbe) -> float:
     return (source.best.by_kind(source.single_kind).top1 - source.single.top1) / 2
 
 
-def _carried(curve: LinearCurve, top1: float, images: int) -> float:
+def _carried(curve: BaselineCurve, top1: float, images: int) -> float:
     """An accuracy that was measured with as many images as the curve, carried on to `images`."""
     return 1 - (1 - top1) * (curve.at(images) / curve.error if curve.error > 0 else 1.0)
 
 
 def _estimates(
-    source: SourceProbe, looked_at: int, curve: LinearCurve, n: int, race: Race, beliefs: Mapping[str, Belief]
+    source: SourceProbe, looked_at: int, curve: BaselineCurve, n: int, race: Race, beliefs: Mapping[str, Belief]
 ) -> tuple[ScenarioEstimate, ...]:
     known = (source.expected.high - source.expected.low) / 2 / 1.96
     doubt = math.hypot(known, (curve.error - curve.at(n)) / 2)  # half of what the learning curve adds
@@ -342,6 +367,9 @@ def _estimates(
         rows.append(_estimate(kind, Belief(top1, doubt), 0.0, seconds, how, place.place))
     last = _carried(curve, source.top.softmax.top1 - _flattery(source), n)
     rows.append(_estimate("head", Belief(last, doubt), doubt / 2, None, "as softmax on the last codes", None))
+    if (own := source.own_head) is not None:
+        alone = math.sqrt(own.top1 * (1 - own.top1) / own.n)
+        rows.append(_estimate(KEEP, Belief(own.top1, alone), 0.0, 0.0, f"its answers to {own.n} images", None))
     for name in race.epochs:
         how = wording.how_tried(race, name)
         rows.append(_estimate(name, beliefs[name], known, race.whole(name), how, None))
@@ -371,9 +399,15 @@ def _estimate(
     )  # fmt: skip
 
 
-def _difference_sd(estimate: ScenarioEstimate, beliefs: Mapping[str, Belief]) -> float:
-    """The doubt about a scenario's difference to the linear classifier, which is all that the choice hangs on."""
-    return beliefs[estimate.scenario].sd if estimate.scenario in beliefs else 1e-3
+def _doubt_of_other(source: SourceProbe, baseline: Baseline) -> dict[str, float]:
+    """Of the linear classifier and the head that is there, how sure the difference of the other to the baseline is."""
+    own, linear = source.own_answers, source.answers
+    if own is None or linear is None:
+        return {}
+    common, of_own, of_linear = np.intersect1d(own.rows, linear.rows, return_indices=True)
+    apart = int((own.correct[of_own] != linear.correct[of_linear]).sum())
+    doubt = math.sqrt(apart + 1) / max(1, len(common))  # McNemar's, with one more so that none is not certainty
+    return {source.best_kind if baseline.scenario == KEEP else KEEP: doubt}
 
 
 def as_options(plan: TransferPlan, options: TrainOptions) -> TrainOptions:

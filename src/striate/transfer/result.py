@@ -222,7 +222,8 @@ class SourceProbe:
     power_law: PowerLaw | None = None
     forecast: tuple[Forecast, ...] = ()
     answers: Answers | None = field(default=None, compare=False)  # of what is best
-    own_head: Accuracy | None = None  # of the head as it is, where it knows all the classes; on images new to it
+    # of the head as it is, where it knows all the classes, to images that are new to it
+    own_answers: Answers | None = field(default=None, compare=False)
     seconds_forward: float = 0.0
     seconds_per_image: float = 0.0  # what the codes of one cost that is not in the cache
     seconds_fitting: float = 0.0
@@ -247,6 +248,11 @@ class SourceProbe:
     def best_measured(self) -> Accuracy:
         """Of what is best: of a single place by the answers that it was chosen by, which flatters it a little."""
         return self.best.by_kind(self.single_kind) if self.blend is None else self.blend.accuracy
+
+    @property
+    def own_head(self) -> Accuracy | None:
+        """Of the head as it is, where it knows all the classes."""
+        return None if self.own_answers is None else Accuracy.of(self.own_answers.correct)
 
     @property
     def top(self) -> DepthProbe:

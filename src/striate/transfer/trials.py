@@ -16,11 +16,10 @@ from striate.data import Split
 from striate.data.parts import Rows, folds_of, thinned
 from striate.progress import Progress
 from striate.training.head_start import MOST_IMAGES
-from striate.transfer.result import Accuracy
 from striate.transfer.verdict import (
     USUAL_GAIN,
+    BaselineCurve,
     Belief,
-    LinearCurve,
     Tried,
     belief_of,
     expected_regret,
@@ -56,12 +55,12 @@ TryOut = Callable[[str, Rows, Rows, int], Outcome]  # (scenario, learn from, hel
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fold:
-    """Training images to learn from, and others to answer, whose answers by the linear classifier are known."""
+    """Training images to learn from, and others to answer, whose answers by the baseline are known."""
 
     learn: Rows
     held_out: Rows
-    linear: np.ndarray  # bool [held out]: whether the linear classifier was right
-    linear_usual: float  # how often it is, on all images
+    baseline: np.ndarray  # bool [held out]: whether the best without epochs was right
+    baseline_usual: float  # how often it is, on all images
 
 
 @dataclass(slots=True)
@@ -70,8 +69,8 @@ class Race:
 
     epochs: Mapping[str, int]  # of the whole training, by scenario
     images: int
-    curve: LinearCurve
-    own_head: Accuracy | None = None  # of the network, for these classes
+    curve: BaselineCurve
+    against: str = "the linear classifier"  # what the curve is of, which nothing has to be trained for
     gains: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # see `belief_of`, where not as usual
     prices: dict[str, float] = field(default_factory=dict)  # seconds per image and epoch
     starts: dict[str, float] = field(default_factory=dict)  # seconds of fitting a new head, per image
@@ -94,23 +93,23 @@ class Race:
     def belief(self, scenario: str) -> Belief:
         """What to expect of a scenario."""
         gain = self.gains.get(scenario, USUAL_GAIN)
-        return belief_of(self.tried, scenario, self.curve, self.images, self.own_head, gain)
+        return belief_of(self.tried, scenario, self.curve, self.images, gain)
 
     def beliefs(self) -> dict[str, Belief]:
-        """What to expect of each scenario, and of the linear classifier that they are compared with."""
-        linear = Belief(1 - self.curve.at(self.images), 1e-3)
-        return {"linear": linear, **{name: self.belief(name) for name in self.epochs}}
+        """What to expect of each scenario, and of the baseline that they are compared with."""
+        baseline = Belief(1 - self.curve.at(self.images), 1e-3)
+        return {"baseline": baseline, **{name: self.belief(name) for name in self.epochs}}
 
 
 def folds_to_try(train: Split, rows: Rows, correct: np.ndarray) -> list[Fold]:
-    """The folds of the training images; held out are only those `rows` that the linear classifier answered."""
+    """The folds of the training images; held out are only those `rows` that the baseline answered."""
     known = dict(zip(rows.tolist(), correct.tolist(), strict=True))
     folds = []
     for learn, others in folds_of(train, np.arange(len(train)), FOLDS):
         held_out = np.array([row for row in others.tolist() if row in known], dtype=np.int64)
         if len(held_out) and len(learn):
-            linear = np.array([known[row] for row in held_out.tolist()], dtype=bool)
-            folds.append(Fold(learn, held_out, linear, float(correct.mean())))
+            baseline = np.array([known[row] for row in held_out.tolist()], dtype=bool)
+            folds.append(Fold(learn, held_out, baseline, float(correct.mean())))
     return folds
 
 
@@ -191,8 +190,8 @@ def _try(
     shown = min(1.0, len(learn) * epochs / (race.images * race.epochs[name]))
     result = Tried(
         scenario=name, fold=number, epochs=epochs, learned=len(learn), shown=shown,
-        correct=outcome.correct, linear=fold.linear, linear_learned=race.curve.images,
-        linear_usual=fold.linear_usual, seconds=outcome.seconds,
+        correct=outcome.correct, baseline=fold.baseline, baseline_learned=race.curve.images,
+        baseline_usual=fold.baseline_usual, seconds=outcome.seconds,
     )  # fmt: skip
     race.tried.append(result)
 

@@ -1,7 +1,8 @@
 """What short trials let one expect of whole trainings, and when more of them are worth their seconds.
 
-Every scenario is judged by its difference to the best linear classifier, which learned from and answered the same
-images: most of the luck of the draw is common to both and cancels.
+Every scenario is judged by its difference to a baseline, which answered the same images: most of the luck of the draw
+is common to both and cancels. The baseline is the best that takes no epochs: a linear classifier, or the head that the
+network has.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from striate.transfer.result import Accuracy, PowerLaw
+from striate.transfer.result import PowerLaw
 
 # The error of a training falls with what it is shown, images times epochs, about as a power, and steeply where that of
 # a linear classifier falls steeply with images: between the plans' trials and whole trainings
@@ -39,7 +40,7 @@ WORTH = (0.0025, 0.005)  # a dearer scenario must promise at least the first; a 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tried:
-    """One scenario on one fold: its answers to the held-out images, and those of the linear classifier."""
+    """One scenario on one fold: its answers to the held-out images, and those of the baseline."""
 
     scenario: str
     fold: int
@@ -47,9 +48,9 @@ class Tried:
     learned: int  # images
     shown: float  # images times epochs, as part of the whole training's
     correct: np.ndarray  # bool [held out]
-    linear: np.ndarray  # bool [held out]
-    linear_learned: int  # images that the linear classifier learned from
-    linear_usual: float  # share of right answers among all that it gave: how hard the held-out images are
+    baseline: np.ndarray  # bool [held out]
+    baseline_learned: int  # images that the baseline learned from
+    baseline_usual: float  # share of right answers among all that it gave: how hard the held-out images are
     seconds: float
 
 
@@ -72,8 +73,8 @@ class Belief:
 
 
 @dataclass(frozen=True, slots=True)
-class LinearCurve:
-    """The error of the best linear classifier with `images` to learn from, and how it falls with more."""
+class BaselineCurve:
+    """The error of the baseline with `images` to learn from, and how it falls with more; that of a kept head stays."""
 
     error: float
     images: int
@@ -98,52 +99,45 @@ class LinearCurve:
 def belief_of(
     trials: Sequence[Tried],
     scenario: str,
-    curve: LinearCurve,
+    curve: BaselineCurve,
     images: int,
-    own_head: Accuracy | None = None,
     gain: tuple[float, float] = USUAL_GAIN,
 ) -> Belief:
     """What to expect of `scenario` with all `images`, from its trials (the longest of each fold counts) or none.
 
-    The measured difference to the linear classifier, carried on to the whole training of both, is drawn towards what is
-    usual by as much as chance could have made it (the mean of a normal prior and a normal measurement). With a head of
-    the network's own that does better than the linear classifier, all but `scratch` begin there: it is drawn towards
-    that head's difference.
+    The measured difference to the baseline, carried on to the whole training of both, is drawn towards what is
+    usual by as much as chance could have made it (the mean of a normal prior and a normal measurement).
 
     Args:
         trials: of all scenarios.
         scenario: whose training is asked about.
-        curve: of the linear classifier.
+        curve: of the baseline.
         images: to learn from, in the whole training.
-        own_head: what the network's own head answers, where it knows all the classes.
-        gain: by which part of the linear classifier's error the scenario is usually ahead of it, and the standard
+        gain: by which part of the baseline's error the scenario is usually ahead of it, and the standard
             deviation of that.
     """
     linear = 1 - curve.at(images)
     usual, prior = gain[0] * curve.at(images), (gain[1] * curve.at(images) + LEAST_DOUBT) ** 2
-    if own_head is not None and own_head.n and scenario != "scratch":
-        usual = max(usual, own_head.top1 - (1 - curve.error))
-        prior += own_head.top1 * (1 - own_head.top1) / own_head.n
     counted = longest(trials, scenario)
     if not counted:
         return Belief(min(1.0, linear + usual), math.sqrt(prior))
-    correct, baseline = (np.concatenate([getattr(one, name) for one in counted]) for name in ("correct", "linear"))
+    correct, baseline = (np.concatenate([getattr(one, name) for one in counted]) for name in ("correct", "baseline"))
     shown = float(np.average([one.shown for one in counted], weights=[len(one.correct) for one in counted]))
-    learned = round(float(np.mean([one.linear_learned for one in counted])))
+    learned = round(float(np.mean([one.baseline_learned for one in counted])))
     error, n = 1 - float(correct.mean()), len(correct)
     gained, doubt = still_to_gain(error, shown, growth(trials, scenario, curve))
-    linear_growth = curve.at(learned) - curve.at(images)
-    # the linear classifier that answers was chosen by its answers, which flatters it; the curve's error does not
-    flattery = np.mean([one.linear_usual for one in counted]) - (1 - curve.error)
-    measured = float(correct.mean() - baseline.mean() + flattery) + gained - linear_growth
+    baseline_growth = curve.at(learned) - curve.at(images)
+    # a linear classifier that answers was chosen by its answers, which flatters it; the curve's error does not
+    flattery = np.mean([one.baseline_usual for one in counted]) - (1 - curve.error)
+    measured = float(correct.mean() - baseline.mean() + flattery) + gained - baseline_growth
     noise = (int((correct != baseline).sum()) + 1) / n**2  # McNemar's, with one more so that none is not certainty
-    noise += doubt**2 + (linear_growth / 2) ** 2
+    noise += doubt**2 + (baseline_growth / 2) ** 2
     weight = prior / (prior + noise)
     expected = linear + usual + weight * (measured - usual)
     return Belief(min(1.0, expected), max(math.sqrt(prior * noise / (prior + noise)), 1e-6))
 
 
-def growth(trials: Sequence[Tried], scenario: str, curve: LinearCurve) -> tuple[float, float]:
+def growth(trials: Sequence[Tried], scenario: str, curve: BaselineCurve) -> tuple[float, float]:
     """The exponent by which a scenario's error falls with what is shown, and its standard deviation.
 
     It is measured where one fold was tried twice, and counts by how much surer that is than what is usual (the mean of
@@ -166,7 +160,7 @@ def growth(trials: Sequence[Tried], scenario: str, curve: LinearCurve) -> tuple[
     return usual + weight * (measured - usual), apart * math.sqrt(1 - weight)
 
 
-def _usual_growth(scenario: str, curve: LinearCurve) -> float:
+def _usual_growth(scenario: str, curve: BaselineCurve) -> float:
     exponent = curve.exponent
     return GROWTH[scenario] if exponent is None else min(STEEPEST, OF_LINEAR[scenario] * exponent)
 

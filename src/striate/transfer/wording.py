@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from striate.options.transfer import LINEAR
-from striate.transfer.result import SourceProbe
+from striate.transfer.result import Accuracy, SourceProbe
 from striate.transfer.trials import Race
 from striate.transfer.verdict import longest
 
@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     from striate.transfer.plan import ScenarioEstimate
 
 KINDS = {"svm": "a linear SVM", "softmax": "a softmax classifier"}
+BASELINES = ("the linear classifier", "the head that is there")
 SCENARIOS = {
     "blend": "linear classifiers of all depths as one",
     "svm": "a linear SVM on the codes of {cut}",
     "softmax": "a softmax classifier on the codes of {cut}",
+    "keep": "the network as it is",
     "head": "training the head alone",
     "top": "training the head and the upper half",
     "all": "training everything, lower layers more slowly",
@@ -60,6 +62,15 @@ def unlike(source: SourceProbe, faster: float, gain: tuple[float, float] | None)
         f"On the last codes {percent(last)} are mistaken, at best {percent(best)}: what the network was made for is "
         f"something else, and copied layers learn {faster:g} times as fast as they would otherwise"
         + ("." if gain is None else f", which usually takes {100 * gain[0]:.0f} % of the linear classifier's mistakes.")
+    )
+
+
+def own_head(answered: Accuracy, *, published: bool) -> str:
+    """What the head answers that a network has already."""
+    new = "; whether published weights have seen them is nowhere written" if published else " that it had not seen"
+    return (
+        f"The head that the network has for these classes answers {percent(answered.top1)} ({percent(answered.low)} to "
+        f"{percent(answered.high)}) of {answered.n} training images right{new}."
     )
 
 
@@ -110,10 +121,10 @@ def _depths(source: SourceProbe) -> str:
 def _tried(race: Race, estimate: ScenarioEstimate) -> str:
     done = longest(race.tried, estimate.scenario)
     right = np.concatenate([one.correct for one in done])
-    linear = np.concatenate([one.linear for one in done])
+    linear = np.concatenate([one.baseline for one in done])
     return (
         f"{_sentence(in_words(estimate))} ({estimate.scenario}), in {how_tried(race, estimate.scenario)}, answers "
-        f"{percent(float(right.mean()))} right, the linear classifier {percent(float(linear.mean()))} of the same; "
+        f"{percent(float(right.mean()))} right, {race.against} {percent(float(linear.mean()))} of the same; "
         f"the whole of {seconds(estimate.seconds)} should reach {percent(estimate.expected_top1)} "
         f"({percent(estimate.low)} to {percent(estimate.high)})."
     )
