@@ -29,7 +29,6 @@ from striate.transfer import linear_network, wording
 from striate.transfer import plan as planning
 from striate.transfer.by_plan import resume_by_plan, train_by_plan
 from striate.transfer.codes import codes_of
-from striate.transfer.deciding import _best_place
 from striate.transfer.linear_network import with_classifiers
 from striate.transfer.probing import opened, probe
 from striate.transfer.result import KINDS
@@ -149,8 +148,8 @@ def test_the_best_place_alone_is_what_a_single_classifier_reads(
     assert looked_at["best_place"] == found.best_place
     for place in (one.place for one in found.depths):
         for kind in KINDS:  # it was chosen by more than the count of right answers
-            assert _best_place(replace(found, best_place=place, single_kind=kind), kind) == place
-    assert svm_run.read_recipe().transfer.cut == _best_place(found, "svm")
+            assert replace(found, best_place=place, single_kind=kind).best_by_kind(kind).place == place
+    assert svm_run.read_recipe().transfer.cut == found.best_by_kind("svm").place
 
 
 def test_a_blend_may_be_held_to_the_first_places(source: Path, other_digits: Dataset, tmp_path: Path):

@@ -19,7 +19,8 @@ from striate.options import TrainOptions, merged
 from striate.progress import Progress
 from striate.spec import InputSpec, Labels
 from striate.transfer import wording
-from striate.transfer.plan import FASTER, _baseline, _contenders, _estimates, _faster
+from striate.transfer.estimates import baseline_of, estimates_of
+from striate.transfer.plan import FASTER, _contenders, _faster
 from striate.transfer.result import Accuracy, Answers, DepthProbe, PowerLaw, ProbeResult, Similarity, SourceProbe
 from striate.transfer.trials import Outcome, Race, folds_to_try, next_trial, run_trials
 from striate.transfer.verdict import (
@@ -73,19 +74,22 @@ def test_the_head_that_is_there_is_the_baseline_where_it_does_better():
         answered = np.where(np.arange(n) < right, targets, 1 - targets)
         return seen(own_answers=Answers(rows=np.arange(n), targets=targets, probabilities=np.eye(2)[answered]))
 
-    better = _baseline(knowing(96), CURVE, 800)
+    better = baseline_of(knowing(96), CURVE, 800)
     assert (better.scenario, better.curve.error) == ("keep", pytest.approx(0.04))
     assert better.curve.at(80) == better.curve.at(80_000), "it learns from no image"
+    assert growth([], "all", better.curve)[0] == 0 < growth([], "scratch", better.curve)[0]
     assert belief_of([], "all", better.curve, 800).top1 == pytest.approx(0.96), "trainings begin with it"
     few, many = (
         belief_of([tried(round(0.85 * n), round(0.96 * n), n)], "all", better.curve, 800).top1 for n in (20, 2000)
     )
     assert many < 0.88 < few, "three of twenty wrong say little"
     for source in (knowing(80), seen()):
-        assert _baseline(source, CURVE, 800).scenario == "svm"
+        assert baseline_of(source, CURVE, 800).scenario == "svm"
     growing = BaselineCurve(0.1, 80, PowerLaw(floor=0.0, scale=1.0, exponent=0.5))
-    assert _baseline(knowing(93), growing, 80).scenario == "keep"
-    assert _baseline(knowing(93), growing, 800).scenario == "svm", "with so many images the linear classifier is ahead"
+    assert baseline_of(knowing(93), growing, 80).scenario == "keep"
+    assert baseline_of(knowing(93), growing, 800).scenario == "svm", (
+        "of so many images the linear classifier learns more"
+    )
 
 
 def test_a_difference_counts_the_more_the_more_images_show_it():
@@ -299,9 +303,9 @@ def seen(**changes) -> SourceProbe:
     return replace(usual, **changes)
 
 
-def estimates_of(source: SourceProbe, images: int):
+def rows_of(source: SourceProbe, images: int):
     curve = BaselineCurve(0.1, 80, source.power_law)
-    return {one.scenario: one for one in _estimates(source, 100, curve, images, Race({}, images, curve), {})}
+    return {one.scenario: one for one in estimates_of(source, 100, curve, images, Race({}, images, curve), {})}
 
 
 @pytest.mark.parametrize(("model", "faster"), [("cifar_resnet20", FASTER[True]), ("squeezenet1_1", FASTER[False])])
@@ -351,31 +355,31 @@ def test_few_mistakes_are_questioned_where_a_training_usually_takes_some(wrong, 
     notes: list[str] = []
     curve = BaselineCurve(wrong / n, n)
     race = Race({}, n, curve, gains={"all": (gain, 0.2)})
-    tried_out = _contenders(_baseline(source, curve, n), found, dataset, TrainOptions(), race, notes)
+    tried_out = _contenders(baseline_of(source, curve, n), found, dataset, TrainOptions(), race, notes)
     assert [one for one in tried_out if one != "scratch"] == contenders
     assert any("Nothing was tried" in one for one in notes) == (not contenders)
 
 
 def test_linear_classifiers_are_priced_whatever_is_in_the_cache():
-    few, many = (estimates_of(seen(), images)["softmax"].seconds for images in (100, 1000))
+    few, many = (rows_of(seen(), images)["softmax"].seconds for images in (100, 1000))
     assert few == pytest.approx(1.0)  # one of eight fits
     assert many == pytest.approx(900 * 0.1 + 10.0)
 
 
 def test_of_places_that_are_equal_the_deeper_is_cut_at():
-    assert estimates_of(seen(), 100)["softmax"].cut == "last"
+    assert rows_of(seen(), 100)["softmax"].cut == "last"
 
 
 def test_what_a_learning_curve_adds_is_in_doubt():
     law = PowerLaw(floor=0.0, scale=1.0, exponent=0.5)
-    near, far = (estimates_of(seen(power_law=law), images)["svm"] for images in (80, 800))
+    near, far = (rows_of(seen(power_law=law), images)["svm"] for images in (80, 800))
     assert far.high - far.low > near.high - near.low
     assert near.high - near.low == pytest.approx(seen().expected.high - seen().expected.low, abs=0.02)
 
 
 def test_nothing_held_out_is_said_without_figures():
     source = seen(single=Accuracy.of(np.zeros(0, bool)))
-    rows = tuple(estimates_of(seen(), 100).values())
+    rows = tuple(rows_of(seen(), 100).values())
     text = " ".join(wording.reasons(source, Race({}, 100, CURVE), rows[0], rows, ()))
     assert "nan" not in text
     assert "is not known" in text

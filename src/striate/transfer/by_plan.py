@@ -32,10 +32,11 @@ from striate.training import train as train_by_gradients
 from striate.training.defaults import DEFAULTS, kind_of
 from striate.training.start import SCRATCH, open_start
 from striate.transfer.deciding import Decision, decide
+from striate.transfer.estimates import ScenarioEstimate
 from striate.transfer.fitted_run import check_code, fit_run, is_fitted, resume_fit
 from striate.transfer.next_steps import next_steps
 from striate.transfer.picture import draw_probe
-from striate.transfer.plan import ScenarioEstimate, TransferPlan
+from striate.transfer.plan import TransferPlan
 from striate.transfer.probing import probe
 from striate.transfer.result import ProbeResult
 

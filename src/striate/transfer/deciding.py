@@ -26,7 +26,7 @@ from striate.transfer.fitted_run import is_fitted
 from striate.transfer.keeping import own_answers
 from striate.transfer.plan import TransferPlan, as_options, options_for, plan_transfer
 from striate.transfer.probing import probe
-from striate.transfer.result import KINDS, ProbeResult, SourceProbe
+from striate.transfer.result import KINDS, ProbeResult
 
 _SCORED = ("val", "test")
 
@@ -187,7 +187,7 @@ def _measured(
                 progress.say(line)
         progress.say(next(line for line in plan.why if line.startswith("Hence")))
     elif scenario in KINDS and options.transfer.cut is None:
-        own = replace(chosen.transfer, cut=_best_place(best, scenario))
+        own = replace(chosen.transfer, cut=best.best_by_kind(scenario).place)
         chosen = options_for(replace(chosen, transfer=own), scenario, best.source)
     else:
         chosen = options_for(chosen, scenario, best.source)
@@ -215,14 +215,6 @@ def planned(
     held = found if place is None else cut_off(found, place)
     plan = plan_transfer(held, dataset, options, start=start, progress=progress)
     return found.with_plan(plan), plan
-
-
-def _best_place(source: SourceProbe, kind: str) -> str:
-    """Where a classifier of one kind does best; of equal places the deeper one."""
-    if kind == source.single_kind:
-        return source.best_place
-    measured = [one for one in reversed(source.depths) if one.by_kind(kind).n]
-    return max(measured, key=lambda one: one.by_kind(kind).top1).place if measured else source.top.place
 
 
 def cut_off(found: ProbeResult, place: str) -> ProbeResult:

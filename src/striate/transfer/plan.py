@@ -13,15 +13,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from striate.checkpoint import SavedModel
 from striate.data import Dataset
 from striate.data.parts import Rows, trial_data
 from striate.errors import StriateError, UsageError
 from striate.layers.normalization import has_normalization
-from striate.linear import KINDS
-from striate.linear.blending import BLEND
 from striate.options import TrainOptions, TransferOptions
 from striate.options.transfer import KEEP, LINEAR, WITHOUT_EPOCHS
 from striate.progress import Progress, Silent
@@ -34,9 +30,19 @@ from striate.training.transferring import head_is_new
 from striate.training.trial import try_out
 from striate.transfer import wording
 from striate.transfer.ancestry import seen_by
-from striate.transfer.result import Answers, DepthProbe, ProbeResult, SourceProbe
+from striate.transfer.estimates import (
+    Baseline,
+    ScenarioEstimate,
+    baseline_of,
+    carried,
+    curve_of,
+    doubt_of_other,
+    estimates_of,
+    flattery,
+)
+from striate.transfer.result import ProbeResult, SourceProbe
 from striate.transfer.trials import Outcome, Race, folds_to_try, run_trials
-from striate.transfer.verdict import UNLIKE_GAIN, WORTH, BaselineCurve, Belief, choose
+from striate.transfer.verdict import UNLIKE_GAIN, WORTH, Belief, choose
 
 PART = 0.6  # of the dearest whole training: what all trials together may cost
 LEAST_SECONDS = 40.0  # what they may cost in any case: few images need many of them to tell anything
@@ -52,23 +58,6 @@ FASTER = {True: 4.0, False: 2.0}
 _LEAST_DOUBT = 1e-3  # about the difference to the baseline of what trials are not compared with
 SCRATCH_PER_CLASS = {"digits": 5, "small": 20, "photos": 200}  # images from which learning from nothing is tried
 SCRATCH_ERROR = 0.10  # of the linear classifier, from which photos are learned from nothing
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ScenarioEstimate:
-    """What one scenario is expected to come to, and how that is known."""
-
-    scenario: str
-    expected_top1: float
-    low: float  # 95 %
-    high: float
-    seconds: float | None  # of the whole training; None where nothing told
-    measured: str  # how, in a few words
-    cut: str | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -123,10 +112,10 @@ def plan_transfer(
         raise UsageError("a transfer is planned from a probe of a network that is there", "`striate probe` makes one")
     progress = progress or Silent()
     source = probe.best
-    curve = _curve(source, probe.folds)
+    curve = curve_of(source, probe.folds)
     n = len(dataset.splits["train"])
     budget = options.training.budget
-    baseline = _baseline(source, curve, n)
+    baseline = baseline_of(source, curve, n)
     race = Race(epochs={}, images=n, curve=baseline.curve, against=wording.BASELINES[baseline.scenario == KEEP])
     race.limit = None if budget is None else parse_duration(budget)
     notes: list[str] = []
@@ -143,8 +132,8 @@ def plan_transfer(
         race.epochs = {name: _epochs(one, dataset, start) for name, one in settled.items()}
         settled |= _race(race, settled, baseline, dataset, start, notes, progress)
     beliefs = {name: race.belief(name) for name in race.epochs}
-    estimates = _estimates(source, probe.images, curve, n, race, beliefs)
-    doubts = {name: belief.sd for name, belief in beliefs.items()} | _doubt_of_other(source, baseline)
+    estimates = estimates_of(source, probe.images, curve, n, race, beliefs)
+    doubts = {name: belief.sd for name, belief in beliefs.items()} | doubt_of_other(source, baseline)
     rows = {one.scenario: Belief(one.expected_top1, doubts.get(one.scenario, _LEAST_DOUBT)) for one in estimates}
     prices = {one.scenario: one.seconds if one.seconds is not None else math.inf for one in estimates}
     allowed = {
@@ -154,7 +143,7 @@ def plan_transfer(
     }
     scenario = choose(allowed, prices) if allowed else source.best_kind
     chosen = next(one for one in estimates if one.scenario == scenario)
-    gain = chosen.expected_top1 - _carried(curve, source.top.best.top1 - _flattery(source), n)
+    gain = chosen.expected_top1 - carried(curve, source.top.best.top1 - flattery(source), n)
     trained = settled.get(scenario, options)
     return TransferPlan(
         source="scratch" if scenario == "scratch" else source.source,
@@ -188,23 +177,6 @@ def options_for(options: TrainOptions, scenario: str, source: str) -> TrainOptio
 
 
 # what could win -------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Baseline:
-    """The best that takes no epochs, with which trials are compared."""
-
-    scenario: str
-    curve: BaselineCurve
-    answers: Answers | None
-
-
-def _baseline(source: SourceProbe, curve: BaselineCurve, images: int) -> Baseline:
-    """The linear classifier, or the head that is there, where that is expected to do better."""
-    own = source.own_head
-    if own is None or not (own.top1 >= 1 - curve.at(images) or math.isnan(curve.error)):
-        return Baseline(source.best_kind, curve, source.answers)
-    return Baseline(KEEP, BaselineCurve(1 - own.top1, images), source.own_answers)
 
 
 def _contenders(
@@ -320,94 +292,6 @@ def _race(
             notes.append(f"{trying} was left out: {error.message}.")
             race.epochs = {one: count for one, count in race.epochs.items() if one != trying}
     return resolved
-
-
-# what is expected -----------------------------------------------------------------------------------------------------
-
-
-def _curve(source: SourceProbe, folds: int) -> BaselineCurve:
-    learned = max(1, round(source.expected.n * (folds - 1) / max(1, folds)))
-    return BaselineCurve(1 - _linear(source), learned, source.power_law)
-
-
-def _linear(source: SourceProbe) -> float:
-    """The accuracy of the best linear classifier, learned from all folds but one.
-
-    The row of the best place was chosen by its own figure, which flatters it; the whole procedure of choosing, on parts
-    of the images, is worse at choosing than it will be on all. Over sets of 40 to 300 images the truth lay between.
-    """
-    return (source.best_measured.top1 + source.expected.top1) / 2
-
-
-def _flattery(source: SourceProbe) -> float:
-    """By how much the row of the best place is better than the choice is in truth."""
-    return (source.best.by_kind(source.single_kind).top1 - source.single.top1) / 2
-
-
-def _carried(curve: BaselineCurve, top1: float, images: int) -> float:
-    """An accuracy that was measured with as many images as the curve, carried on to `images`."""
-    return 1 - (1 - top1) * (curve.at(images) / curve.error if curve.error > 0 else 1.0)
-
-
-def _estimates(
-    source: SourceProbe, looked_at: int, curve: BaselineCurve, n: int, race: Race, beliefs: Mapping[str, Belief]
-) -> tuple[ScenarioEstimate, ...]:
-    known = (source.expected.high - source.expected.low) / 2 / 1.96
-    doubt = math.hypot(known, (curve.error - curve.at(n)) / 2)  # half of what the learning curve adds
-    seconds = _linear_seconds(source, looked_at, n)
-    how, rows = f"cross-validation on {source.expected.n} images", []
-    if source.blend is not None:
-        every = source.seconds_fitting * n / max(1, looked_at)  # it is made of all places' classifiers
-        rows.append(_estimate(BLEND, Belief(1 - curve.at(n), doubt), 0.0, seconds + every, how, None))
-    for kind in KINDS:
-        place = source.best if kind == source.single_kind else _best_place(source, kind)
-        top1 = 1 - curve.at(n)
-        if kind != source.best_kind and not math.isnan(top1):
-            top1 = min(top1, _carried(curve, place.by_kind(kind).top1 - _flattery(source), n))
-        rows.append(_estimate(kind, Belief(top1, doubt), 0.0, seconds, how, place.place))
-    last = _carried(curve, source.top.softmax.top1 - _flattery(source), n)
-    rows.append(_estimate("head", Belief(last, doubt), doubt / 2, None, "as softmax on the last codes", None))
-    if (own := source.own_head) is not None:
-        alone = math.sqrt(own.top1 * (1 - own.top1) / own.n)
-        rows.append(_estimate(KEEP, Belief(own.top1, alone), 0.0, 0.0, f"its answers to {own.n} images", None))
-    for name in race.epochs:
-        how = wording.how_tried(race, name)
-        rows.append(_estimate(name, beliefs[name], known, race.whole(name), how, None))
-    return tuple(rows)
-
-
-def _best_place(source: SourceProbe, kind: str) -> DepthProbe:
-    """Where one of both classifiers is best; of equals the deeper place."""
-    return max(
-        reversed(source.depths), key=lambda one: -1.0 if math.isnan(one.by_kind(kind).top1) else one.by_kind(kind).top1
-    )
-
-
-def _linear_seconds(source: SourceProbe, looked_at: int, n: int) -> float:
-    """What one linear classifier of all images takes: the codes that probing has not computed, and the fitting."""
-    fitted = len(KINDS) * (len(source.depths) + 1)  # with that of the pixels
-    return max(0, n - looked_at) * source.seconds_per_image + source.seconds_fitting / fitted * n / max(1, looked_at)
-
-
-def _estimate(
-    scenario: str, belief: Belief, doubt: float, seconds: float | None, how: str, cut: str | None
-) -> ScenarioEstimate:
-    whole = Belief(belief.top1, math.hypot(belief.sd, doubt))
-    return ScenarioEstimate(
-        scenario=scenario, expected_top1=whole.top1, low=whole.low, high=whole.high, seconds=seconds, measured=how,
-        cut=cut,
-    )  # fmt: skip
-
-
-def _doubt_of_other(source: SourceProbe, baseline: Baseline) -> dict[str, float]:
-    """Of the linear classifier and the head that is there, how sure the difference of the other to the baseline is."""
-    own, linear = source.own_answers, source.answers
-    if own is None or linear is None:
-        return {}
-    common, of_own, of_linear = np.intersect1d(own.rows, linear.rows, return_indices=True)
-    apart = int((own.correct[of_own] != linear.correct[of_linear]).sum())
-    doubt = math.sqrt(apart + 1) / max(1, len(common))  # McNemar's, with one more so that none is not certainty
-    return {source.best_kind if baseline.scenario == KEEP else KEEP: doubt}
 
 
 def as_options(plan: TransferPlan, options: TrainOptions) -> TrainOptions:

@@ -254,6 +254,13 @@ class SourceProbe:
         """Of the head as it is, where it knows all the classes."""
         return None if self.own_answers is None else Accuracy.of(self.own_answers.correct)
 
+    def best_by_kind(self, kind: str) -> DepthProbe:
+        """Where classifiers of one of KINDS do best; of equal places the deeper one."""
+        if kind == self.single_kind:
+            return self.best
+        known = [one for one in reversed(self.depths) if not math.isnan(one.by_kind(kind).top1)]
+        return max(known, key=lambda one: one.by_kind(kind).top1, default=self.depths[-1])
+
     @property
     def top(self) -> DepthProbe:
         """The record of the last place."""

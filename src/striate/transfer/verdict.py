@@ -79,6 +79,7 @@ class BaselineCurve:
     error: float
     images: int
     law: PowerLaw | None = None
+    learns: bool = True  # False: a head that is there, with which all trainings but `scratch` begin
 
     def at(self, images: int) -> float:
         """Its error with that many images."""
@@ -161,6 +162,8 @@ def growth(trials: Sequence[Tried], scenario: str, curve: BaselineCurve) -> tupl
 
 
 def _usual_growth(scenario: str, curve: BaselineCurve) -> float:
+    if not curve.learns and scenario != "scratch":
+        return 0.0  # it begins with what answers that well: images shown may as well make it worse
     exponent = curve.exponent
     return GROWTH[scenario] if exponent is None else min(STEEPEST, OF_LINEAR[scenario] * exponent)
 

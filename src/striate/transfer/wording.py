@@ -14,7 +14,7 @@ from striate.transfer.trials import Race
 from striate.transfer.verdict import longest
 
 if TYPE_CHECKING:
-    from striate.transfer.plan import ScenarioEstimate
+    from striate.transfer.estimates import ScenarioEstimate
 
 KINDS = {"svm": "a linear SVM", "softmax": "a softmax classifier"}
 BASELINES = ("the linear classifier", "the head that is there")
