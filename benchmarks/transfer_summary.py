@@ -50,7 +50,10 @@ def summary(rows: list[Row]) -> dict[str, Any]:
                 "greatest_difference": max(one["best_minus_plan"] for one in measured),
             }
     grown = {"growth": growth(rows), "growth_from_trials": from_trials(rows)}
-    return {"within_margin": shares, **grown, "blends": blends(rows), "gains": gains(cases), "cases": cases}
+    return {
+        "within_margin": shares, **grown, "blends": blends(rows), "gains": gains(cases), "cases": cases,
+        "means": means(rows),
+    }  # fmt: skip
 
 
 def beside(by_scenario: dict[str, Row], scenarios: Sequence[str]) -> Row | None:
@@ -199,6 +202,22 @@ def gains(cases: dict[str, Any]) -> dict[str, Any]:
         found |= {f"{name} {one}": (case["top1"][one] - linear) / (1 - linear) for one in ("all", "top")}
     within = sum(abs(gain) <= USUAL for gain in found.values())
     return {"within": USUAL, "count": within, "of": len(found), "by_case": found}
+
+
+def means(rows: list[Row]) -> list[Row]:
+    """Every scenario of every case by its flags, whole or not: mean and spread over seeds."""
+    found: dict[tuple[Any, ...], list[float]] = {}
+    for row in rows:
+        if "top1" in row:
+            key = (row["case"], row["scenario"], row["scale"], tuple(row["extra"]))
+            found.setdefault(key, []).append(row["top1"])
+    return [
+        {
+            "case": case, "scenario": scenario, "scale": scale, "extra": list(extra), "seeds": len(top1),
+            "top1": statistics.fmean(top1), "spread": statistics.stdev(top1) if len(top1) > 1 else None,
+        }
+        for (case, scenario, scale, extra), top1 in sorted(found.items())
+    ]  # fmt: skip
 
 
 def blends(rows: list[Row]) -> dict[str, Any]:
