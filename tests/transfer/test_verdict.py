@@ -233,9 +233,9 @@ def test_where_the_doubt_is_chance_more_folds_are_tried(other_digits):
 
 
 def test_after_the_least_seconds_only_what_may_gain_a_point_is_tried():
-    def race(seconds: float, n: int) -> Race:
+    def race(seconds: float, n: int, price: float = 1e-6) -> Race:
         one = tried(round(0.9 * n), round(0.9 * n), n)
-        begun = Race(epochs={"all": 10}, images=800, curve=CURVE, prices={"all": 1e-6}, tried=[one], seconds=seconds)
+        begun = Race(epochs={"all": 10}, images=800, curve=CURVE, prices={"all": price}, tried=[one], seconds=seconds)
         begun.budget, begun.least = 1000.0, 40.0
         return begun
 
@@ -244,6 +244,9 @@ def test_after_the_least_seconds_only_what_may_gain_a_point_is_tried():
     assert next_trial(race(39.0, 80), 4, 600) is not None
     assert next_trial(race(41.0, 80), 4, 600) is None
     assert next_trial(race(41.0, 20), 4, 600) is not None  # where more is in doubt
+    ten_seconds = 10 / (600 * 10)  # of the next trial
+    assert next_trial(race(29.0, 80, ten_seconds), 4, 600) is not None
+    assert next_trial(race(31.0, 80, ten_seconds), 4, 600) is None, "it would end later"
 
 
 def test_a_budget_plans_the_epochs_and_takes_out_what_does_not_fit(other_digits):

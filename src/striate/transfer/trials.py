@@ -35,7 +35,7 @@ LEAST_EPOCHS = 2
 LONGER = (1.5, 3)  # times the epochs of a trial that is repeated: at least, for less tells nothing, and at most
 FIRST_ROUND = 0.35  # of the budget
 USED = 0.95  # of a budget: the rest is kept in reserve, as by training
-# The regret on average below which nothing more is tried: while the least seconds of trials last, and after them, since
+# The regret on average below which nothing more is tried: within the least seconds of trials, and beyond them, since
 # whoever waits longer than that should have something to gain.
 ENOUGH, ENOUGH_AFTER = 0.003, 0.01
 
@@ -204,18 +204,20 @@ def next_trial(race: Race, folds: int, learn: int) -> tuple[str, int, int] | Non
     """
     beliefs = race.beliefs()
     best = max(beliefs, key=lambda name: beliefs[name].top1)
-    if expected_regret(beliefs, best) <= (ENOUGH if race.seconds < race.least else ENOUGH_AFTER):
+    regret = expected_regret(beliefs, best)
+    if regret <= ENOUGH:
         return None
+    left = race.left if regret > ENOUGH_AFTER else min(race.left, race.least - race.seconds)
     found: list[tuple[float, tuple[str, int, int]]] = []
     for name in race.epochs:
-        at_stake = expected_regret(beliefs, best) if name == best else loss(beliefs[best], beliefs[name])
+        at_stake = regret if name == best else loss(beliefs[best], beliefs[name])
         done = longest(race.tried, name)
         error = 1 - float(np.concatenate([one.correct for one in done]).mean())
         by_chance = float(np.sqrt(max(error, 0.01) / sum(len(one.correct) for one in done)))
         not_shown = sum(still_to_gain(error, done[0].shown, growth(race.tried, name, race.curve)))
         fresh = next((fold for fold in range(folds) if fold not in {one.fold for one in done}), None)
         per_epoch = race.prices[name] * learn
-        longer = min(race.epochs[name], LONGER[1] * done[0].epochs, int(race.left / max(per_epoch, 1e-9)))
+        longer = min(race.epochs[name], LONGER[1] * done[0].epochs, int(max(left, 0.0) / max(per_epoch, 1e-9)))
         least = min(race.epochs[name], LONGER[0] * done[0].epochs)
         wider = (name, fresh, done[0].epochs)
         deeper = (name, done[0].fold, longer if longer > done[0].epochs and longer >= least else None)
@@ -223,7 +225,7 @@ def next_trial(race: Race, folds: int, learn: int) -> tuple[str, int, int] | Non
             if fold is None or epochs is None:
                 continue
             seconds = per_epoch * epochs
-            if seconds <= race.left:
+            if seconds <= left:
                 found.append((at_stake / max(seconds, 0.1), (name, fold, epochs)))
                 break
     worth = [one for one in found if one[0] > 0]
