@@ -87,7 +87,7 @@ CASES = {
     "photos-900-cifar10": Case("cifar10-resnet20", "photos", 15, side(64)),
     "photos-300-cifar10": Case("cifar10-resnet20", "photos", 30, side(64), learn=300),
     "insects-20-imagenet": Case("imagenet", "photos_fullsize", 60, side(128), parts=HALVES, splits=5),
-    "digits-1437-mnist": Case("mnist-compact", "digits", 30, parts=FIFTHS),
+    "digits-1437-mnist": Case("mnist-compact", "digits", 30, parts=FIFTHS, known=True),
     "digits-300-cifar10": Case("cifar10-resnet20", "digits", 40, ("--limit", "300", "--val-fraction", "0.7")),
     "digits-100-cifar10": Case("cifar10-resnet20", "digits", 60, ("--limit", "100", "--val-fraction", "0.9")),
     "mnist-100-cifar10": Case("cifar10-resnet20", "mnist", 60, named(100)),

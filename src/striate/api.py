@@ -82,13 +82,13 @@ def train_and_report(
     _before_torch()
     from striate.training import repeat
     from striate.transfer.by_plan import Trainer
-    from striate.transfer.fitted_run import is_fitted
+    from striate.transfer.without_epochs import takes_no_epochs
 
     train_network = Trainer()
     if max(options.training.seeds, options.training.folds) > 1:
         if dataset is not None or model is not None:
             raise UsageError("seeds and folds need the data and the network by name", "loop over seed= yourself")
-        if options.training.seeds > 1 and is_fitted(options):
+        if options.training.seeds > 1 and takes_no_epochs(options):
             raise UsageError(
                 f"nothing in --scenario {options.transfer.scenario} is random: --seeds {options.training.seeds} would "
                 "give the same run again and again",

@@ -25,7 +25,7 @@ from striate.options.transfer import LINEAR
 from striate.progress import Silent
 from striate.runfolder import RunFolder
 from striate.runtime import mark_command, seconds_of_start
-from striate.transfer import linear_network, wording
+from striate.transfer import linear_network, probing, wording
 from striate.transfer import plan as planning
 from striate.transfer.by_plan import resume_by_plan, train_by_plan
 from striate.transfer.codes import codes_of
@@ -172,7 +172,7 @@ def test_of_many_images_some_weigh_a_blend_and_all_are_learned_from(
         asked.append((len(found), found.places))
         return found
 
-    monkeypatch.setattr(linear_network, "IMAGES", 60)
+    monkeypatch.setattr(probing, "IMAGES", 60)
     monkeypatch.setattr(linear_network, "codes_of", remembered)
     train_by_plan(linear(source, tmp_path / "run", "blend"), dataset=other_digits)
     saved = load_model(tmp_path / "run")

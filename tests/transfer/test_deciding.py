@@ -21,6 +21,7 @@ from striate.network import open_network
 from striate.progress import Silent
 from striate.runfolder import RunFolder
 from striate.spec import Labels
+from striate.transfer.ancestry import seen_by
 from striate.transfer.by_plan import resume_by_plan, train_by_plan
 from striate.transfer.deciding import decide
 from striate.transfer.keeping import own_answers
@@ -83,12 +84,71 @@ def test_a_network_that_is_kept_is_a_run_with_the_classes_of_the_images(source: 
     assert torch.equal(after.model.state_dict()[weight], before.model.state_dict()[weight][rows])
     assert torch.equal(after.model.state_dict()[bias], before.model.state_dict()[bias][rows])
     assert all(torch.equal(after.model.state_dict()[name], before.model.state_dict()[name]) for name in below)
+    copied = [one["words"].removesuffix(" parameters").split(" of ") for one in run.read_transfer()["copied"]]
+    assert copied
+    assert all(theirs == ours for theirs, ours in copied)
     answers = run.read_evaluation()["splits"]["val"]["top1"]
     run.model.unlink()  # killed while it was written
     again = resume_by_plan(run, epochs=None, dataset=dataset, model=None, progress=Silent())
     assert again.val.top1 == answers
     with pytest.raises(UsageError, match="has no epochs"):
         resume_by_plan(run, epochs=5, dataset=dataset, model=None, progress=Silent())
+
+
+def test_what_is_kept_is_as_sure_as_it_was_and_has_seen_what_it_had(source: Path, tmp_path: Path):
+    saved = load_model(source)
+    save_model(tmp_path / "sure.safetensors", saved.model, saved.spec, saved.labels, temperature=2.5)
+    train = some_digits((0, 1, 2, 3, 4)).splits["train"]
+    dataset = some_digits((0, 1, 2, 3, 4), per_class=5)
+    dataset = replace(dataset, splits={"train": dataset.splits["train"]})  # nothing to fit a temperature to
+    for name, start in (("of-file", tmp_path / "sure.safetensors"), ("of-run", source), ("again", tmp_path / "of-run")):
+        options = quick(
+            model={"from": str(start)}, transfer={"scenario": "keep"}, training={"run_dir": str(tmp_path / name)}
+        )
+        train_by_plan(options, dataset=dataset)
+    assert load_model(tmp_path / "of-file").temperature == 2.5
+    assert seen_by(str(tmp_path / "of-file")).images == frozenset(), "it has learned from none of these"
+    for name in ("of-run", "again"):
+        seen = seen_by(str(tmp_path / name))
+        assert seen.images == seen_by(str(source)).images
+        assert seen.among(train).sum() == len(train)
+
+
+OWN = """
+from torch import nn
+
+
+class Own(nn.Sequential):
+    def __init__(self, classes=2, in_channels=1):
+        body = nn.Conv2d(in_channels, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+        super().__init__(*body, nn.Linear(8, classes))
+"""
+
+
+def test_a_class_of_one_s_own_is_kept_and_asked_what_it_knows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "own.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    dataset = some_digits((0, 1), per_class=10)
+    first = quick(
+        model={"model": "own.py:Own", "from": "scratch"}, schedule={"epochs": 1}, training={"run_dir": "first"}
+    )
+    train_by_plan(first, dataset=dataset)
+    options = quick(model={"from": "own.py:Own:first"}, transfer={"scenario": "plan"})
+    others = _with_train(some_digits((0, 1)), np.arange(200, 220))
+    found = decide(options, others, given=False, progress=Silent()).probe
+    assert found.best.own_head.n == 20
+    kept = quick(model={"from": "own.py:Own:first"}, transfer={"scenario": "keep"}, training={"run_dir": "second"})
+    assert (
+        train_by_plan(kept, dataset=dataset).val.top1
+        == RunFolder(tmp_path / "first").read_evaluation()["splits"]["val"]["top1"]
+    )
+
+
+@pytest.mark.parametrize("several", [True, False])
+def test_one_network_is_kept_that_is_named(source: Path, several: bool):
+    options = quick(model={"from": (str(source), str(source)) if several else "auto"}, transfer={"scenario": "keep"})
+    with pytest.raises(UsageError, match="one network that is named"):
+        decide(options, some_digits((0, 1), per_class=5), given=False, progress=Silent())
 
 
 @pytest.mark.parametrize(
@@ -120,6 +180,15 @@ def test_published_weights_that_know_the_classes_are_measured_on_these_images(so
     assert decision.probe.best.own_head.n == 30
     assert any("published weights" in line for line in decision.plan.why)
     assert "keep" in {one.scenario for one in decision.plan.scenarios}
+    # nothing can be held out of one group a class, so that nothing but the head's own answers is known
+    more = some_digits(tuple(range(10)), per_class=4)
+    train = more.splits["train"]
+    grouped = replace(train, groups=tuple(str(target) for target in train.targets))
+    dataset = replace(dataset, splits={**more.splits, "train": grouped})
+    plan = decide(options, dataset, given=False, progress=Silent()).plan
+    assert plan.scenario == "keep"
+    assert any("no training image can be held out" in line for line in plan.why)
+    assert "nan" not in " ".join(plan.why)
     own = quick(model={"from": str(source)})
     known = some_digits((0, 1, 2, 3, 4), per_class=6)
     assert decide(own, known, given=False, progress=Silent()).plan is None

@@ -19,7 +19,7 @@ from striate.options import TrainOptions, merged
 from striate.progress import Progress
 from striate.spec import InputSpec, Labels
 from striate.transfer import wording
-from striate.transfer.estimates import baseline_of, estimates_of
+from striate.transfer.estimates import baseline_of, estimates_of, kept_top1
 from striate.transfer.plan import FASTER, _contenders, _faster
 from striate.transfer.result import Accuracy, Answers, DepthProbe, PowerLaw, ProbeResult, Similarity, SourceProbe
 from striate.transfer.trials import Outcome, Race, folds_to_try, next_trial, run_trials
@@ -67,13 +67,21 @@ def test_where_trainings_usually_gain_trials_have_to_say_otherwise():
     assert many == pytest.approx(0.9, abs=0.002)
 
 
-def test_the_head_that_is_there_is_the_baseline_where_it_does_better():
-    def knowing(right: int) -> SourceProbe:
-        n = 100
-        targets = np.arange(n) % 2
-        answered = np.where(np.arange(n) < right, targets, 1 - targets)
-        return seen(own_answers=Answers(rows=np.arange(n), targets=targets, probabilities=np.eye(2)[answered]))
+def knowing(right: int, shown: np.ndarray | None = None) -> SourceProbe:
+    """A network whose head has so many of the images right that it was shown; the linear classifier 90 of 100."""
+    n = 100
+    targets = np.arange(n) % 2
+    rows = np.arange(n) if shown is None else shown
 
+    def answers(rows: np.ndarray, right: np.ndarray) -> Answers:
+        answered = np.where(right, targets[rows], 1 - targets[rows])
+        return Answers(rows=rows, targets=targets[rows], probabilities=np.eye(2)[answered])
+
+    linear = answers(np.arange(n), np.arange(n) < 90)
+    return seen(own_answers=answers(rows, np.arange(len(rows)) < right), answers=linear)
+
+
+def test_the_head_that_is_there_is_the_baseline_where_it_does_better():
     better = baseline_of(knowing(96), CURVE, 800)
     assert (better.scenario, better.curve.error) == ("keep", pytest.approx(0.04))
     assert better.curve.at(80) == better.curve.at(80_000), "it learns from no image"
@@ -87,9 +95,24 @@ def test_the_head_that_is_there_is_the_baseline_where_it_does_better():
         assert baseline_of(source, CURVE, 800).scenario == "svm"
     growing = BaselineCurve(0.1, 80, PowerLaw(floor=0.0, scale=1.0, exponent=0.5))
     assert baseline_of(knowing(93), growing, 80).scenario == "keep"
-    assert baseline_of(knowing(93), growing, 800).scenario == "svm", (
-        "of so many images the linear classifier learns more"
-    )
+    assert baseline_of(knowing(93), growing, 800).scenario == "svm", "of so many images the linear classifier learns"
+
+
+def test_learning_from_nothing_begins_with_no_head():
+    kept = baseline_of(knowing(96), CURVE, 800)
+    alone = belief_of([], "scratch", kept.curve, 800, kept.gains["scratch"])
+    usual = belief_of([], "scratch", CURVE, 800)
+    assert alone.top1 == pytest.approx(usual.top1)
+    assert alone.sd == pytest.approx(usual.sd)
+    curve = BaselineCurve(0.1, 800, PowerLaw(floor=0.0, scale=1.0, exponent=0.4))
+    assert growth([], "scratch", baseline_of(knowing(99), curve, 800).curve) == growth([], "scratch", curve)
+
+
+def test_a_head_is_compared_on_the_images_that_both_answered():
+    """Ten right of ten are the easy ones: the linear classifier has all of them right, too."""
+    assert kept_top1(knowing(16, shown=np.arange(20))) == pytest.approx(0.9 - 4 / 20)
+    assert kept_top1(knowing(10, shown=np.arange(10))) is None, "too few to tell"
+    assert baseline_of(knowing(10, shown=np.arange(10)), CURVE, 800).scenario == "svm"
 
 
 def test_a_difference_counts_the_more_the_more_images_show_it():
@@ -338,6 +361,11 @@ def test_of_images_unlike_those_it_was_made_for_copied_layers_learn_faster(model
     assert all(part in said for part in ("20.0 %", "10.0 %", f"{faster:g} times", "40 %"))
 
 
+def figure_of(wrong: int, n: int) -> np.ndarray:
+    """Answers to n images, so many of them wrong."""
+    return np.arange(n) >= wrong
+
+
 @pytest.mark.parametrize(
     ("wrong", "gain", "contenders"), [(3, UNLIKE_GAIN[0], ["all"]), (1, UNLIKE_GAIN[0], []), (3, 0.0, [])]
 )
@@ -345,7 +373,7 @@ def test_few_mistakes_are_questioned_where_a_training_usually_takes_some(wrong, 
     """Of 80 images three are mistaken: a third of them is worth a training, a third of one is not."""
     dataset = some_digits((0, 1), per_class=40)
     n, targets = len(dataset.splits["train"]), dataset.splits["train"].targets
-    figure = Accuracy.of(np.arange(n) >= wrong)
+    figure = Accuracy.of(figure_of(wrong, n))
     answers = Answers(rows=np.arange(n), targets=targets, probabilities=np.full((n, 2), 0.5, np.float32))
     source = seen(
         depths=(DepthProbe(place="stem", features=8, svm=figure, softmax=figure),), best_place="stem", single=figure,
@@ -357,9 +385,9 @@ def test_few_mistakes_are_questioned_where_a_training_usually_takes_some(wrong, 
     )  # fmt: skip
     notes: list[str] = []
     curve = BaselineCurve(wrong / n, n)
-    race = Race({}, n, curve, gains={"all": (gain, 0.2)})
-    tried_out = _contenders(baseline_of(source, curve, n), found, dataset, TrainOptions(), race, notes)
-    assert [one for one in tried_out if one != "scratch"] == contenders
+    race = Race({}, n, curve, gains={"all": (gain, 0.2)} if gain else {})
+    folds = folds_to_try(dataset.splits["train"], answers.rows, figure_of(wrong, n))
+    assert _contenders(folds, found, dataset, TrainOptions(), race, notes) == contenders
     assert any("Nothing was tried" in one for one in notes) == (not contenders)
 
 

@@ -53,7 +53,8 @@ def evaluation_of(
     fitted = None
     if calibrate:
         fitted = fit_temperature(logits, targets)
-        saved.temperature = fitted.value
+        if fitted.loss_before is not None:  # too few images leave it as it was
+            saved.temperature = fitted.value
     number = {name: index for index, name in enumerate(saved.labels.names)}
     missing = [number[one.label] for one in unreadable if one.label in number]
     scores = score(

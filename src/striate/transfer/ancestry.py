@@ -14,6 +14,7 @@ import numpy as np
 from striate.data import Dataset, Split
 from striate.errors import StriateError
 from striate.network import read_spelling
+from striate.options.transfer import KEEP
 from striate.progress import Progress
 from striate.runfolder import RunFolder, is_run
 from striate.training.start import AUTO, SCRATCH
@@ -51,9 +52,12 @@ def seen_by(source: str, longest: int = _LONGEST) -> Seen:
     if own is None:
         return Seen(is_run=True, unread=str(run.path))
     try:
-        start = run.read_recipe().model.from_
+        recipe = run.read_recipe()
     except (StriateError, OSError):
         return Seen(own, is_run=True, unread=str(run.path))
+    start = recipe.model.from_
+    if recipe.transfer.scenario == KEEP:  # it has learned from none
+        own = frozenset()
     before = seen_by(start, longest - 1) if isinstance(start, str) else Seen(unread=str(run.path))
     return Seen(own | before.images, is_run=True, unread=before.unread)
 

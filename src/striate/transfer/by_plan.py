@@ -22,6 +22,7 @@ from striate.errors import StriateError
 from striate.models import ConvNet
 from striate.models.cut import depth_of, places
 from striate.options import TrainOptions
+from striate.options.transfer import KEEP
 from striate.progress import Bars, Progress, Silent
 from striate.runfolder import RunFolder, is_run
 from striate.runtime import seconds_of_start
@@ -33,12 +34,12 @@ from striate.training.defaults import DEFAULTS, kind_of
 from striate.training.start import SCRATCH, open_start
 from striate.transfer.deciding import Decision, decide
 from striate.transfer.estimates import ScenarioEstimate
-from striate.transfer.fitted_run import check_code, fit_run, is_fitted, resume_fit
 from striate.transfer.next_steps import next_steps
 from striate.transfer.picture import draw_probe
 from striate.transfer.plan import TransferPlan
 from striate.transfer.probing import probe
 from striate.transfer.result import ProbeResult
+from striate.transfer.without_epochs import check_code, resume_without_epochs, takes_no_epochs, train_without_epochs
 
 _FIGURES = ("expected_top1", "low", "high")
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
@@ -103,8 +104,8 @@ def resume_by_plan(
 ) -> RunResult:
     """Go on with a run of either kind; see `training.resume`."""
     options = run.read_recipe()
-    if is_fitted(options):
-        result = resume_fit(run, epochs=epochs, dataset=dataset, model=model, progress=progress)
+    if takes_no_epochs(options):
+        result = resume_without_epochs(run, epochs=epochs, dataset=dataset, model=model, progress=progress)
     else:
         result = resume_training(run, epochs=epochs, dataset=dataset, model=model, progress=progress)
     record = run.read_transfer()
@@ -147,18 +148,20 @@ def _of_seed(decided: TrainOptions, asked: TrainOptions) -> TrainOptions:
 def _train(
     decision: Decision, dataset: Dataset, model: ConvNet | None, phases: Mapping[str, float], progress: Progress
 ) -> RunResult:
-    if decision.probe is None and not is_fitted(decision.options):
+    if decision.probe is None and not takes_no_epochs(decision.options):
         return train_by_gradients(decision.options, dataset=dataset, model=model, phases=phases, progress=progress)
     options, start = decision.options, decision.start
     network = start.model.architecture.name if start is not None else DEFAULTS[kind_of(dataset)]["model"]
-    name = network if is_fitted(options) else options.model.model or network
+    name = network if takes_no_epochs(options) else options.model.model or network
     run = journal.create_run(replace(options, model=replace(options.model, model=name)), dataset)
     with _removed_if_no_run_comes_of_it(run):
         _write(run, decision.to_dict())
-        if is_fitted(options):
+        if takes_no_epochs(options):
             assert start is not None
             planned = decision.plan is not None
-            return fit_run(options, dataset, start=start, run=run, planned=planned, phases=phases, progress=progress)
+            return train_without_epochs(
+                options, dataset, start=start, run=run, planned=planned, phases=phases, progress=progress
+            )
         training = replace(options.training, run_dir=str(run.path))
         return train_by_gradients(
             replace(options, training=training), dataset=dataset, phases=phases, progress=progress
@@ -218,6 +221,8 @@ def _copied(start: SavedModel, run: RunFolder) -> list[dict[str, str]]:
         for name, one in start.model.named_parameters()
         if depths[name] < known or same_classes  # another classifier is a new one
     }
+    if run.read_recipe().transfer.scenario == KEEP:  # of its classifier the rows of the classes that are there
+        theirs = shapes
     parts: dict[str, list[int]] = {}
     for name, shape in shapes.items():
         if name.endswith(_STATISTICS):

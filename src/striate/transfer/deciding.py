@@ -13,7 +13,7 @@ from striate.data import Dataset
 from striate.errors import ModelError, StriateError, UsageError
 from striate.network import read_spelling
 from striate.options import TrainOptions
-from striate.options.transfer import LINEAR
+from striate.options.transfer import KEEP, LINEAR
 from striate.progress import Bars, Progress
 from striate.runtime import set_threads
 from striate.spec import Labels
@@ -22,11 +22,11 @@ from striate.training.start import AUTO, SCRATCH, grows, open_start
 from striate.training.transferring import scenario_of
 from striate.transfer.ancestry import seen_by, warn_of_known_images
 from striate.transfer.auto import find_start
-from striate.transfer.fitted_run import is_fitted
 from striate.transfer.keeping import own_answers
 from striate.transfer.plan import TransferPlan, as_options, options_for, plan_transfer
 from striate.transfer.probing import probe
 from striate.transfer.result import KINDS, ProbeResult
+from striate.transfer.without_epochs import takes_no_epochs
 
 _SCORED = ("val", "test")
 
@@ -70,6 +70,8 @@ def decide(options: TrainOptions, dataset: Dataset, *, given: bool, progress: Pr
     if dataset.labels.multi_label:
         _refuse_probing(options)
     asked = options.model.from_
+    if options.transfer.scenario == KEEP and (asked == AUTO or isinstance(asked, tuple)):
+        raise UsageError(f"--scenario {KEEP} takes one network that is named", "name it with --from")
     if given:
         _refuse_linear(options)
         return Decision(options if asked != AUTO else _from(options, SCRATCH))
@@ -117,7 +119,7 @@ def _refuse_probing(options: TrainOptions) -> None:
 
 
 def _refuse_linear(options: TrainOptions, why: str = "") -> None:
-    if is_fitted(options):
+    if takes_no_epochs(options):
         reason = f" ({why})" if why else ""
         raise UsageError(
             f"--scenario {options.transfer.scenario} needs weights to start from{reason}", "name a network with --from"
@@ -137,7 +139,7 @@ def _opened(options: TrainOptions, sources: Sequence[str], progress: Progress) -
             progress.warn(f"{source} is left out: {error.message}")
             continue
         assert start is not None
-        if is_fitted(options) and grows(options, start):
+        if takes_no_epochs(options) and grows(options, start):
             raise UsageError(
                 f"--scenario {options.transfer.scenario} takes {source} as it is, not another network",
                 "leave --model out, or train by gradients: --scenario all",
@@ -191,7 +193,7 @@ def _measured(
         chosen = options_for(replace(chosen, transfer=own), scenario, best.source)
     else:
         chosen = options_for(chosen, scenario, best.source)
-    if is_fitted(chosen) and grows(chosen, start):  # the codes are those of the network that is there
+    if takes_no_epochs(chosen) and grows(chosen, start):  # of the network that is there
         chosen = replace(chosen, model=replace(chosen.model, model=None))
     seconds = {"probe": probed - begun, "plan": time.perf_counter() - probed}
     return Decision(chosen, why, start if chosen.model.from_ != SCRATCH else None, found, plan, seconds)

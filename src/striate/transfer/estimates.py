@@ -15,7 +15,9 @@ from striate.options.transfer import KEEP
 from striate.transfer import wording
 from striate.transfer.result import Answers, SourceProbe
 from striate.transfer.trials import Race
-from striate.transfer.verdict import BaselineCurve, Belief
+from striate.transfer.verdict import USUAL_GAIN, BaselineCurve, Belief
+
+FEWEST_IMAGES = 16  # to learn from and to answer, in trials
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,14 +44,37 @@ class Baseline:
     scenario: str
     curve: BaselineCurve
     answers: Answers | None
+    gains: Mapping[str, tuple[float, float]]  # see `belief_of`: of what is not as usual
 
 
 def baseline_of(source: SourceProbe, curve: BaselineCurve, images: int) -> Baseline:
     """The linear classifier, or the head that is there, where that is expected to do better."""
-    own = source.own_head
-    if own is None or not (own.top1 >= 1 - curve.at(images) or math.isnan(curve.error)):
-        return Baseline(source.best_kind, curve, source.answers)
-    return Baseline(KEEP, BaselineCurve(1 - own.top1, images, learns=False), source.own_answers)
+    kept, linear = kept_top1(source), 1 - curve.at(images)
+    if kept is None or kept < linear:
+        return Baseline(source.best_kind, curve, source.answers, {})
+    if math.isnan(linear):
+        return Baseline(KEEP, BaselineCurve(1 - kept, images, learns=False), source.own_answers, {})
+    error = max(1 - kept, 1e-9)  # learning from nothing begins with nothing of that head: it is judged as it always is
+    gains = {"scratch": ((linear - kept) / error, USUAL_GAIN[1] * (1 - linear) / error)}
+    curve = BaselineCurve(1 - kept, images, curve.law, learns=False)
+    return Baseline(KEEP, curve, source.own_answers, gains)
+
+
+def kept_top1(source: SourceProbe) -> float | None:
+    """What the head that is there comes to on the images that the linear classifier answered; None: too few to tell.
+
+    Where it was shown some of these alone, its difference to the linear classifier on them is what counts.
+    """
+    own, linear = source.own_answers, source.answers
+    if own is None:
+        return None
+    if linear is None or not len(linear.rows):
+        return float(own.correct.mean())
+    common, of_own, of_linear = np.intersect1d(own.rows, linear.rows, return_indices=True)
+    if len(common) < min(FEWEST_IMAGES, len(linear.rows)):
+        return None
+    ahead = float(own.correct[of_own].mean() - linear.correct[of_linear].mean())
+    return min(1.0, max(0.0, float(linear.correct.mean()) + ahead))
 
 
 def curve_of(source: SourceProbe, folds: int) -> BaselineCurve:
@@ -105,9 +130,17 @@ def estimates_of(
         rows.append(_estimate(kind, Belief(top1, doubt), 0.0, seconds, how, place.place))
     last = carried(curve, source.top.softmax.top1 - flattery(source), n)
     rows.append(_estimate("head", Belief(last, doubt), doubt / 2, None, "as softmax on the last codes", None))
-    if (own := source.own_head) is not None:
-        alone = math.sqrt(own.top1 * (1 - own.top1) / own.n)
-        rows.append(_estimate(KEEP, Belief(own.top1, alone), 0.0, 0.0, f"its answers to {own.n} images", None))
+    own, kept = source.own_head, kept_top1(source)
+    if own is not None and kept is not None:
+        how = f"its answers to {own.n} images"
+        rows.append(
+            ScenarioEstimate(
+                scenario=KEEP, expected_top1=kept, low=min(own.low, kept), high=max(own.high, kept), seconds=0.0,
+                measured=how,
+            )
+        )  # fmt: skip
+        if not race.curve.learns:
+            known = (own.high - own.low) / 2 / 1.96
     for name in race.epochs:
         how = wording.how_tried(race, name)
         rows.append(_estimate(name, beliefs[name], known, race.whole(name), how, None))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from striate.checkpoint import SavedModel
@@ -9,18 +11,19 @@ from striate.data import Dataset, EvaluationBatches
 from striate.data.parts import part_of, thinned
 from striate.errors import ModelError, UsageError
 from striate.inference import logits_of
-from striate.models import ConvNet
-from striate.network import refitted
+from striate.models.sources import names_code
+from striate.network import read_spelling, refitted
 from striate.options import TrainOptions
-from striate.progress import Progress
+from striate.progress import Progress, Silent
 from striate.runtime import pick_device, resolve_precision
+from striate.spec import Labels
 from striate.training.defaults import fed_as
 from striate.training.finishing import evaluation_batch
-from striate.training.start import build_model, grows
+from striate.training.start import grows
 from striate.training.transferring import head_is_new
 from striate.transfer.ancestry import seen_by
-from striate.transfer.fitting import Job
-from striate.transfer.probing import IMAGES
+from striate.transfer.made import Job, Made
+from striate.transfer.probing import most_images
 from striate.transfer.result import Answers
 
 _NAMED = 3  # classes, in an error
@@ -43,9 +46,9 @@ def own_answers(start: SavedModel, dataset: Dataset, options: TrainOptions, prog
     fresh = np.ones(len(train), bool) if len(train.digests) != len(train) else ~seen.among(train)
     if seen.unread is not None or not fresh.any():
         return None
-    rows = thinned(train, np.flatnonzero(fresh), options.transfer.probe_images or IMAGES)
+    rows = thinned(train, np.flatnonzero(fresh), most_images(options.transfer.probe_images, dataset))
     spec, device = fed_as(start.spec, options, dataset), pick_device(options.runtime.device)
-    network = refitted(start, dataset.labels, in_channels=spec.channels, input_size=spec.size).model
+    network = _for_classes(replace(start, spec=spec), dataset.labels, options, Silent()).model
     batches = EvaluationBatches(
         part_of(train, rows), spec, batch_size=evaluation_batch(spec), device=device,
         channels_last=bool(options.runtime.channels_last),
@@ -59,7 +62,7 @@ def own_answers(start: SavedModel, dataset: Dataset, options: TrainOptions, prog
     )
 
 
-def kept(job: Job, progress: Progress) -> ConvNet:
+def kept(job: Job, progress: Progress) -> Made:
     """The network of `job` as it is, its head with the classes of the images alone, in their order.
 
     Raises:
@@ -79,4 +82,14 @@ def kept(job: Job, progress: Progress) -> ConvNet:
             f"--scenario keep leaves {options.model.from_} as it is, and its head {what}",
             "--scenario plan measures what to train",
         )
-    return build_model(options, network.spec, labels, network, progress).model.eval()
+    same = _for_classes(network, labels, options, progress)
+    return Made(same.model.eval(), temperature=same.temperature, thresholds=same.thresholds)
+
+
+def _for_classes(network: SavedModel, labels: Labels, options: TrainOptions, progress: Progress) -> SavedModel:
+    spelt = (options.model.model, options.model.from_)
+    own = next((one for one in spelt if isinstance(one, str) and names_code(one)), None)
+    return refitted(
+        network, labels, in_channels=network.spec.channels, input_size=network.spec.size,
+        code=read_spelling(own).model if own is not None else None, progress=progress,
+    )  # fmt: skip

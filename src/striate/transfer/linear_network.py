@@ -6,7 +6,6 @@ Of a blend, which reads several places, each adds its own linear layer (see `mod
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,16 +18,15 @@ from striate.metrics import score
 from striate.models import ConvNet
 from striate.models.cut import HEAD, cut_at, modules_up_to, new_classifier, places, side_classifiers
 from striate.options import TrainOptions
-from striate.progress import Progress
-from striate.transfer.codes import Codes, code_folder, codes_of
-from striate.transfer.fitting import Fitted, Job
-from striate.transfer.probing import IMAGES, OF_EACH
+from striate.transfer.codes import Codes, codes_of
+from striate.transfer.made import Job, Made
+from striate.transfer.probing import folder_of_codes, most_images
 
 Part = tuple[str, Linear]  # a place, and what reads it
 FITS: dict[str, Callable[..., Linear]] = {"svm": fit_svm, "softmax": fit_softmax}
 
 
-def linear_network(job: Job) -> Fitted:
+def linear_network(job: Job) -> Made:
     """Cut as deep as classifiers read, which are fitted to the codes of all training images and are its head.
 
     Raises:
@@ -50,7 +48,7 @@ def linear_network(job: Job) -> Fitted:
         "reads": [f"{place} ({linear.kind}, C {linear.regularization:g})" for place, linear in parts],
     }
     model = with_classifiers(job.network.model, parts)
-    return Fitted(model, {"train_top1": seen.top1, "train_loss": seen.loss}, notes)
+    return Made(model, figures={"train_top1": seen.top1, "train_loss": seen.loss}, notes=notes)
 
 
 def unfitted(options: TrainOptions, model: ConvNet, classes: int) -> ConvNet:
@@ -70,8 +68,7 @@ def _blended(job: Job) -> tuple[list[Part], Codes]:
     which the codes of no other places are held.
     """
     train, classes = job.dataset.splits["train"], len(job.dataset.labels)
-    most = job.options.transfer.probe_images or max(IMAGES, OF_EACH * classes)
-    rows = thinned(train, np.arange(len(train)), most)
+    rows = thinned(train, np.arange(len(train)), most_images(job.options.transfer.probe_images, job.dataset))
     some = _codes(job, places_read(job.options, job.network.model), rows)
     groups = None if train.groups is None else [train.groups[row] for row in rows.tolist()]
     folds = fold_numbers(some.targets, digests=digests_of(train)[rows], groups=groups)
@@ -90,16 +87,8 @@ def _blended(job: Job) -> tuple[list[Part], Codes]:
 def _codes(job: Job, wanted: Sequence[str], rows: np.ndarray | None = None) -> Codes:
     return codes_of(
         job.network, job.dataset.splits["train"], places=wanted, precision=job.options.runtime.precision,
-        device=job.device, indices=rows, cache=_folder(job.progress), progress=job.progress,
+        device=job.device, indices=rows, cache=folder_of_codes(True, job.progress), progress=job.progress,
     )  # fmt: skip
-
-
-def _folder(progress: Progress) -> Path | None:
-    try:
-        return code_folder()
-    except RuntimeError as error:  # nobody's home
-        progress.warn(f"codes are not kept: {error}")
-        return None
 
 
 def with_classifiers(model: ConvNet, parts: Sequence[Part]) -> ConvNet:

@@ -1,8 +1,8 @@
 """`plan_transfer`: which scenario, where to cut, what to freeze, at what rates; measured, priced, and with reasons.
 
-Linear classifiers at every depth come from probing. Against the best of them the scenarios that train by gradients are
-tried on parts of the training images, shortly (see `trials`), where they could win at all. The plan is what is expected
-best, or what is cheaper and as good within the doubt about the difference (see `verdict`).
+Linear classifiers at every depth come from probing. Against the best of them, or the head that is there, the scenarios
+that train by gradients are tried on parts of the training images, shortly (see `trials`), where they could win at all.
+The plan is what is expected best, or what is cheaper and as good within the doubt about the difference (see `verdict`).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from striate.training.trial import try_out
 from striate.transfer import wording
 from striate.transfer.ancestry import seen_by
 from striate.transfer.estimates import (
-    Baseline,
+    FEWEST_IMAGES,
     ScenarioEstimate,
     baseline_of,
     carried,
@@ -41,15 +41,14 @@ from striate.transfer.estimates import (
     flattery,
 )
 from striate.transfer.result import ProbeResult, SourceProbe
-from striate.transfer.trials import Outcome, Race, folds_to_try, run_trials
+from striate.transfer.trials import Fold, Outcome, Race, folds_to_try, run_trials
 from striate.transfer.verdict import UNLIKE_GAIN, WORTH, Belief, choose
 
 PART = 0.6  # of the dearest whole training: what all trials together may cost
 LEAST_SECONDS = 40.0  # what they may cost in any case: few images need many of them to tell anything
-# Of the linear classifier on all images that can be held out: fewer leave nothing to be shown, and where nothing is
-# promised before anything is tried, nothing to win.
+# Of the baseline on all images that can be held out: fewer leave nothing to be shown, and where nothing is promised
+# before anything is tried, nothing to win.
 FEWEST_MISTAKES = 5
-FEWEST_IMAGES = 16  # to learn from and to answer, in trials
 # Where the last codes make more mistakes than all depths together by this factor, the network is of use, but not for
 # what it was made for: its layers have to change. Copied ones then learn so many times as fast as they would otherwise,
 # with normalisation and without (figures in docs/results.md).
@@ -57,7 +56,7 @@ UNLIKE = 1.1
 FASTER = {True: 4.0, False: 2.0}
 _LEAST_DOUBT = 1e-3  # about the difference to the baseline of what trials are not compared with
 SCRATCH_PER_CLASS = {"digits": 5, "small": 20, "photos": 200}  # images from which learning from nothing is tried
-SCRATCH_ERROR = 0.10  # of the linear classifier, from which photos are learned from nothing
+SCRATCH_ERROR = 0.10  # of the baseline, from which photos are learned from nothing
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -116,21 +115,29 @@ def plan_transfer(
     n = len(dataset.splits["train"])
     budget = options.training.budget
     baseline = baseline_of(source, curve, n)
-    race = Race(epochs={}, images=n, curve=baseline.curve, against=wording.BASELINES[baseline.scenario == KEEP])
+    race = Race(
+        epochs={},
+        images=n,
+        curve=baseline.curve,
+        gains=baseline.gains,
+        against=wording.BASELINES[baseline.curve.learns],
+    )
     race.limit = None if budget is None else parse_duration(budget)
     notes: list[str] = []
     if source.own_head is not None:
-        notes.append(wording.own_head(source.own_head, published=not seen_by(source.source).is_run))
+        notes.append(wording.own_head(source.own_head, published=not seen_by(str(options.model.from_)).is_run))
     faster = _faster(source, start, options, dataset.labels)
     if faster is not None and has_normalization(start.model):
-        race.gains = {"all": UNLIKE_GAIN}
-    contenders = _contenders(baseline, probe, dataset, options, race, notes)
+        race.gains = {**race.gains, "all": UNLIKE_GAIN}
+    answers = baseline.answers
+    folds = [] if answers is None else folds_to_try(dataset.splits["train"], answers.rows, answers.correct)
+    contenders = _contenders(folds, probe, dataset, options, race, notes)
     settled = {name: _settled(options, name, source.source, faster) for name in contenders}
     if contenders:
         if faster is not None:
             notes.append(wording.unlike(source, faster, race.gains.get("all")))
         race.epochs = {name: _epochs(one, dataset, start) for name, one in settled.items()}
-        settled |= _race(race, settled, baseline, dataset, start, notes, progress)
+        settled |= _race(race, settled, folds, dataset, start, notes, progress)
     beliefs = {name: race.belief(name) for name in race.epochs}
     estimates = estimates_of(source, probe.images, curve, n, race, beliefs)
     doubts = {name: belief.sd for name, belief in beliefs.items()} | doubt_of_other(source, baseline)
@@ -180,7 +187,7 @@ def options_for(options: TrainOptions, scenario: str, source: str) -> TrainOptio
 
 
 def _contenders(
-    baseline: Baseline,
+    folds: list[Fold],
     probe: ProbeResult,
     dataset: Dataset,
     options: TrainOptions,
@@ -190,9 +197,11 @@ def _contenders(
     """The scenarios that train by gradients and that are worth a trial; `notes` hear of those that are not."""
     train = dataset.splits["train"]
     n, classes = len(train), len(dataset.labels)
-    answers = baseline.answers
-    if answers is None or len(answers.rows) < FEWEST_IMAGES or n < 2 * FEWEST_IMAGES:
-        if n < 2 * FEWEST_IMAGES or probe.images == n:
+    answered = sum(len(one.held_out) for one in folds)
+    if answered < FEWEST_IMAGES or n < 2 * FEWEST_IMAGES:
+        if not folds and n >= 2 * FEWEST_IMAGES and probe.images == n:
+            notes.append("Nothing was tried: no training image can be held out.")
+        elif n < 2 * FEWEST_IMAGES or probe.images == n:
             notes.append(f"Nothing was tried: {n} training images are too few to hold some out and tell.")
         else:
             notes.append(
@@ -200,15 +209,17 @@ def _contenders(
                 "some out and tell; --probe-images looks at more."
             )
         return []
-    error = baseline.curve.error
-    mistakes = round(error * len(answers.rows))
-    promised = max((mean for mean, _ in race.gains.values()), default=0.0) * error
-    if mistakes < FEWEST_MISTAKES and promised < WORTH[1]:
+    error = race.curve.error
+    mistakes = round(error * answered)
+    promised = [name for name, (mean, _) in race.gains.items() if mean * error >= WORTH[1]]
+    if mistakes < FEWEST_MISTAKES and not promised:
         notes.append(
             f"Nothing was tried: {wording.counted(mistakes, 'mistake')} of {race.against} on "
-            f"{len(answers.rows)} images leave nothing to win that so few images could show."
+            f"{answered} images leave nothing to win that so few images could show."
         )
         return []
+    if mistakes < FEWEST_MISTAKES:
+        return promised
     contenders = ["all"]
     # Seldom ahead of `all` where either is worth training (docs/results.md); a trial would take seconds from that.
     if options.training.budget is not None and len(probe.best.depths) >= 3:
@@ -253,16 +264,14 @@ def _epochs(options: TrainOptions, dataset: Dataset, start: SavedModel) -> int:
 def _race(
     race: Race,
     settled: Mapping[str, TrainOptions],
-    baseline: Baseline,
+    folds: list[Fold],
     dataset: Dataset,
     start: SavedModel,
     notes: list[str],
     progress: Progress,
 ) -> dict[str, TrainOptions]:
     """Fill `race`; returns the options of each scenario with nothing left open."""
-    assert baseline.answers is not None
     train = dataset.splits["train"]
-    folds = folds_to_try(train, baseline.answers.rows, baseline.answers.correct)
     trying, resolved = "", {}
 
     def trial(scenario: str, learn: Rows, held_out: Rows, epochs: int) -> Outcome:

@@ -79,7 +79,7 @@ def probe(
             "striate train --from NETWORK trains on them by gradients",
         )
     seen = _seen(dataset, images)
-    folder = _folder(cache, progress)
+    folder = folder_of_codes(cache, progress)
     found = tuple(_probed(source, dataset, seen, options, folder, progress) for source in sources)
     best = _best_of(found)
     available = len(dataset.splits["train"])
@@ -152,8 +152,7 @@ class _Seen:
 
 def _seen(dataset: Dataset, most: int | None) -> _Seen:
     split = dataset.splits["train"]
-    most = max(IMAGES, OF_EACH * len(dataset.labels)) if most is None else most
-    rows = thinned(split, np.arange(len(split)), most)
+    rows = thinned(split, np.arange(len(split)), most_images(most, dataset))
     targets = np.asarray(split.targets, np.int64)[rows]
     groups = None if split.groups is None else [split.groups[row] for row in rows.tolist()]
     numbers = fold_numbers(targets, digests=digests_of(split)[rows], groups=groups)
@@ -276,11 +275,17 @@ def _answers(seen: _Seen, known: OutOfFold) -> Answers:
     return Answers(rows=seen.rows[held], targets=seen.targets[held], probabilities=known.probabilities)
 
 
-def _folder(cache: Path | bool | None, progress: Progress) -> Path | None:
+def most_images(asked: int | None, dataset: Dataset) -> int:
+    """How many training images are looked at, at most."""
+    return max(IMAGES, OF_EACH * len(dataset.labels)) if asked is None else asked
+
+
+def folder_of_codes(cache: Path | bool | None, progress: Progress) -> Path | None:
+    """Where codes are kept; None: nowhere."""
     if cache is not True:
         return cache or None
     try:
         return code_folder()
-    except RuntimeError as error:
+    except RuntimeError as error:  # nobody's home
         progress.warn(f"codes are not kept: {error}")
         return None

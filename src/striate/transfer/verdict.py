@@ -79,11 +79,11 @@ class BaselineCurve:
     error: float
     images: int
     law: PowerLaw | None = None
-    learns: bool = True  # False: a head that is there, with which all trainings but `scratch` begin
+    learns: bool = True  # False: a head that is there, with which all but `scratch` begin; the law is linear's
 
     def at(self, images: int) -> float:
         """Its error with that many images."""
-        if self.law is None or images == self.images:
+        if self.law is None or images == self.images or not self.learns:
             return self.error
         here, there = 1 - self.law.top1(self.images), 1 - self.law.top1(images)
         return self.error * min(max(there / max(here, 1e-9), 1 / FURTHEST), FURTHEST)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from striate.transfer.estimates import ScenarioEstimate
 
 KINDS = {"svm": "a linear SVM", "softmax": "a softmax classifier"}
-BASELINES = ("the linear classifier", "the head that is there")
+BASELINES = {True: "the linear classifier", False: "the head that is there"}  # by whether it learns
 SCENARIOS = {
     "blend": "linear classifiers of all depths as one",
     "svm": "a linear SVM on the codes of {cut}",
@@ -121,10 +122,10 @@ def _depths(source: SourceProbe) -> str:
 def _tried(race: Race, estimate: ScenarioEstimate) -> str:
     done = longest(race.tried, estimate.scenario)
     right = np.concatenate([one.correct for one in done])
-    linear = np.concatenate([one.baseline for one in done])
+    baseline = np.concatenate([one.baseline for one in done])
     return (
         f"{_sentence(in_words(estimate))} ({estimate.scenario}), in {how_tried(race, estimate.scenario)}, answers "
-        f"{percent(float(right.mean()))} right, {race.against} {percent(float(linear.mean()))} of the same; "
+        f"{percent(float(right.mean()))} right, {race.against} {percent(float(baseline.mean()))} of the same; "
         f"the whole of {seconds(estimate.seconds)} should reach {percent(estimate.expected_top1)} "
         f"({percent(estimate.low)} to {percent(estimate.high)})."
     )
@@ -132,7 +133,7 @@ def _tried(race: Race, estimate: ScenarioEstimate) -> str:
 
 def _decision(chosen: ScenarioEstimate, estimates: Sequence[ScenarioEstimate]) -> str:
     alike = LINEAR if chosen.scenario in LINEAR else (chosen.scenario,)
-    others = [one for one in estimates if one.scenario not in (*alike, "head")]
+    others = [one for one in estimates if one.scenario not in (*alike, "head") and not math.isnan(one.expected_top1)]
     best = max(others, key=lambda one: one.expected_top1, default=None)
     name = f"{chosen.scenario}: {in_words(chosen)}"
     if best is None:

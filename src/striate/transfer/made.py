@@ -27,9 +27,11 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Fitted:
+class Made:
     """A network that is done."""
 
     model: ConvNet
+    temperature: float = 1.0
+    thresholds: tuple[float, ...] | None = None  # of several labels an image
     figures: Mapping[str, float] = field(default_factory=dict)  # train_top1, train_loss, where it learned from images
     notes: Mapping[str, Any] = field(default_factory=dict)  # of the model file

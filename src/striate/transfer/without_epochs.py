@@ -29,26 +29,26 @@ from striate.training.defaults import resolve_runtime
 from striate.training.finishing import finish_run, training_batches
 from striate.training.prepare import resolved_for
 from striate.training.start import locate_start, open_start
-from striate.transfer.fitting import Fitted, Job
 from striate.transfer.keeping import kept
 from striate.transfer.linear_network import linear_network, unfitted
+from striate.transfer.made import Job, Made
 from striate.transfer.probing import opened
 
 
-def is_fitted(options: TrainOptions) -> bool:
-    """Whether these options ask for a network that takes no epochs, rather than for a training by gradients."""
+def takes_no_epochs(options: TrainOptions) -> bool:
+    """Whether these options ask for a network without epochs, rather than for a training by gradients."""
     return options.transfer.scenario in WITHOUT_EPOCHS
 
 
 @denormals_flushed()
-def fit_run(
+def train_without_epochs(
     options: TrainOptions, dataset: Dataset, *, start: SavedModel, run: RunFolder, planned: bool = False,
     phases: Mapping[str, float] | None = None, progress: Progress,
 ) -> RunResult:  # fmt: skip
     """Fit the network that `options` ask for to all training images and leave a run folder.
 
     Args:
-        options: with a linear scenario, a place to cut at, which a blend need not have, and one `--from`, located.
+        options: with a scenario without epochs, for a single classifier a place to cut at, and one `--from`, located.
         dataset: as loaded.
         start: the network, opened.
         run: the folder, which is there.
@@ -58,8 +58,9 @@ def fit_run(
         progress: is told what is done.
 
     Raises:
-        ModelError: the network has no such place.
-        DataError: images of fewer than two classes.
+        UsageError: a place to cut at, of a network that is kept.
+        ModelError: the network has no such place, or a head that is kept does not know all the classes.
+        DataError: images of fewer than two classes, where classifiers are fitted.
     """
     watch = journal.Stopwatch.of_command(phases)
     with watch.phase("prepare"):
@@ -78,7 +79,7 @@ def fit_run(
         job = Job(options, dataset, network, device, progress)
         # what cannot be is no run: a place that is not there, a class that is not known
         keeps = options.transfer.scenario == KEEP
-        form = kept(job, Silent()) if keeps else unfitted(options, network.model, len(dataset.labels))
+        form = kept(job, Silent()).model if keeps else unfitted(options, network.model, len(dataset.labels))
         check_views(options.evaluate.views, form, spec)
         journal.write_start(run, options, dataset, facts)
     progress.say(f"{_what(options)}, {len(dataset.splits['train'])} images, {len(dataset.labels)} classes → {run.path}")
@@ -86,11 +87,11 @@ def fit_run(
 
 
 @denormals_flushed()
-def resume_fit(
+def resume_without_epochs(
     run: RunFolder, *, epochs: int | None = None, dataset: Dataset | None = None,
     model: ConvNet | str | None = None, progress: Progress,
 ) -> RunResult:  # fmt: skip
-    """Finish a run of `fit_run` that was stopped; one that is finished is scored again.
+    """Finish a run of `train_without_epochs` that was stopped; one that is finished is scored again.
 
     A run of a class of one's own needs `model` as `FILE.py:CLASS`: a run folder makes no code run.
 
@@ -190,14 +191,14 @@ def _fit_and_finish(run: RunFolder, spec: InputSpec, job: Job, watch: journal.St
     begun = time.perf_counter()
     with watch.phase("train"):
         if not _is_whole(run, options):
-            fitted = Fitted(kept(job, job.progress)) if options.transfer.scenario == KEEP else linear_network(job)
+            made = kept(job, job.progress) if options.transfer.scenario == KEEP else linear_network(job)
             seconds = time.perf_counter() - begun
-            row = {"kind": "epoch", "epoch": 1, "step": 1, "seconds": seconds, "best": True, **fitted.figures}
-            if fitted.figures:
+            row = {"kind": "epoch", "epoch": 1, "step": 1, "seconds": seconds, "best": True, **made.figures}
+            if made.figures:
                 row["images_per_second"] = len(dataset.splits["train"]) / seconds
             # the line first: the model file says that the fitting is done
             write_atomically(run.metrics, (json.dumps(row) + "\n").encode())
-            _save(run, spec, job, fitted)
+            _save(run, spec, job, made)
     with watch.phase("evaluate"):
         last = {"selected_by": "last", "selected_on": None, "best_epoch": 1, "weights": "raw", "epochs": 1}
         scores, protocol = finish_run(
@@ -215,11 +216,17 @@ def _fit_and_finish(run: RunFolder, spec: InputSpec, job: Job, watch: journal.St
     )  # fmt: skip
 
 
-def _save(run: RunFolder, spec: InputSpec, job: Job, fitted: Fitted) -> None:
-    notes = {"epoch": 1, "data": job.dataset.name, "run": run.name, **fitted.notes}
+def _save(run: RunFolder, spec: InputSpec, job: Job, made: Made) -> None:
+    notes = {"epoch": 1, "data": job.dataset.name, "run": run.name, **made.notes}
     adapted = job.network.notes.get("adapted")
     save_model(
-        run.model, fitted.model, spec, job.dataset.labels, notes=notes | ({"adapted": adapted} if adapted else {})
+        run.model,
+        made.model,
+        spec,
+        job.dataset.labels,
+        notes=notes | ({"adapted": adapted} if adapted else {}),
+        temperature=made.temperature,
+        thresholds=made.thresholds,
     )
 
 
