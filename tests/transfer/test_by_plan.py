@@ -32,7 +32,7 @@ from striate.transfer.codes import codes_of
 from striate.transfer.linear_network import with_classifiers
 from striate.transfer.probing import opened, probe
 from striate.transfer.result import KINDS
-from striate.transfer.verdict import UNLIKE_GAIN
+from striate.transfer.verdict import PLAIN_GAIN, UNLIKE_GAIN
 
 FILES = (
     "recipe.toml", "data.parquet", "environment.json", "metrics.jsonl", "model.safetensors", "evaluation.json",
@@ -389,14 +389,16 @@ def test_a_network_made_for_other_images_is_expected_to_gain_by_training(
     source: Path, other_digits: Dataset, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(planning, "_faster", lambda *arguments: 3.0)
-    gains = []
+    gains: list[dict[str, tuple[float, float]]] = []
     monkeypatch.setattr(planning, "run_trials", lambda race, *arguments, **settings: gains.append(race.gains))
     monkeypatch.setattr(wording, "_tried", lambda *arguments: "")
     monkeypatch.setattr(wording, "how_tried", lambda *arguments: "")
     options = quick(model={"from": str(source)}, schedule={"epochs": 2})
     found = probe(other_digits, [str(source)], options, cache=None)
     plan = planning.plan_transfer(found, other_digits, options, start=open_network(source))
-    assert gains == [{"all": UNLIKE_GAIN}]
+    monkeypatch.setattr(planning, "has_normalization", lambda model: False)
+    planning.plan_transfer(found, other_digits, options, start=open_network(source))
+    assert gains == [{"all": UNLIKE_GAIN}, {"all": PLAIN_GAIN, "top": PLAIN_GAIN}]
     assert any("3 times as fast" in line and f"{100 * UNLIKE_GAIN[0]:.0f} % of" in line for line in plan.why)
 
 

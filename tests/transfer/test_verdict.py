@@ -357,7 +357,7 @@ def test_of_images_unlike_those_it_was_made_for_copied_layers_learn_faster(model
     random = merged(options, {"transfer": {"head_start": "random"}})
     assert _faster(unlike, start, random, others) is None, "a head that knows nothing would bend them"
     assert _faster(unlike, start, options, start.labels) is None, "the head knows these classes"
-    said = wording.unlike(unlike, faster, (0.4, 0.2))
+    said = wording.unlike(unlike, faster, 0.4)
     assert all(part in said for part in ("20.0 %", "10.0 %", f"{faster:g} times", "40 %"))
 
 

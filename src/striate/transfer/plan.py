@@ -42,7 +42,7 @@ from striate.transfer.estimates import (
 )
 from striate.transfer.result import ProbeResult, SourceProbe
 from striate.transfer.trials import Fold, Outcome, Race, folds_to_try, run_trials
-from striate.transfer.verdict import UNLIKE_GAIN, WORTH, Belief, choose
+from striate.transfer.verdict import PLAIN_GAIN, UNLIKE_GAIN, USUAL_GAIN, WORTH, Belief, choose
 
 PART = 0.6  # of the dearest whole training: what all trials together may cost
 LEAST_SECONDS = 40.0  # what they may cost in any case: few images need many of them to tell anything
@@ -127,7 +127,9 @@ def plan_transfer(
     if source.own_head is not None:
         notes.append(wording.own_head(source.own_head, published=not seen_by(str(options.model.from_)).is_run))
     faster = _faster(source, start, options, dataset.labels)
-    if faster is not None and has_normalization(start.model):
+    if not has_normalization(start.model):
+        race.gains = {**race.gains, "all": PLAIN_GAIN, "top": PLAIN_GAIN}
+    elif faster is not None:
         race.gains = {**race.gains, "all": UNLIKE_GAIN}
     answers = baseline.answers
     folds = [] if answers is None else folds_to_try(dataset.splits["train"], answers.rows, answers.correct)
@@ -135,7 +137,7 @@ def plan_transfer(
     settled = {name: _settled(options, name, source.source, faster) for name in contenders}
     if contenders:
         if faster is not None:
-            notes.append(wording.unlike(source, faster, race.gains.get("all")))
+            notes.append(wording.unlike(source, faster, race.gains.get("all", USUAL_GAIN)[0]))
         race.epochs = {name: _epochs(one, dataset, start) for name, one in settled.items()}
         settled |= _race(race, settled, folds, dataset, start, notes, progress)
     beliefs = {name: race.belief(name) for name in race.epochs}

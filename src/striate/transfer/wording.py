@@ -56,13 +56,13 @@ def in_words(estimate: ScenarioEstimate) -> str:
     return SCENARIOS[estimate.scenario].format(cut=estimate.cut)
 
 
-def unlike(source: SourceProbe, faster: float, gain: tuple[float, float] | None) -> str:
+def unlike(source: SourceProbe, faster: float, gain: float) -> str:
     """Why copied layers learn faster than usual, and what is expected of that before anything is tried."""
     last, best = 1 - source.top.best.top1, 1 - source.best_measured.top1
     return (
         f"On the last codes {percent(last)} are mistaken, at best {percent(best)}: what the network was made for is "
         f"something else, and copied layers learn {faster:g} times as fast as they would otherwise"
-        + ("." if gain is None else f", which usually takes {100 * gain[0]:.0f} % of the linear classifier's mistakes.")
+        + (f", which usually takes {100 * gain:.0f} % of the linear classifier's mistakes." if gain > 0 else ".")
     )
 
 
