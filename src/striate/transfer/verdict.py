@@ -32,8 +32,8 @@ EXPONENTS = (0.1, 0.5)
 # of 38 lie within 0.3 of it. Where a network with normalisation was made for other images and its copied layers learn
 # faster for it, `all` takes a half to a seventh of the mistakes (docs/results.md, How fast copied layers learn).
 USUAL_GAIN = (0.0, 0.3)
-# Of networks without normalisation, which lose by training more often: in ten such cases, all of them SqueezeNet's, `all`
-# comes to between 0.43 behind the blend and 0.04 ahead of it.
+# Of networks without normalisation, which more often lose by training: in ten such cases, all of them SqueezeNet's,
+# `all` comes to between 0.43 behind the blend and 0.04 ahead of it.
 PLAIN_GAIN = (0.0, 0.15)
 UNLIKE_GAIN = (0.3, 0.2)
 FURTHEST = 3.0  # no learning curve is trusted to change an error by more than this factor
