@@ -174,6 +174,13 @@ def head_is_new(options: TrainOptions, start: SavedModel | None, labels: Labels)
     return options.transfer.cut is not None or _brings_new_classes(options, start, labels)
 
 
+def code_named(options: TrainOptions) -> str | None:
+    """The class of one's own that `--model` or `--from` names, by which `network.refitted` builds it again."""
+    spelt = (options.model.model, options.model.from_)
+    own = next((one for one in spelt if isinstance(one, str) and names_code(one)), None)
+    return read_spelling(own).model if own is not None else None
+
+
 def learns_alone(options: TrainOptions, start: SavedModel | None, labels: Labels, model: ConvNet) -> bool:
     """Whether the classifier of `model` is to learn alone at first, where nothing else was asked for.
 
@@ -233,9 +240,7 @@ def _with_head_start(
 
 def _brings_new_classes(options: TrainOptions, start: SavedModel, labels: Labels) -> bool:
     """Whether the head does not know all classes already, or cannot keep what it knows (see `network.refitted`)."""
-    spelt = (options.model.model, options.model.from_)
-    own = next((one for one in spelt if isinstance(one, str) and names_code(one)), None)
-    return not knows_all(start, labels, code=read_spelling(own).model if own is not None else None)
+    return not knows_all(start, labels, code=code_named(options))
 
 
 def _grows(options: TrainOptions, start: SavedModel | None) -> bool:

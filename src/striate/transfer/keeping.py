@@ -11,8 +11,7 @@ from striate.data import Dataset, EvaluationBatches
 from striate.data.parts import part_of, thinned
 from striate.errors import ModelError, UsageError
 from striate.inference import logits_of
-from striate.models.sources import names_code
-from striate.network import read_spelling, refitted
+from striate.network import refitted
 from striate.options import TrainOptions
 from striate.progress import Progress, Silent
 from striate.runtime import pick_device, resolve_precision
@@ -20,7 +19,7 @@ from striate.spec import Labels
 from striate.training.defaults import fed_as
 from striate.training.finishing import evaluation_batch
 from striate.training.start import grows
-from striate.training.transferring import head_is_new
+from striate.training.transferring import code_named, head_is_new
 from striate.transfer.ancestry import seen_by
 from striate.transfer.made import Job, Made
 from striate.transfer.probing import most_images
@@ -87,9 +86,7 @@ def kept(job: Job, progress: Progress) -> Made:
 
 
 def _for_classes(network: SavedModel, labels: Labels, options: TrainOptions, progress: Progress) -> SavedModel:
-    spelt = (options.model.model, options.model.from_)
-    own = next((one for one in spelt if isinstance(one, str) and names_code(one)), None)
     return refitted(
-        network, labels, in_channels=network.spec.channels, input_size=network.spec.size,
-        code=read_spelling(own).model if own is not None else None, progress=progress,
+        network, labels, in_channels=network.spec.channels, input_size=network.spec.size, code=code_named(options),
+        progress=progress,
     )  # fmt: skip

@@ -115,13 +115,7 @@ def plan_transfer(
     n = len(dataset.splits["train"])
     budget = options.training.budget
     baseline = baseline_of(source, curve, n)
-    race = Race(
-        epochs={},
-        images=n,
-        curve=baseline.curve,
-        gains=baseline.gains,
-        against=wording.BASELINES[baseline.curve.learns],
-    )
+    race = Race(epochs={}, images=n, curve=baseline.curve, gains=baseline.gains)
     race.limit = None if budget is None else parse_duration(budget)
     notes: list[str] = []
     if source.own_head is not None:

@@ -70,7 +70,6 @@ class Race:
     epochs: Mapping[str, int]  # of the whole training, by scenario
     images: int
     curve: BaselineCurve
-    against: str = "the linear classifier"  # what the curve is of, which nothing has to be trained for
     gains: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # see `belief_of`, where not as usual
     prices: dict[str, float] = field(default_factory=dict)  # seconds per image and epoch
     starts: dict[str, float] = field(default_factory=dict)  # seconds of fitting a new head, per image
@@ -84,6 +83,11 @@ class Race:
     def left(self) -> float:
         """Seconds that may still be spent."""
         return self.budget - self.seconds
+
+    @property
+    def against(self) -> str:
+        """What the curve is of, in words."""
+        return "the linear classifier" if self.curve.learns else "the head that is there"
 
     def whole(self, scenario: str) -> float:
         """Seconds of the whole training."""

@@ -29,11 +29,11 @@ STEEPEST = 1.0
 EXPONENTS = (0.1, 0.5)
 # Before anything is tried: by which part of its error a training is ahead of the linear classifier, and the standard
 # deviation of that. Usually by none: of what `all` and `top` come to in the cases of `benchmarks/transfer_plan.py` 28
-# of 38 lie within 0.3 of it. Where a network with normalisation was made for other images and its copied layers learn
+# of 40 lie within 0.3 of it. Where a network with normalisation was made for other images and its copied layers learn
 # faster for it, `all` takes a half to a seventh of the mistakes (docs/results.md, How fast copied layers learn).
 USUAL_GAIN = (0.0, 0.3)
 # Of networks without normalisation, which more often lose by training: in ten such cases, all of them SqueezeNet's,
-# `all` comes to between 0.43 behind the blend and 0.04 ahead of it.
+# `all` comes to between 0.43 behind the best linear classifier and 0.04 ahead of it (`gains` of the result file).
 PLAIN_GAIN = (0.0, 0.15)
 UNLIKE_GAIN = (0.3, 0.2)
 FURTHEST = 3.0  # no learning curve is trusted to change an error by more than this factor

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from striate.transfer.estimates import ScenarioEstimate
 
 KINDS = {"svm": "a linear SVM", "softmax": "a softmax classifier"}
-BASELINES = {True: "the linear classifier", False: "the head that is there"}  # by whether it learns
 SCENARIOS = {
     "blend": "linear classifiers of all depths as one",
     "svm": "a linear SVM on the codes of {cut}",
