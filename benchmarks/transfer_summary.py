@@ -26,6 +26,7 @@ def summary(rows: list[Row]) -> dict[str, Any]:
     for scale, extra in dict.fromkeys((row["scale"], tuple(row["extra"])) for row in rows):
         flags = " ".join([*([f"epochs x {scale:g}"] if scale != 1 else []), *extra])
         measured: list[Row] = []
+        by_draw: dict[int, list[bool]] = {}
         for name in CASES:
             here = [r for r in rows if (r["case"], r["scale"], tuple(r["extra"])) == (name, scale, extra)]
             seeds = [
@@ -33,6 +34,9 @@ def summary(rows: list[Row]) -> dict[str, Any]:
                 for seed in sorted({row["seed"] for row in here})
             ]
             whole = [one for one in seeds if one is not None]
+            for seed, one in zip(sorted({row["seed"] for row in here}), seeds, strict=True):
+                if one is not None:
+                    by_draw.setdefault(seed, []).append(over_seeds([one])["within_margin"])
             if whole:
                 measured.append(over_seeds(whole))
                 cases[f"{name} {flags}".strip()] = measured[-1]
@@ -42,6 +46,7 @@ def summary(rows: list[Row]) -> dict[str, Any]:
                 "within_margin": within,
                 "of": len(measured),
                 "share": within / len(measured),
+                "by_draw": {seed: {"within_margin": sum(v), "of": len(v)} for seed, v in sorted(by_draw.items())},
                 "beyond_chance": sum(
                     one["best_minus_plan"] - one["paired_half_width_95"] / one["seeds"] ** 0.5 > MARGIN
                     for one in measured
