@@ -55,13 +55,13 @@ def _squeezenet(
     )
 
 
-def _accuracy(top1: float, top5: float | None, source: str) -> PublishedScore:
+def _accuracy(top1: float, top5: float | None, source: str, protocol: str = "1 crop") -> PublishedScore:
     """Errors from accuracies in per cent."""
     return PublishedScore(
         dataset=IMAGENET_VAL,
         top1_error=round(100 - top1, 3),
         top5_error=None if top5 is None else round(100 - top5, 3),
-        protocol="1 crop",
+        protocol=protocol,
         source=source,
     )
 
@@ -74,10 +74,14 @@ def _mobilenet(
     slim: tuple[float, float],
     *aliases: str,
     paper: tuple[float, float, float, str] | None = None,
+    int8: tuple[float, float] | None = None,
     differs: str = "",
 ) -> ModelEntry:
-    """`slim`: accuracies of the authors' checkpoints; `paper`: accuracy, parameters, multiply-accumulates and where."""
+    """`slim`: accuracies of the authors' checkpoints; `int8`: of those trained to be quantised (Jacob et al. 2017,
+    arXiv:1712.05877); `paper`: accuracy, parameters, multiply-accumulates and where."""
     published = [_accuracy(*slim, "TF-Slim, checkpoints of 2018-02-22")]
+    if int8 is not None:
+        published.append(_accuracy(*int8, "TensorFlow Hub, quantops", "1 crop, 8 bits"))
     if paper is not None:
         published.insert(0, _accuracy(paper[0], None, paper[3]))
     return ModelEntry(
@@ -152,10 +156,10 @@ TABLE: tuple[ModelEntry, ...] = (
                 title="SqueezeNet 1.0 with complex bypass", bypass="complex",
                 differs="table 3 prints 7.7 MB, these weights are 6.36 MB: where the rest comes from is not known"),
     _mobilenet(1.0, 224, ALPHA_1, 568_740_352, (70.9, 89.9), "mobilenet_v1", "mobilenet", "mobilenetv1_100",
-               paper=(70.6, 4.2e6, 569e6, "table 6")),
-    _mobilenet(1.0, 192, ALPHA_1, 418_121_728, (70.0, 89.2), paper=(69.1, 4.2e6, 418e6, "table 7")),
-    _mobilenet(1.0, 160, ALPHA_1, 290_675_200, (68.0, 87.7), paper=(67.2, 4.2e6, 290e6, "table 7")),
-    _mobilenet(1.0, 128, ALPHA_1, 186_400_768, (65.2, 85.8), paper=(64.4, 4.2e6, 186e6, "table 7")),
+               paper=(70.6, 4.2e6, 569e6, "table 6"), int8=(69.7, 89.5)),
+    _mobilenet(1.0, 192, ALPHA_1, 418_121_728, (70.0, 89.2), paper=(69.1, 4.2e6, 418e6, "table 7"), int8=(69.0, 88.9)),
+    _mobilenet(1.0, 160, ALPHA_1, 290_675_200, (68.0, 87.7), paper=(67.2, 4.2e6, 290e6, "table 7"), int8=(67.3, 87.7)),
+    _mobilenet(1.0, 128, ALPHA_1, 186_400_768, (65.2, 85.8), paper=(64.4, 4.2e6, 186e6, "table 7"), int8=(64.0, 85.5)),
     _mobilenet(0.75, 224, ALPHA_3_4, 325_400_448, (68.4, 88.2), "mobilenet_v1_0.75",
                paper=(68.4, 2.6e6, 325e6, "table 6"), differs=_slim(317)),
     _mobilenet(0.75, 192, ALPHA_3_4, 239_273_472, (67.2, 87.3), differs=_slim(233)),
