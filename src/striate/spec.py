@@ -248,7 +248,7 @@ class RunResult:
 
     run: Path
     model: str
-    epochs: int
+    epochs: int  # 0 where a linear classifier was fitted at once, or a network kept
     seconds: float  # training alone: no imports, loading, final evaluation or report
     val: Scores | None
     test: Scores | None = None

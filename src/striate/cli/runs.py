@@ -143,7 +143,7 @@ def read_row(run: RunFolder) -> Row:
         path=run.path,
         model=str(evaluation.get("model") or options.get("model", {}).get("model") or "?"),
         data=Path(data).name or data,
-        epochs=len({row.get("epoch") for row in epochs}),
+        epochs=evaluation.get("epochs", len({row.get("epoch") for row in epochs})),
         val_top1=val.get("top1"),
         test_top1=test.get("top1"),
         val_map=val.get("map"),

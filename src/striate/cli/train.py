@@ -99,7 +99,7 @@ def _show_run(result: RunResult) -> None:
             say(f"{_in_full(name):<11} {_in_words(scores)}")
     if result.protocol not in (None, "single-crop"):
         say(f"{'scored by':<11} {result.protocol}")
-    epochs = f"{result.epochs} epoch{'s' if result.epochs != 1 else ''}"
+    epochs = f"{result.epochs} epoch{'s' if result.epochs != 1 else ''}" if result.epochs else "without epochs"
     best = f", best {result.best_epoch}" if result.best_epoch else ""
     say(f"{'training':<11} {result.model}, {epochs}{best}, {result.seconds:.1f} s")
     say(f"{'run':<11} {result.run}")

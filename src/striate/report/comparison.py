@@ -126,13 +126,14 @@ def _row(record: Record, name: str, place: int) -> dict[str, Any]:
     splits = record.evaluation.get("splits") or {}
     rate = median([value for _, value in epoch_values(record.epochs, "images_per_second")])
     spent = training_seconds(record)
+    epochs = 0 if record.without_epochs else len(record.epochs)
     return {
         "name": name,
         "colour": _colour(place),
         "model": record.model_name,
         "data": record.data_name,
-        "epochs": f"{len(record.epochs)}" + ("" if record.finished else " (unfinished)"),
-        "epochs_value": len(record.epochs),
+        "epochs": f"{epochs}" + ("" if record.finished else " (unfinished)"),
+        "epochs_value": epochs,
         "val": _score(splits.get("val")),
         "test": _score(splits.get("test")),
         "loss": number(finite(record.scores.get("loss")), zeros=True),

@@ -140,6 +140,11 @@ class Record:
         return Path(data).name or data
 
     @property
+    def without_epochs(self) -> bool:
+        """Whether nothing was trained epoch by epoch: a linear classifier was fitted at once, or a network kept."""
+        return self.evaluation.get("epochs") == 0
+
+    @property
     def planned_epochs(self) -> int | None:
         """Epochs that the options ask for."""
         return self.options.get("schedule", {}).get("epochs")

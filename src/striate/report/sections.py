@@ -100,8 +100,9 @@ def _nature(record: Record) -> str:
         words = "A test score: these images played no part in training or in choosing weights, and were scored once."
         picked = f" {weights[0].upper()}{weights[1:]} of epoch {best} were picked by {by} on validation."
         return words + (picked if selected else "")
+    fitted = "as they were fitted or kept, without epochs" if record.without_epochs else "after the last epoch"
     return (
-        f"These are {weights} after the last epoch: nothing was selected on these images, apart from what you decided "
+        f"These are {weights} {fitted}: nothing was selected on these images, apart from what you decided "
         "after looking at earlier runs."
     )
 
@@ -140,7 +141,9 @@ def _facts(record: Record) -> list[tuple[str, str]]:
     for key, words in (("raw", "validation, raw weights"), ("ema", "validation, their average")):
         if figures := (evaluation.get("validated") or {}).get(key):
             facts.append((words, percent(figures["top1"], digits_for(int(scores["n"])))))
-    if record.epochs:
+    if record.without_epochs:
+        facts.append(("epochs", "none"))
+    elif record.epochs:
         best = evaluation.get("best_epoch") if len(record.epochs) > 1 else None
         facts.append(("epochs", f"{len(record.epochs)}" + (f", best {best}" if best else "")))
     if spent:

@@ -200,10 +200,10 @@ def _fit_and_finish(run: RunFolder, spec: InputSpec, job: Job, watch: journal.St
             write_atomically(run.metrics, (json.dumps(row) + "\n").encode())
             _save(run, spec, job, made)
     with watch.phase("evaluate"):
-        last = {"selected_by": "last", "selected_on": None, "best_epoch": 1, "weights": "raw", "epochs": 1}
+        none = {"selected_by": "last", "selected_on": None, "best_epoch": None, "weights": "raw", "epochs": 0}
         scores, protocol = finish_run(
             run, options, dataset, training_batches(options, spec, dataset, job.device), device=job.device,
-            facts=last | {"epochs_planned": 1}, progress=job.progress,
+            facts=none | {"epochs_planned": 0}, progress=job.progress,
         )  # fmt: skip
     facts = run.read_environment()
     earlier = facts.get("phases", {})
@@ -211,8 +211,8 @@ def _fit_and_finish(run: RunFolder, spec: InputSpec, job: Job, watch: journal.St
     facts["training_seconds"] = next((row["seconds"] for row in run.read_metrics()), 0.0)
     journal.write_environment(run, facts)
     return RunResult(
-        run=run.path, model=job.network.model.architecture.name, epochs=1, seconds=facts["training_seconds"],
-        val=scores.get("val"), test=scores.get("test"), best_epoch=1, protocol=protocol,
+        run=run.path, model=job.network.model.architecture.name, epochs=0, seconds=facts["training_seconds"],
+        val=scores.get("val"), test=scores.get("test"), protocol=protocol,
     )  # fmt: skip
 
 
