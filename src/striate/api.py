@@ -220,7 +220,7 @@ def export(
     preprocessing: str = "declared",
     precision: str = "fp32",
     batch: int | None = None,
-    check: Sequence[str | Path] = (),
+    check: str | Path | Sequence[str | Path] = (),
     offline: bool = False,
     progress: bool | Progress = True,
 ) -> ExportResult:
@@ -235,7 +235,8 @@ def export(
             pixels, normalised by the network.
         precision: Of the parameters: `fp32`, or `fp16` for `onnx` and `openvino`.
         batch: Images at once; None for any number.
-        check: Images, folders or patterns to compare on; without any, the run's validation images, else the digits.
+        check: Images, folders or patterns, one or several, to compare on; without any, the run's validation images,
+            else the digits.
         offline: Never use the network.
         progress: Whether to say what is done, or a `Progress` of your own.
 

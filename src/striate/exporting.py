@@ -116,6 +116,7 @@ class ExportResult:
             "input": self.input,
             "outputs": self.outputs,
             "feed": self.record.feed(),
+            "probabilities": self.record.probabilities,
             "classes": len(self.record.labels),
             "parity": asdict(self.parity),
         }
@@ -129,7 +130,7 @@ def export_run(
     preprocessing: str = "declared",
     precision: str = "fp32",
     batch: int | None = None,
-    check: Sequence[str | Path] = (),
+    check: str | Path | Sequence[str | Path] = (),
     runs: str | Path = "runs",
     offline: bool = False,
     progress: Progress | None = None,
@@ -144,8 +145,8 @@ def export_run(
         preprocessing: `declared` (float32, normalised by the caller) or `inside` (stored pixels).
         precision: of the parameters: `fp32`, or `fp16` where the format has it.
         batch: images at once; None for any number.
-        check: images, folders or patterns to compare on, 256 of them at most, spread over all; without any, the run's
-            validation images, else the digits.
+        check: images, folders or patterns, one or several, to compare on, 256 of them at most, spread over all;
+            without any, the run's validation images, else the digits.
         runs: the folder that holds the run folders.
         offline: never use the network.
         progress: is told what is fetched and done.
@@ -213,7 +214,8 @@ def _place(run: str | Path, runs: str | Path, saved: SavedModel, format: Format,
         path = path.with_name(f"{path.name}{format.suffix}")
     if path.suffix.lower() != format.suffix:
         raise UsageError(f"{path.name} is not the name of a file for {format.name}", f"it must end in {format.suffix}")
-    if beside and path.exists() and path.samefile(saved.path):
+    source = saved.path if beside else own.path
+    if source is not None and source.is_file() and path.exists() and path.samefile(source):
         raise UsageError(f"{path} is the network that is to be exported", "name another file with -o")
     return path
 
@@ -289,11 +291,12 @@ def _code(record: ExportRecord) -> str | None:
 
 
 def _sources(
-    run: str | Path, runs: str | Path, check: Sequence[str | Path], spec: InputSpec, progress: Progress
+    run: str | Path, runs: str | Path, check: str | Path | Sequence[str | Path], spec: InputSpec, progress: Progress
 ) -> tuple[list[Any], str]:
     """Images to compare on, as `decode` takes them, and what they are in words."""
-    if check:
-        given = [_usable(name, source) for name, source in expand([str(one) for one in check])]
+    names = [str(check)] if isinstance(check, (str, Path)) else [str(one) for one in check]
+    if names:
+        given = [_usable(name, source) for name, source in expand(names)]
         chosen = [given[index] for index in _spread(len(given), _CHECKED)]
         return chosen, "the images given" if len(chosen) == len(given) else f"of {len(given):,} images given"
     folder = read_spelling(run, runs).run

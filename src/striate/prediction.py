@@ -49,7 +49,7 @@ class Classifier:
             where so many images come that it pays, else torch. `engine.to_dict()` says what it came to, and why.
         calibration: images for int8: a folder or other data; None takes those that a run was trained on.
         threads: that decode, and of back ends other than torch; None for one per core, or fewer by OMP_NUM_THREADS.
-        images: how many are expected, which `auto` goes by; None counts as few.
+        images: how many are expected, which `auto` goes by; None: not known (see `make_ready`).
         offline: never use the network.
         progress: is told what computes, and how its answers compare with those of torch in float32.
 

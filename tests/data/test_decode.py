@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import struct
 import threading
 import warnings
+from contextlib import suppress
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from striate.data import decode
@@ -174,10 +178,42 @@ def test_deep_tiff_colour_rules():
     alpha[..., 3] = 65535
     assert np.array_equal(decode(tiff(alpha, photometric=2, extra=(2,))), colour)
     assert np.array_equal(decode(tiff(alpha, photometric=2, extra=(0,))), alpha)  # a fourth band, not declared as alpha
+    half = np.array([[[32768, 0, 0, 32768]]], np.uint16)  # red, half transparent, its colour multiplied or dark
+    assert decode(tiff(half, photometric=2, extra=(1,))).tolist() == [[[65535, 32767, 32767]]]
+    assert decode(tiff(half, photometric=2, extra=(2,))).tolist() == [[[49151, 32767, 32767]]]
     white_is_zero = decode(tiff(colour[:, :, :1], photometric=0))
     assert np.array_equal(white_is_zero, 65535 - colour[:, :, :1])
     ink = np.array([[[0, 65535, 65535, 0]]], np.uint16)
     assert decode(tiff(ink, photometric=5)).tolist() == [[[65535, 0, 0]]]
+
+
+DEEP = noise(9, 8, 3, dtype=np.uint16)
+DEEP_TIFFS = [
+    tiff(DEEP, photometric=2),
+    tiff(DEEP, order=">", planar=True, rows_per_strip=4, deflate=True),
+    tiff(DEEP, big=True, tile=16, predictor=2),
+    tiff(DEEP.astype(np.float32) / 65535, deflate=True, predictor=3),
+    as_bytes(Image.fromarray(DEEP[:, :, 0]), "TIFF", compression="tiff_lzw"),
+]
+
+
+@given(st.sampled_from(DEEP_TIFFS), st.lists(st.tuples(st.integers(0, 2**16), st.integers(0, 255)), min_size=1))
+@settings(max_examples=400, deadline=None)
+def test_a_damaged_deep_tiff_is_read_or_refused(whole, changes):
+    data = bytearray(whole)
+    for place, value in changes:
+        data[place % len(data)] = value
+    with suppress(UnreadableImageError):  # and no other
+        assert decode(bytes(data)).ndim == 3
+
+
+@pytest.mark.parametrize("tag", [258, 259, 262, 322, 323, 324, 325])
+def test_a_tiff_whose_tags_hold_nothing(tag):
+    data = DEEP_TIFFS[2]
+    at = data.index(struct.pack("<H", tag), 16) + 4
+    damaged = data[:at] + struct.pack("<Q", 0) + data[at + 8 :]
+    with suppress(UnreadableImageError):
+        assert decode(damaged).ndim == 3
 
 
 def test_wide_whole_numbers_of_a_tiff():

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,21 @@ def test_answers_stay_when_the_next_come(cache):
         kept = first.clone()
         engine(pictures(2, 9))
         assert torch.equal(first, kept)
+
+
+@needs_export
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_threads_get_the_answers_to_their_own_images(cache, backend):
+    engine = opened(cache, backend, "fp32")
+    images = pictures(40, 3)
+    alone = [engine(image[None]) for image in images]
+
+    def wrong(first: int) -> list[int]:
+        rows = [*range(first, len(images)), *range(first)] * 5
+        return [row for row in rows if not torch.allclose(engine(images[row][None]), alone[row], atol=1e-4)]
+
+    with ThreadPoolExecutor(4) as pool:
+        assert [found for found in pool.map(wrong, (0, 10, 20, 30)) if found] == []
 
 
 @needs_export

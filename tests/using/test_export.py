@@ -13,6 +13,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from PIL import Image
+from safetensors.torch import save_file
 
 import striate
 from striate import exporting
@@ -138,6 +139,29 @@ def test_foreign_weights_become_one_model_file(call, tmp_path):
     assert result.exit_code == 2
     assert "is a model file already" in result.stderr
     assert call("mine.safetensors", "-o", "mine.safetensors").exit_code == 2
+
+
+def test_the_weights_that_are_exported_are_never_written_over(call, tmp_path):
+    state = striate.models.create_model("mobilenet_v1_0.25_128").state_dict()
+    name = "mobilenet_v1_0.25_128.safetensors"
+    save_file(state, tmp_path / name)
+    before = (tmp_path / name).read_bytes()
+    for words in (["--to", "safetensors"], ["-o", name]):
+        result = call(f"mobilenet_v1_0.25_128:{name}", *words)
+        assert (result.exit_code, "the network that is to be exported" in result.output) == (2, True), result.output
+    assert (tmp_path / name).read_bytes() == before
+
+
+def test_how_logits_become_probabilities_is_said(call, model_file, world, tmp_path):
+    saved = load_model(model_file)
+    warm = tmp_path / "warm.safetensors"
+    save_model(warm, saved.model, saved.spec, saved.labels, temperature=1.25)
+    photo = next(world.photo_folder(tmp_path / "photos").rglob("*.png"))
+    result = striate.export(warm, check=photo, progress=False)  # one image is as good as a list of them
+    assert result.parity.images == 1
+    assert result.to_dict()["probabilities"] == "softmax(logits / 1.25)"
+    assert json.loads(result.path.with_name("warm.onnx.json").read_text())["probabilities"] == "softmax(logits / 1.25)"
+    assert exported(call, model_file, "-o", "plain.onnx", "--check", photo)["probabilities"] == "softmax(logits)"
 
 
 def test_it_is_checked_on_the_validation_images_that_the_manifest_names(call, run, tmp_path):

@@ -7,6 +7,7 @@ import os
 import shutil
 import struct
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -404,6 +405,32 @@ def test_the_comparison_is_spread_over_the_images(saved):
     exact = make_ready(saved, backend="torch", device="cpu")
     exact.compare_on(640, lambda positions: pytest.fail("nothing to compare"))
     assert exact.to_dict()["measured"] is None
+
+
+def test_the_comparison_is_of_the_probabilities_that_predict_shows(saved):
+    images = torch.randn(8, 3, 32, 32)
+
+    def difference(temperature: float) -> float:
+        warm = replace(saved, temperature=temperature)
+        ready = make_ready(warm, backend="torch", precision="bf16", device="cpu")
+        given = ready(images)
+        with torch.inference_mode():
+            exact = warm.model(images.contiguous(memory_format=torch.channels_last))
+        shown = [torch.softmax(logits / temperature, 1) for logits in (given, exact)]
+        assert ready.parity.largest_difference == pytest.approx(float((shown[0] - shown[1]).abs().max()), rel=1e-3)
+        return ready.parity.largest_difference
+
+    assert difference(8.0) < difference(1.0)
+
+
+@needs_export
+def test_a_comparison_on_enough_images_is_kept(run, tmp_path):
+    fresh = shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("engines"))
+    evaluate_run(fresh, backend="openvino")
+    later = Classifier.load(fresh, backend="openvino")
+    before = later.engine.parity
+    later.predict(digits(100))  # more than a comparison looks at
+    assert (later.engine.parity, later.engine.to_dict()["measured"]) == (before, "earlier")
 
 
 @needs_export

@@ -92,8 +92,8 @@ def _show(result: ExportResult) -> None:
         say(f"         {'; '.join(f'{step}: {feed[step]}' for step in feed if step != 'layout')}")
         for one in result.outputs:
             say(f"output   {one['name']}: {_shape(one)}")
-        if result.record.labels.multi_label:
-            say("         probabilities: sigmoid(logits); the threshold of each label is in the description")
+        also = "; the threshold of each label is in the description" if result.record.labels.multi_label else ""
+        say(f"         probabilities: {result.record.probabilities}{also}")
     say(
         f"checked  on {parity.images} images ({parity.source}) against predict: top-1 agrees on "
         f"{parity.top1_agreement:.1%}, probabilities differ by up to {parity.largest_difference:.1g}"

@@ -244,9 +244,9 @@ def _from_tiff(page: TiffPixels, least_side: int | None) -> Decoded:
         ink = top - pixels.astype(np.uint64)
         pixels = ((ink[..., :3] * ink[..., 3:] + top // 2) // top).astype(pixels.dtype)
     elif page.alpha:
-        alpha = pixels[..., -1:].astype(np.uint64)
-        on_white = pixels[..., :-1] * alpha + (top - alpha) * top
-        pixels = ((on_white + top // 2) // top).astype(pixels.dtype)
+        alpha, colours = pixels[..., -1:].astype(np.uint64), pixels[..., :-1].astype(np.uint64)
+        seen = colours if page.alpha == 1 else (colours * alpha + top // 2) // top
+        pixels = np.minimum(seen + (top - alpha), top).astype(pixels.dtype)
     return _from_array(pixels, "TIFF", least_side, mode, page.orientation if page.orientation in range(1, 9) else 1)
 
 

@@ -33,7 +33,7 @@ class TiffPixels:
 
     values: np.ndarray
     photometric: int
-    alpha: bool  # the last channel says how opaque a pixel is
+    alpha: int  # the last channel says how opaque a pixel is, whose colours are 1: multiplied by it already, 2: not
     orientation: int
 
 
@@ -50,7 +50,7 @@ def read_tiff(data: bytes) -> TiffPixels | None:
         height, width = tags[257][0], tags[256][0]
     except (struct.error, KeyError, IndexError):
         return None  # Pillow words the reason
-    everyday = max(bits) <= 8 and channels <= 4 and not (channels == 2 and not _has_alpha(tags))
+    everyday = max(bits) <= 8 and channels <= 4 and not (channels == 2 and not _alpha(tags))
     readable = tags.get(259, [1])[0] in (1, *_DEFLATE, *_THROUGH_LIBTIFF)
     if everyday or not readable or len(set(bits)) != 1 or bits[0] % 8 or not height or not width:
         return None
@@ -60,15 +60,19 @@ def read_tiff(data: bytes) -> TiffPixels | None:
     form = {1: "u", 2: "i", 3: "f"}.get(tags.get(339, [1])[0])
     if form is None or (form == "f" and bits[0] == 8):
         return None
-    layout = _Layout(tags, order, np.dtype(f"{order}{form}{bits[0] // 8}"), height, width, channels)
-    return TiffPixels(
-        layout.read(data), tags.get(262, [1])[0], _has_alpha(tags) and channels in (2, 4), tags.get(274, [1])[0]
-    )
+    try:
+        layout = _Layout(tags, order, np.dtype(f"{order}{form}{bits[0] // 8}"), height, width, channels)
+        values = layout.read(data)
+    except (struct.error, LookupError, TypeError, ValueError, OverflowError) as error:
+        raise NotPixelsError("damaged: the TIFF's header contradicts itself") from error
+    alpha = _alpha(tags) if channels in (2, 4) else 0
+    return TiffPixels(values, tags.get(262, [1])[0], alpha, tags.get(274, [1])[0])
 
 
-def _has_alpha(tags: dict[int, list[int]]) -> bool:
-    """Whether an extra sample is declared as alpha (1: premultiplied, 2: not) beside grey or colour."""
-    return tags.get(338, [0])[0] in (1, 2) and tags.get(262, [1])[0] in (0, 1, _RGB)
+def _alpha(tags: dict[int, list[int]]) -> int:
+    """How an extra sample is declared as alpha beside grey or colour (1: premultiplied, 2: not); 0: none is."""
+    kind = tags.get(338, [0])[0]
+    return kind if kind in (1, 2) and tags.get(262, [1])[0] in (0, 1, _RGB) else 0
 
 
 def _read_tags(data: bytes) -> tuple[dict[int, list[int]], str]:
@@ -84,7 +88,7 @@ def _read_tags(data: bytes) -> tuple[dict[int, list[int]], str]:
         at = start + number * entry
         tag, kind = struct.unpack_from(order + "HH", data, at)
         count = struct.unpack_from(order + pointer, data, at + 4)[0]
-        if kind not in _TYPES or count > len(data):
+        if kind not in _TYPES or not 0 < count <= len(data):
             continue
         values_at = at + 4 + inline
         if count * struct.calcsize(_TYPES[kind]) > inline:

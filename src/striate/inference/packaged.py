@@ -51,6 +51,12 @@ class ExportRecord:
             return "float32"
         return "uint8" if self.spec.bits <= 8 else "int32"
 
+    @property
+    def probabilities(self) -> str:
+        """What `predict` makes of the logits, as a formula."""
+        logits = "logits" if self.temperature == 1 else f"logits / {self.temperature:.6g}"
+        return f"{'sigmoid' if self.labels.multi_label else 'softmax'}({logits})"
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values: those to read back, and `feed`, the same said for whoever writes the code that feeds it."""
         row: dict[str, Any] = {
@@ -60,12 +66,13 @@ class ExportRecord:
             "labels": list(self.labels.names),
             "preprocessing": self.preprocessing,
             "feed": self.feed(),
+            "probabilities": self.probabilities,
             "versions": dict(self.versions),
         }
         if self.temperature != 1:
             row["temperature"] = self.temperature
         if self.labels.multi_label:
-            row |= {"multi_label": True, "probabilities": "sigmoid(logits)"}
+            row["multi_label"] = True
         if self.thresholds is not None:
             row["thresholds"] = list(self.thresholds)
         return row

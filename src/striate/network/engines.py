@@ -67,7 +67,7 @@ class Ready:
         logits = self._logits(images)
         if not self._compared and len(images):
             self._compared = True
-            if self._wants(len(images)):
+            if self._wants(min(len(images), IMAGES)):
                 self._compare(logits[:IMAGES], self._expected(images[:IMAGES]))
             self._report()
         return logits
@@ -140,7 +140,8 @@ class Ready:
 
     def _compare(self, given: torch.Tensor, expected: torch.Tensor) -> None:
         """Measure the parity and keep it with the engine."""
-        chances = partial(probabilities, multi_label=self.saved.labels.multi_label)
+        saved = self.saved
+        chances = partial(probabilities, temperature=saved.temperature, multi_label=saved.labels.multi_label)
         self.parity, self.measured = compare(given, expected, chances), "now"
         if self._cache is not None and self.engine is not None and self.engine.key is not None:
             self._cache.write_parity(self.engine.key, self.backend, self.precision, self.parity)
@@ -180,7 +181,8 @@ def make_ready(
         device: see `pick_device`; the back ends other than torch have the processor only.
         threads: of back ends other than torch; None for `thread_limit`.
         calibration: images for int8; None takes those that the network of a run was trained on.
-        images: how many will come, as far as is known; None counts as few.
+        images: how many will come; where that is not known (None), an engine that was built before is taken, but none
+            is built.
         views: passes for each image.
         offline: never use the network.
         progress: is told what was taken, why, and how it compares.

@@ -1,12 +1,13 @@
 """OpenVINO's engine, on the processor.
 
-One request at a time over all threads: the calls of one network come one after another, so that several streams would
-have nothing to do. The number of images is left open in the graph; a size that comes often is compiled for itself,
-which is soon done and makes every later call with it quicker.
+One request at a time over all threads: the calls of one network come one after another, or wait for each other, so
+that several streams would have nothing to do. The number of images is left open in the graph; a size that comes often
+is compiled for itself, which is soon done and makes every later call with it quicker.
 """
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,7 @@ class OpenVinoEngine:
         except RuntimeError as error:
             raise ModelError(f"OpenVINO cannot run this network: {_first_line(error)}", _HINT) from error
         self._calls: Counter[int] = Counter()
+        self._lock = threading.Lock()  # a request has one input and one output, whoever calls
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         """Normalised float32 [B, C, H, W] -> logits float32 [B, classes].
@@ -61,10 +63,11 @@ class OpenVinoEngine:
         pixels = images.contiguous().numpy()
         try:
             given = {0: self._tensor(pixels, shared_memory=True)}
-            answers = self._request(len(pixels)).infer(given, share_outputs=True)
+            with self._lock:
+                answers = self._request(len(pixels)).infer(given, share_outputs=True)
+                return torch.from_numpy(answers[0].copy())  # the request writes over its output next time
         except Exception as error:  # of several kinds, as C++'s own are
             raise ModelError(f"OpenVINO failed on images {list(images.shape)}: {_first_line(error)}", _HINT) from error
-        return torch.from_numpy(answers[0].copy())  # the request writes over its output next time
 
     def _request(self, count: int) -> Any:
         """What infers `count` images at once."""
