@@ -7,6 +7,7 @@ measuring and the training on a budget that is too short on any machine.
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -50,6 +51,22 @@ def test_a_plan_is_what_fits_at_the_speed_measured(session, heard, monkeypatch, 
     plan = planning.plan_for_budget(session, budget, heard)
     assert (plan.epochs, plan.steps_per_epoch) == (epochs, steps)
     assert heard.lines[-1].startswith(f"budget {budget:.0f} s: {said}")
+
+
+def test_an_epoch_of_one_batch_is_timed_over_several(session, monkeypatch):
+    """The first batches warm up; of an epoch of one they would be all that is timed."""
+    asked, now = [], iter([0.0, 9.0, 12.0, *(12.0 + 0.5 * step for step in range(1, 4))])
+
+    def epoch(number: int):
+        asked.append(number)
+        return iter(["batch"])
+
+    trial = SimpleNamespace(batches=SimpleNamespace(epoch=epoch, steps_per_epoch=1))
+    monkeypatch.setattr(planning, "_forward_backward", lambda *_: (0.0, None))
+    monkeypatch.setattr(planning, "_step", lambda _: None)
+    monkeypatch.setattr(planning.time, "perf_counter", lambda: next(now))
+    assert planning._seconds_per_batch(trial) == 0.5
+    assert asked == [0, 1, 2, 3, 4]
 
 
 def test_measuring_leaves_no_trace_and_more_time_gives_no_fewer_epochs(session, heard):

@@ -15,6 +15,7 @@ from tests.transfer.low_digits import quick, some_digits
 from striate import api
 from striate.checkpoint import load_model, save_model
 from striate.data import Dataset, load_data
+from striate.data.parts import part_of
 from striate.errors import CheckpointError, ModelError, UsageError
 from striate.linear.classifiers import fit_softmax, fit_svm
 from striate.models import create_model
@@ -29,10 +30,14 @@ from striate.transfer import linear_network, probing, wording
 from striate.transfer import plan as planning
 from striate.transfer.by_plan import resume_by_plan, train_by_plan
 from striate.transfer.codes import codes_of
+from striate.transfer.deciding import decide
 from striate.transfer.linear_network import with_classifiers
+from striate.transfer.made import Job
+from striate.transfer.plan import as_options
 from striate.transfer.probing import opened, probe
 from striate.transfer.result import KINDS
 from striate.transfer.verdict import PLAIN_GAIN, UNLIKE_GAIN
+from striate.transfer.without_epochs import train_without_epochs
 
 FILES = (
     "recipe.toml", "data.parquet", "environment.json", "metrics.jsonl", "model.safetensors", "evaluation.json",
@@ -311,6 +316,48 @@ def test_what_a_linear_classifier_has_no_use_for_is_named(
     again = replace(again, training=replace(again.training, run_dir=str(tmp_path / "again"), report=False))
     train_by_plan(again, dataset=other_digits, progress=heard)
     assert heard.warnings == []
+
+
+def test_of_a_plan_those_are_named_that_not_even_trials_used(source: Path, other_digits: Dataset, tmp_path, heard):
+    options = merged(
+        linear(source, tmp_path / "run", scenario="plan"),
+        {"schedule": {"epochs": 7}, "regularize": {"class_weights": "balanced"}, "training": {"snapshots": 1}},
+    )
+    decision = replace(decide(options, other_digits, given=False, progress=Silent()), options=None)
+    plan = replace(decision.plan, scenario="blend", cut=None, freeze_to=None, pretrained_lr=None)
+    (tmp_path / "run").mkdir()
+    train_without_epochs(
+        as_options(plan, options), other_digits, start=decision.start, run=RunFolder(tmp_path / "run"), planned=True,
+        progress=heard,
+    )  # fmt: skip
+    (warning,) = [line for line in heard.warnings if line.startswith("without effect")]
+    assert warning.partition("): ")[2].split(", ") == ["--class-weights", "--snapshots"]
+
+
+def test_several_seeds_of_a_plan_that_trains_nothing_are_one_run(source: Path, tmp_path: Path, monkeypatch, heard):
+    monkeypatch.setattr(planning, "_contenders", lambda *_: [])
+    options = merged(
+        linear(source, tmp_path / "runs", scenario="plan"), {"training": {"seeds": 3}, "data": {"limit": 200}}
+    )
+    repeated = api.train_and_report(options, progress=heard)
+    assert [one.epochs for one in repeated.runs] == [0]
+    assert any(line.startswith("--seeds 3: nothing in this network is random") for line in heard.warnings)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_groups_stay_together_where_strength_is_chosen(kind: str, source: Path, other_digits: Dataset, monkeypatch):
+    """Five copies of each image in one group: on folds that part them the weakest regularisation would look best."""
+    train = other_digits.splits["train"]
+    rows = np.tile(np.arange(60), 5)
+    five = replace(part_of(train, rows), groups=[f"image {row}" for row in rows.tolist()])
+    dealt = []
+    monkeypatch.setitem(linear_network.FITS, kind, lambda *args, folds, **_: dealt.append(folds) or fit_svm(*args))
+    saved = opened(str(source), other_digits, quick())
+    dataset = replace(other_digits, splits={"train": five})
+    job = Job(linear(source, Path("run"), kind, cut="stem"), dataset, saved, torch.device("cpu"), Silent())
+    linear_network.linear_network(job)
+    (folds,) = dealt
+    assert all(len(set(folds[rows == row].tolist())) == 1 for row in range(60))
 
 
 def test_a_linear_classifier_refuses_another_network_and_several_seeds(source: Path, other_digits: Dataset, tmp_path):

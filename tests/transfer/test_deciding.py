@@ -25,6 +25,7 @@ from striate.transfer.ancestry import seen_by
 from striate.transfer.by_plan import resume_by_plan, train_by_plan
 from striate.transfer.deciding import decide
 from striate.transfer.keeping import own_answers
+from striate.transfer.result import KINDS
 
 
 def _with_train(dataset: Dataset, rows: np.ndarray) -> Dataset:
@@ -214,6 +215,11 @@ def test_a_plan_keeps_to_the_cut_that_was_asked_for(source: Path):
         decision = decide(options, dataset, given=False, progress=Silent())
         assert decision.options.transfer.scenario in ("svm", "softmax")
         assert decision.options.transfer.cut == place
+        best = decision.probe.best
+        here = next(one for one in best.depths if one.place == place)
+        assert best.answers_at_cut.correct.mean() == pytest.approx(here.best.top1), "with which trials are compared"
+        assert {one.cut for one in decision.plan.scenarios if one.scenario in KINDS} == {place}
+        assert f"on the codes of {place} of" in decision.plan.why[0]
     with pytest.raises(ModelError, match="no place 'layer9'"):
         decide(
             quick(model={"from": str(source)}, transfer={"scenario": "plan", "cut": "layer9"}), dataset, given=False,

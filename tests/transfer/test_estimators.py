@@ -24,6 +24,7 @@ from sklearn.utils.estimator_checks import check_methods_subset_invariance, esti
 
 import striate
 from striate import CodesTransformer, StriateClassifier
+from striate.checkpoint import load_model
 from striate.data import load_data
 from striate.errors import DataError, ModelError, UsageError
 
@@ -256,6 +257,16 @@ def test_copies_answer_alike(digits, fitted, copied):
     assert other.get_params() == fitted.get_params()
     transformer = CodesTransformer("compact_xs", device="cpu").fit(digits[0])
     assert np.array_equal(copied(transformer).transform(digits[2]), transformer.transform(digits[2]))
+
+
+def test_thresholds_of_labels_are_kept(digits, tmp_path):
+    X, y, others, _ = digits
+    several = quick(val_fraction=0.3).fit(X, np.stack([y % 2, y > 4], axis=1).astype(int))
+    several.network_.thresholds = (0.9, 0.1)  # which an answer depends on
+    before = several.predict(others)
+    assert np.array_equal(pickle.loads(pickle.dumps(several)).predict(others), before)
+    several.save(tmp_path / "labels.safetensors")
+    assert load_model(tmp_path / "labels.safetensors").thresholds == pytest.approx((0.9, 0.1))
 
 
 def test_a_clone_has_the_options_and_is_not_fitted(fitted):

@@ -16,7 +16,7 @@ from striate.errors import DataError, ModelError, UnreadableImageError, UsageErr
 from striate.models import create_model
 from striate.models.cut import places, pooled_codes
 from striate.spec import InputSpec, Labels
-from striate.transfer.handed import split_of, value_range_of
+from striate.transfer.handed import checked_range, split_of, value_range_of
 
 SPEC = InputSpec(size=(16, 16), channels=3, mean=(0.4,), std=(0.3,))
 
@@ -118,6 +118,10 @@ def test_numbers_that_are_no_pixels_need_a_range():
 
 
 def test_the_type_says_what_is_white_or_the_numbers_do():
+    assert checked_range([0, 16]) == (0.0, 16.0)
+    for wrong in ((16, 0), (5, 5), (0, float("nan")), (1,), "ab"):
+        with pytest.raises(UsageError, match="value_range = "):
+            checked_range(wrong)
     assert value_range_of(np.zeros((1, 2), np.uint8)) is None
     assert value_range_of(np.zeros((1, 2), bool)) is None
     assert value_range_of(np.array([[0.2, 0.7]])) == (0.0, 1.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +89,15 @@ def test_nor_are_labels_of_training(dataset, tmp_path, right, said):
     law = PowerLaw(floor=0.1, scale=0.0, exponent=1.0)
     steps = next_steps(a_run(tmp_path, 1.0, wrong=0), dataset, a_probe(dataset, law, right=right))
     assert [one.kind for one in steps] == (["labels"] if said else [])
+
+
+def test_where_nothing_could_be_held_out_no_label_is_doubted(dataset, tmp_path):
+    probe = a_probe(dataset, PowerLaw(floor=0.0, scale=1.0, exponent=0.3))
+    none = Answers(
+        rows=np.empty(0, np.int64), targets=np.empty(0, np.int64), probabilities=np.empty((0, 2), np.float32)
+    )
+    probe = replace(probe, sources=(replace(probe.best, answers=none),))
+    assert next_steps(a_run(tmp_path, 1.0, wrong=0), dataset, probe) == ()  # warnings are errors here
 
 
 def test_recalls_that_chance_could_have_parted_name_no_weakest_class():

@@ -25,6 +25,7 @@ from striate.transfer.result import Accuracy, Answers, DepthProbe, PowerLaw, Pro
 from striate.transfer.trials import Outcome, Race, folds_to_try, next_trial, run_trials
 from striate.transfer.verdict import (
     EXPONENTS,
+    GROWTH,
     LEAST_DOUBT,
     UNLIKE_GAIN,
     USUAL_GAIN,
@@ -125,6 +126,31 @@ def test_a_short_trial_is_carried_on_to_the_whole_training():
     short, whole = (belief_of([tried(170, 180, shown=share)], "all", CURVE, 800) for share in (0.1, 1.0))
     assert short.top1 > whole.top1
     assert short.sd > whole.sd
+
+
+def test_a_training_of_few_steps_is_not_expected_to_gain_what_whole_ones_do():
+    gain = (0.3, 0.2)
+    whole, half, tenth = (belief_of([], "all", CURVE, 800, gain, length) for length in (1.0, 0.5, 0.1))
+    assert whole.top1 == pytest.approx(0.93)
+    assert whole.top1 > half.top1 > 0.9 > tenth.top1
+    assert whole.sd < half.sd < tenth.sd
+    error = 0.1 * (1 - 0.3 * 0.5) * 2 ** GROWTH["all"]  # by hand
+    assert half.top1 == pytest.approx(1 - error)
+    race = Race(epochs={"all": 3}, images=270, curve=CURVE, batches={"all": 16}, gains={"all": gain})
+    assert race.length("all") == pytest.approx(48 / 150)
+    assert race.belief("all") == belief_of([], "all", CURVE, 270, gain, 48 / 150)
+    assert Race(epochs={"all": 30}, images=270, curve=CURVE, batches={"all": 16}).length("all") == 1
+
+
+def test_no_expectation_holds_against_what_is_measured_beyond_all_doubt():
+    """Where 20 and 80 of 100 are right, what trainings usually come to says nothing about this one."""
+    gain = (0.3, 0.2)
+    ruined = belief_of([tried(20, 90, 100)], "all", CURVE, 800, gain)
+    assert ruined.top1 < 0.4
+    worse = belief_of([tried(86, 90, 100)], "all", CURVE, 800, gain)
+    assert worse.top1 > 0.88, "which chance may have done"
+    rescued = belief_of([tried(1990, 1000, 2000)], "all", BaselineCurve(0.5, 800), 800, (0.0, 0.05))
+    assert rescued.top1 > 0.9
 
 
 def test_the_exponent_of_growth_is_measured_where_a_fold_was_tried_twice():

@@ -86,7 +86,10 @@ def command(
     if as_json:
         print_json(result.to_dict() | ({"picture": picture} if picture else {}))
     else:
-        given = tuple(f"--{name.replace('_', '-')}" for name in given_options().get("data", {}))
+        names = [name for section in given_options().values() for name in section]
+        if click.get_current_context().get_parameter_source("runs") == click.core.ParameterSource.COMMANDLINE:
+            names.append("runs")
+        given = tuple(f"--{name.rstrip('_').replace('_', '-')}" for name in names)
         for line in lines_of(result, data, given):
             say(line)
     if picture is not None and not as_json:

@@ -10,6 +10,8 @@ import re
 import time
 from copy import deepcopy
 from dataclasses import replace
+from itertools import chain
+from statistics import median
 
 import torch
 
@@ -25,6 +27,7 @@ from striate.training.session import Session
 
 RANGE_TEST_STEPS = 100
 RANGE_TEST_RATES = (1e-6, 10.0)  # Smith 2015, arXiv:1506.01186, sec. 3.3: raise the rate until the loss diverges
+WARM_UP, TIMED = 2, 3  # batches that a step's time is not taken of, and of how many at least
 UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 
 
@@ -156,21 +159,23 @@ def plan_for_budget(session: Session, seconds: float, progress: Progress) -> Sch
 
 
 def _seconds_per_batch(trial: Session) -> float:
-    """The median over the batches of about two seconds, after two that warm up."""
+    """The median over the batches of about two seconds, after two that warm up; of so few, epoch after epoch."""
     times: list[float] = []
     begun = time.perf_counter()
     last = begun
-    for index, batch in enumerate(trial.batches.epoch(0)):
+    passes = map(trial.batches.epoch, range(WARM_UP + TIMED))
+    for index, batch in enumerate(chain.from_iterable(passes)):
         loss, _ = _forward_backward(trial, batch, 1)
         _step(trial)
         float(loss)  # waits for the device
         now = time.perf_counter()
-        if index >= 2:
+        if index >= WARM_UP:
             times.append(now - last)
         last = now
-        if now - begun > 2 and len(times) >= 3:
+        enough = len(times) >= TIMED and index + 1 >= trial.batches.steps_per_epoch  # all that one epoch has
+        if enough or (now - begun > 2 and len(times) >= TIMED):
             break
-    return sorted(times)[len(times) // 2] if times else last - begun
+    return median(times)
 
 
 def _validation_seconds(session: Session) -> float:

@@ -53,7 +53,8 @@ def repeat(options: TrainOptions, *, train: TrainOne = train, progress: Progress
     """Train `--seeds` times or over `--folds`, each into its own run folder; `train` does a single training.
 
     Folds with `--fold`'s split: every image is validation data exactly once. What the first run measured or found about
-    the machine, the later ones take over: they are to differ in their seeds or images alone.
+    the machine, the later ones take over: they are to differ in their seeds or images alone. Where it turns out that
+    nothing is trained by gradients, another seed would give the same network, and one run is all.
     """
     results: list[RunResult] = []
     for index, (title, one) in enumerate(variants(options), start=1):
@@ -61,6 +62,11 @@ def repeat(options: TrainOptions, *, train: TrainOne = train, progress: Progress
         if results:
             one = _computed_as(results[0], one)
         results.append(train(one, progress=progress))
+        if options.training.seeds > 1 and results[-1].epochs == 0:
+            progress.warn(
+                f"--seeds {options.training.seeds}: nothing in this network is random, one run is all there is"
+            )
+            break
     return RepeatResult(runs=tuple(results))
 
 

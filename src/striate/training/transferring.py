@@ -28,10 +28,11 @@ from striate.training.head_start import FITTED, RANDOM, why_not_fitted
 
 # Over the rows of `defaults.DEFAULTS`, by the kind of images. Where these are so few that an epoch is a step or two,
 # the epochs go on to "least_steps", as far as they would from scratch.
+LEAST_STEPS = 150
 FEW_EPOCHS: dict[str, dict[str, Any]] = {
-    "digits": {"seen": 60_000, "epochs": (3, 20), "least_steps": 150, "weight_decay": 1e-4},
-    "small": {"seen": 100_000, "epochs": (4, 20), "least_steps": 150, "weight_decay": 1e-4},
-    "photos": {"seen": 15_000, "epochs": (4, 15), "least_steps": 150, "weight_decay": 1e-4},
+    "digits": {"seen": 60_000, "epochs": (3, 20), "least_steps": LEAST_STEPS, "weight_decay": 1e-4},
+    "small": {"seen": 100_000, "epochs": (4, 20), "least_steps": LEAST_STEPS, "weight_decay": 1e-4},
+    "photos": {"seen": 15_000, "epochs": (4, 15), "least_steps": LEAST_STEPS, "weight_decay": 1e-4},
 }
 COPIED_RATE = 0.1  # of what was copied, as part of what a new head has that starts randomly
 FITTED_RATE = 0.01  # of a fitted head that learns alone, as part of the usual rate

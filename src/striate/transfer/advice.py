@@ -35,7 +35,8 @@ def probe(
 
     Args:
         data: a named set, a path, or a `Dataset`.
-        networks: trained networks as they are spelt for `--from`; none: those that `--from auto` would start from.
+        networks: trained networks as they are spelt for `--from`; none, or `auto`: those that `--from auto` would start
+            from.
         plan: also try short trainings against the best linear classifier, and recommend what to do.
         options: all options at once; keywords are put over them.
         progress: whether to show bars, or a `Progress` of your own.
@@ -53,6 +54,7 @@ def probe(
     from striate.data import load_data
     from striate.network import read_spelling
     from striate.training.defaults import check_feasible, resolve_runtime
+    from striate.training.start import AUTO
     from striate.transfer.ancestry import warn_of_known_images
     from striate.transfer.deciding import planned
     from striate.transfer.probing import opened
@@ -62,7 +64,9 @@ def probe(
     dataset = load_data(base.data, progress=shown) if isinstance(data, (str, Path)) else data
     check_feasible(dataset)
     sources = [networks] if isinstance(networks, (str, Path)) else networks
-    names = tuple(dict.fromkeys(map(str, sources))) or _found(base, dataset, shown)
+    names = tuple(dict.fromkeys(str(one) for one in sources if str(one) != AUTO))
+    if not names or len(names) < len(set(map(str, sources))):
+        names = tuple(dict.fromkeys((*names, *_found(base, dataset, shown))))
     for name in names:
         warn_of_known_images(read_spelling(name, base.training.runs).absolute, dataset, shown)
     base = resolve_runtime(base, shown)

@@ -220,7 +220,7 @@ def planned(
 
 
 def cut_off(found: ProbeResult, place: str) -> ProbeResult:
-    """The probe as it is for who may not look deeper than `place`, and whose linear classifiers read there.
+    """The probe as it is for who looks at `place` alone: the last place of a network that is cut there.
 
     Raises:
         ModelError: the best network has no such place.
@@ -229,10 +229,12 @@ def cut_off(found: ProbeResult, place: str) -> ProbeResult:
     known = [one.place for one in source.depths]
     if place not in known:
         raise ModelError(f"{source.model} has no place {place!r}", f"it has: {', '.join(known)}")
-    depths = source.depths[: known.index(place) + 1]
-    here = depths[-1]
-    kind = max(KINDS, key=lambda one: (here.by_kind(one).top1, one == source.single_kind))
-    held = replace(source, depths=depths, best_place=place, single_kind=kind, single=here.by_kind(kind), blend=None)
+    here = source.depths[known.index(place)]
+    kind = max(KINDS, key=lambda one: here.by_kind(one).top1)
+    held = replace(
+        source, depths=(here,), best_place=place, single_kind=kind, single=here.by_kind(kind), blend=None,
+        answers=source.answers_at_cut,
+    )  # fmt: skip
     return replace(found, sources=tuple(held if one.source == held.source else one for one in found.sources))
 
 

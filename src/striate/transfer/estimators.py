@@ -31,7 +31,7 @@ from striate.options import DataOptions, TrainOptions, merged, options_of, secti
 from striate.options.transfer import WITHOUT_EPOCHS
 from striate.runtime import pick_device
 from striate.transfer.features import At, codes_by_place, network_of, places_of
-from striate.transfer.handed import as_stack, split_of, training_data, value_range_of
+from striate.transfer.handed import as_stack, checked_range, split_of, training_data, value_range_of
 from striate.transfer.unseen import Warnings, own_code, save, trained, with_opened_network, with_packed_network
 
 OPTIONS = frozenset(one.name.rstrip("_") for one in options_of(TrainOptions))
@@ -74,7 +74,7 @@ class _ReadsImages:
             return listed
         if reset:
             given = self.value_range
-            self.value_range_ = value_range_of(numbers) if given is None else (float(given[0]), float(given[1]))
+            self.value_range_ = value_range_of(numbers) if given is None else checked_range(given)
         return numbers
 
     def _numbers(self, X: Any, reset: bool) -> np.ndarray:

@@ -62,15 +62,17 @@ def codes(
     Raises:
         UnreadableImageError: an image that cannot be decoded.
         DataError: no images, or numbers that are no pixels.
+        UsageError: a `value_range` that is none.
         ModelError, CheckpointError, UnknownNameError, OfflineError: no such network, weights or place.
     """
     prepare_torch()
     import numpy as np
 
     from striate.data import Dataset
-    from striate.transfer.handed import split_of
+    from striate.transfer.handed import checked_range, split_of
 
     shown = progress if isinstance(progress, Progress) else Console() if progress else Silent()
+    value_range = None if value_range is None else checked_range(value_range)
     saved = network_of(network, offline=offline, progress=shown)
     wanted = places_of(saved, at)
     if isinstance(images, Dataset):

@@ -137,6 +137,23 @@ def value_range_of(stack: np.ndarray) -> ValueRange | None:
     return (0.0, 1.0) if stack.dtype.kind == "f" and low >= 0 and high <= 1 else (low, high)
 
 
+def checked_range(given: Sequence[float]) -> ValueRange:
+    """What somebody says is black and white.
+
+    Raises:
+        UsageError: not two numbers, the smaller one first.
+    """
+    try:
+        low, high = map(float, given)
+    except (TypeError, ValueError):
+        low = high = math.nan
+    if not (low < high and math.isfinite(low) and math.isfinite(high)):
+        raise UsageError(
+            f"value_range = {given!r}", "expected the number that is black and a larger one that is white: (0, 255)"
+        )
+    return low, high
+
+
 def training_data(split: Split, targets: np.ndarray, names: Sequence[str], held_out: np.ndarray) -> Dataset:
     """A data set of classes `names` that trains on the images of `split` but those `held_out` (bool [n]).
 

@@ -77,10 +77,11 @@ def kept(job: Job, progress: Progress) -> Made:
         unknown = [name for name in labels.names if name not in network.labels.names]
         named = ", ".join(unknown[:_NAMED]) + (f" and {len(unknown) - _NAMED} more" if len(unknown) > _NAMED else "")
         what = f"does not know {named}" if unknown else "answers otherwise than these images are labelled"
-        raise ModelError(
-            f"--scenario keep leaves {options.model.from_} as it is, and its head {what}",
-            "--scenario plan measures what to train",
-        )
+        hint = "--scenario plan measures what to train"
+        if not unknown and any(name.isdecimal() for name in labels.names):
+            what = "has classes of these numbers, which may stand for anything in either"
+            hint += "; names in words, or all ten digits, are taken for the same classes"
+        raise ModelError(f"--scenario keep leaves {options.model.from_} as it is, and its head {what}", hint)
     same = _for_classes(network, labels, options, progress)
     return Made(same.model.eval(), temperature=same.temperature, thresholds=same.thresholds)
 

@@ -40,7 +40,8 @@ def linear_network(job: Job) -> Made:
     else:
         found = _codes(job, places_read(job.options, job.network.model))
         place = found.places[-1]
-        parts = [(place, FITS[scenario](found.by_place[place], found.targets, len(labels)))]
+        folds = _folds(job, found.targets)
+        parts = [(place, FITS[scenario](found.by_place[place], found.targets, len(labels), folds=folds))]
     logits = np.sum([linear.logits(found.by_place[place]) for place, linear in parts], axis=0, dtype=np.float32)
     seen = score(torch.from_numpy(logits), torch.from_numpy(found.targets), labels)
     notes = {
@@ -70,8 +71,7 @@ def _blended(job: Job) -> tuple[list[Part], Codes]:
     train, classes = job.dataset.splits["train"], len(job.dataset.labels)
     rows = thinned(train, np.arange(len(train)), most_images(job.options.transfer.probe_images, job.dataset))
     some = _codes(job, places_read(job.options, job.network.model), rows)
-    groups = None if train.groups is None else [train.groups[row] for row in rows.tolist()]
-    folds = fold_numbers(some.targets, digests=digests_of(train)[rows], groups=groups)
+    folds = _folds(job, some.targets, rows)
     blend, tried = None, {}
     if len(np.unique(some.targets)) > 1:
         tried = answers_by_depth(some.by_place, some.targets, folds, classes, job.progress)
@@ -79,9 +79,18 @@ def _blended(job: Job) -> tuple[list[Part], Codes]:
     wanted = some.places[-1:] if blend is None else [place for place, _ in blend.weights]
     found = some if len(rows) == len(train) else _codes(job, wanted)
     if blend is None:
-        return [(wanted[0], fit_svm(found.by_place[wanted[0]], found.targets, classes))], found
+        svm = fit_svm(found.by_place[wanted[0]], found.targets, classes, folds=_folds(job, found.targets))
+        return [(wanted[0], svm)], found
     fitted = fit_blend(blend, tried, found.by_place, found.targets, classes)
     return [(place, part) for (place, _), part in fitted.items()], found
+
+
+def _folds(job: Job, targets: np.ndarray, rows: np.ndarray | None = None) -> np.ndarray:
+    """The fold of each image, copies and groups on one side, as in probing."""
+    train = job.dataset.splits["train"]
+    chosen = np.arange(len(train)) if rows is None else rows
+    groups = None if train.groups is None else [train.groups[row] for row in chosen.tolist()]
+    return fold_numbers(targets, digests=digests_of(train)[chosen], groups=groups)
 
 
 def _codes(job: Job, wanted: Sequence[str], rows: np.ndarray | None = None) -> Codes:

@@ -220,7 +220,7 @@ def _labels(run: RunFolder, dataset: Dataset, probe: ProbeResult | None) -> list
 
 def _of_training(dataset: Dataset, probe: ProbeResult | None) -> list[Doubt]:
     answers = probe.best.answers if probe is not None else None
-    if answers is None or answers.correct.mean() < GOOD_ENOUGH:
+    if answers is None or not len(answers.rows) or answers.correct.mean() < GOOD_ENOUGH:
         return []
     train, names = dataset.splits["train"], dataset.labels.names
     sure = answers.probabilities.max(axis=1)

@@ -21,11 +21,12 @@ from striate.layers.normalization import has_normalization
 from striate.options import TrainOptions, TransferOptions
 from striate.options.transfer import KEEP, LINEAR, WITHOUT_EPOCHS
 from striate.progress import Progress, Silent
+from striate.runtime import kept_random_state
 from striate.spec import Labels
 from striate.training.defaults import kind_of
 from striate.training.head_start import RANDOM, why_not_fitted
 from striate.training.planning import parse_duration
-from striate.training.prepare import resolved_for
+from striate.training.prepare import prepare, resolved_for
 from striate.training.transferring import head_is_new
 from striate.training.trial import try_out
 from striate.transfer import wording
@@ -132,8 +133,10 @@ def plan_transfer(
     if contenders:
         if faster is not None:
             notes.append(wording.unlike(source, faster, race.gains.get("all", USUAL_GAIN)[0]))
-        race.epochs = {name: _epochs(one, dataset, start) for name, one in settled.items()}
-        settled |= _race(race, settled, folds, dataset, start, notes, progress)
+        whole = {name: _resolved(one, dataset, start) for name, one in settled.items()}
+        race.epochs = {name: one.schedule.epochs or 1 for name, one in whole.items()}
+        race.batches = {name: max(1, n // (one.optimizer.batch_size or 1)) for name, one in whole.items()}
+        _race(race, settled, folds, dataset, start, notes, progress)
     beliefs = {name: race.belief(name) for name in race.epochs}
     estimates = estimates_of(source, probe.images, curve, n, race, beliefs)
     doubts = {name: belief.sd for name, belief in beliefs.items()} | doubt_of_other(source, baseline)
@@ -147,7 +150,7 @@ def plan_transfer(
     scenario = choose(allowed, prices) if allowed else source.best_kind
     chosen = next(one for one in estimates if one.scenario == scenario)
     gain = chosen.expected_top1 - carried(curve, source.top.best.top1 - flattery(source), n)
-    trained = settled.get(scenario, options)
+    trained = _as_trained(settled[scenario], dataset, start) if scenario in settled else options
     return TransferPlan(
         source="scratch" if scenario == "scratch" else source.source,
         scenario=scenario,
@@ -250,11 +253,18 @@ def _settled(options: TrainOptions, scenario: str, source: str, faster: float | 
     return replace(settled, transfer=replace(settled.transfer, pretrained_lr=faster))
 
 
-def _epochs(options: TrainOptions, dataset: Dataset, start: SavedModel) -> int:
-    """Epochs of the whole training."""
+def _resolved(options: TrainOptions, dataset: Dataset, start: SavedModel) -> TrainOptions:
+    """What the whole training goes by, but for what the network decides."""
     scratch = options.transfer.scenario == "scratch"
-    resolved, _, _ = resolved_for(options, dataset, start=None if scratch else start)
-    return resolved.schedule.epochs or 1
+    return resolved_for(options, dataset, start=None if scratch else start)[0]
+
+
+def _as_trained(options: TrainOptions, dataset: Dataset, start: SavedModel) -> TrainOptions:
+    """What the whole training goes by; rates follow from its batches, which are larger than those of trials."""
+    scratch = options.transfer.scenario == "scratch"
+    with kept_random_state():
+        resolved, spec, copied = resolved_for(options, dataset, start=None if scratch else start)
+        return prepare(resolved, spec, dataset, given=None, start=copied, budgeted=False, progress=Silent()).options
 
 
 def _race(
@@ -265,10 +275,10 @@ def _race(
     start: SavedModel,
     notes: list[str],
     progress: Progress,
-) -> dict[str, TrainOptions]:
-    """Fill `race`; returns the options of each scenario with nothing left open."""
+) -> None:
+    """Fill `race`."""
     train = dataset.splits["train"]
-    trying, resolved = "", {}
+    trying = ""
 
     def trial(scenario: str, learn: Rows, held_out: Rows, epochs: int) -> Outcome:
         nonlocal trying
@@ -278,7 +288,6 @@ def _race(
         tried = try_out(
             one, trial_data(dataset, learn, held_out), start=None if scenario == "scratch" else start, progress=Silent()
         )
-        resolved[scenario] = tried.options
         seconds = time.perf_counter() - begun
         return Outcome(tried.correct, seconds, tried.seconds_per_image, tried.seconds_of_start / len(learn))
 
@@ -296,7 +305,6 @@ def _race(
         except StriateError as error:  # a scenario that this network or these images do not allow, or that diverges
             notes.append(f"{trying} was left out: {error.message}.")
             race.epochs = {one: count for one, count in race.epochs.items() if one != trying}
-    return resolved
 
 
 def as_options(plan: TransferPlan, options: TrainOptions) -> TrainOptions:

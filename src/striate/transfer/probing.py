@@ -203,6 +203,7 @@ def _probed(
     similarity = similarity_of(
         tried[PIXELS, kind].correct, correct, codes.places.index(place), codes.statistics
     )  # fmt: skip
+    at_cut = options.transfer.cut if options.transfer.cut in codes.places else None
     name = source if isinstance(source, str) else str(saved.notes.get("source", saved.model.architecture.name))
     return SourceProbe(
         source=name, model=saved.model.architecture.name,
@@ -213,6 +214,7 @@ def _probed(
         similarity=similarity, learning_curve=points, power_law=law,
         forecast=forecasts(law, len(dataset.splits["train"])),
         answers=_answers(seen, known if blend is None else blend.answers),
+        answers_at_cut=_answers(seen, _better(at_cut, tried)) if at_cut is not None else None,
         seconds_forward=codes.seconds_forward, seconds_per_image=codes.seconds_per_image,
         seconds_fitting=time.perf_counter() - started,
         from_cache=codes.from_cache,
@@ -232,6 +234,11 @@ def _best(places: Sequence[str], tried: Tried) -> tuple[str, str]:
     chosen = {kind: places[_last_best(trusted[kind])] for kind in KINDS}
     kind = max(KINDS, key=lambda one: int(tried[chosen[one], one].correct.sum()))  # the first of equals
     return chosen[kind], kind
+
+
+def _better(place: str, tried: Tried) -> OutOfFold:
+    """The classifier at a place that has more right answers; of equals the first kind."""
+    return max((tried[place, kind] for kind in KINDS), key=lambda one: int(one.correct.sum()))
 
 
 def _record_of(blend: Blend[Member], places: Sequence[str]) -> BlendProbe:

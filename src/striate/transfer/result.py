@@ -222,6 +222,8 @@ class SourceProbe:
     power_law: PowerLaw | None = None
     forecast: tuple[Forecast, ...] = ()
     answers: Answers | None = field(default=None, compare=False)  # of what is best
+    # of the better classifier of each kind at the place to cut at, where one was asked for
+    answers_at_cut: Answers | None = field(default=None, compare=False)
     # of the head as it is, where it knows all the classes, to images that are new to it
     own_answers: Answers | None = field(default=None, compare=False)
     seconds_forward: float = 0.0

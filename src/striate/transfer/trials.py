@@ -16,6 +16,7 @@ from striate.data import Split
 from striate.data.parts import Rows, folds_of, thinned
 from striate.progress import Progress
 from striate.training.head_start import MOST_IMAGES
+from striate.training.transferring import LEAST_STEPS
 from striate.transfer.verdict import (
     USUAL_GAIN,
     BaselineCurve,
@@ -70,6 +71,7 @@ class Race:
     epochs: Mapping[str, int]  # of the whole training, by scenario
     images: int
     curve: BaselineCurve
+    batches: Mapping[str, int] = field(default_factory=dict)  # of one of its epochs
     gains: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # see `belief_of`, where not as usual
     prices: dict[str, float] = field(default_factory=dict)  # seconds per image and epoch
     starts: dict[str, float] = field(default_factory=dict)  # seconds of fitting a new head, per image
@@ -97,7 +99,12 @@ class Race:
     def belief(self, scenario: str) -> Belief:
         """What to expect of a scenario."""
         gain = self.gains.get(scenario, USUAL_GAIN)
-        return belief_of(self.tried, scenario, self.curve, self.images, gain)
+        return belief_of(self.tried, scenario, self.curve, self.images, gain, self.length(scenario))
+
+    def length(self, scenario: str) -> float:
+        """Of the whole training, as part of the fewest steps of one that nobody has shortened; at most 1."""
+        steps = self.epochs[scenario] * self.batches.get(scenario, LEAST_STEPS)
+        return min(1.0, max(1, steps) / LEAST_STEPS)
 
     def beliefs(self) -> dict[str, Belief]:
         """What to expect of each scenario, and of the baseline that they are compared with."""

@@ -83,7 +83,7 @@ def save(saved: SavedModel, path: Path) -> None:
     """
     save_model(
         path, saved.model, saved.spec, saved.labels, scores=saved.scores, notes=saved.notes,
-        temperature=saved.temperature,
+        temperature=saved.temperature, thresholds=saved.thresholds,
     )  # fmt: skip
 
 

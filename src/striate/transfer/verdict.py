@@ -36,6 +36,9 @@ USUAL_GAIN = (0.0, 0.3)
 # `all` comes to between 0.43 behind the best linear classifier and 0.04 ahead of it (`gains` of the result file).
 PLAIN_GAIN = (0.0, 0.15)
 UNLIKE_GAIN = (0.3, 0.2)
+# Standard deviations from what is usual beyond which a measurement is no case of it: the usual then counts as much less
+# sure (by as much as brings it to so many), since a normal prior would hold against any number of wrong answers.
+SURPRISING = 3.0
 FURTHEST = 3.0  # no learning curve is trusted to change an error by more than this factor
 LEAST_DOUBT = 0.005  # nothing is known better than to half a point
 WORTH = (0.0025, 0.005)  # a dearer scenario must promise at least the first; a doubtful one at most the second, more
@@ -106,11 +109,13 @@ def belief_of(
     curve: BaselineCurve,
     images: int,
     gain: tuple[float, float] = USUAL_GAIN,
+    length: float = 1.0,
 ) -> Belief:
     """What to expect of `scenario` with all `images`, from its trials (the longest of each fold counts) or none.
 
     The measured difference to the baseline, carried on to the whole training of both, is drawn towards what is
-    usual by as much as chance could have made it (the mean of a normal prior and a normal measurement).
+    usual by as much as chance could have made it (the mean of a normal prior and a normal measurement). A training
+    that is shorter than usual is ahead by less, and makes as many more mistakes as errors grow by.
 
     Args:
         trials: of all scenarios.
@@ -119,26 +124,30 @@ def belief_of(
         images: to learn from, in the whole training.
         gain: by which part of the baseline's error the scenario is usually ahead of it, and the standard
             deviation of that.
+        length: of the whole training, as part of one of usual length; at most 1.
     """
-    linear = 1 - curve.at(images)
-    usual, prior = gain[0] * curve.at(images), (gain[1] * curve.at(images) + LEAST_DOUBT) ** 2
+    linear, exponent = 1 - curve.at(images), _usual_growth(scenario, curve)
+    error = curve.at(images) * (1 - gain[0] * length) * length**-exponent
+    usual, shorter = curve.at(images) - error, error * abs(math.log(length)) * _apart(exponent)
+    prior = (gain[1] * curve.at(images) + LEAST_DOUBT) ** 2 + shorter**2
     counted = longest(trials, scenario)
     if not counted:
-        return Belief(min(1.0, linear + usual), math.sqrt(prior))
+        return Belief(_fraction(linear + usual), math.sqrt(prior))
     correct, baseline = (np.concatenate([getattr(one, name) for one in counted]) for name in ("correct", "baseline"))
     shown = float(np.average([one.shown for one in counted], weights=[len(one.correct) for one in counted]))
     learned = round(float(np.mean([one.baseline_learned for one in counted])))
-    error, n = 1 - float(correct.mean()), len(correct)
-    gained, doubt = still_to_gain(error, shown, growth(trials, scenario, curve))
+    wrong, n = 1 - float(correct.mean()), len(correct)
+    gained, doubt = still_to_gain(wrong, shown, growth(trials, scenario, curve))
     baseline_growth = curve.at(learned) - curve.at(images)
     # a linear classifier that answers was chosen by its answers, which flatters it; the curve's error does not
     flattery = np.mean([one.baseline_usual for one in counted]) - (1 - curve.error)
     measured = float(correct.mean() - baseline.mean() + flattery) + gained - baseline_growth
     noise = (int((correct != baseline).sum()) + 1) / n**2  # McNemar's, with one more so that none is not certainty
     noise += doubt**2 + (baseline_growth / 2) ** 2
+    prior = max(prior, ((measured - usual) / SURPRISING) ** 2 - noise)
     weight = prior / (prior + noise)
     expected = linear + usual + weight * (measured - usual)
-    return Belief(min(1.0, expected), max(math.sqrt(prior * noise / (prior + noise)), 1e-6))
+    return Belief(_fraction(expected), max(math.sqrt(prior * noise / (prior + noise)), 1e-6))
 
 
 def growth(trials: Sequence[Tried], scenario: str, curve: BaselineCurve) -> tuple[float, float]:
@@ -148,7 +157,7 @@ def growth(trials: Sequence[Tried], scenario: str, curve: BaselineCurve) -> tupl
     a normal prior and a normal measurement), for half at most: over longer trainings errors fall more slowly.
     """
     usual, found, doubts = _usual_growth(scenario, curve), [], []
-    apart = EXPONENTS[0] + EXPONENTS[1] * usual
+    apart = _apart(usual)
     for last in longest(trials, scenario):
         for one in trials:
             if (one.scenario, one.fold) == (scenario, last.fold) and one.shown < 0.8 * last.shown:
@@ -169,6 +178,15 @@ def _usual_growth(scenario: str, curve: BaselineCurve) -> float:
         return 0.0  # it begins with what answers that well: images shown may as well make it worse
     exponent = curve.exponent
     return GROWTH[scenario] if exponent is None else min(STEEPEST, OF_LINEAR[scenario] * exponent)
+
+
+def _apart(exponent: float) -> float:
+    """How much exponents differ from what is usual, as a standard deviation."""
+    return EXPONENTS[0] + EXPONENTS[1] * exponent
+
+
+def _fraction(value: float) -> float:
+    return min(1.0, max(0.0, value))
 
 
 def still_to_gain(error: float, shown: float, exponent: tuple[float, float]) -> tuple[float, float]:

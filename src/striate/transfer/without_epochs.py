@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import fields, replace
 
 from striate.checkpoint import SavedModel, load_model, save_model, write_atomically
@@ -52,8 +52,8 @@ def train_without_epochs(
         dataset: as loaded.
         start: the network, opened.
         run: the folder, which is there.
-        planned: whether measurements chose the scenario, so that other options had their effect on them; where it was
-            asked for, options that do nothing are named.
+        planned: whether measurements chose the scenario: trials went by epochs, rates and distortions that were asked
+            for. Options that did nothing at all are named.
         phases: seconds that this run took before, by phase.
         progress: is told what is done.
 
@@ -66,7 +66,7 @@ def train_without_epochs(
     with watch.phase("prepare"):
         asked = locate_start(options)
         options, spec, _ = resolved_for(_plain(asked), dataset, start=start)
-        if not planned and (idle := _idle(asked, options)):
+        if idle := _idle(asked, options, _KEPT_FROM_TRIALS if planned else None):
             progress.warn(
                 f"without effect where nothing is trained by gradients (--scenario {options.transfer.scenario}): "
                 f"{', '.join(idle)}"
@@ -155,6 +155,12 @@ _WITHOUT_EFFECT = {
 }  # fmt: skip
 
 
+# Of these not even trials make use, or what they bring is not in the network that is fitted instead.
+_KEPT_FROM_TRIALS = (
+    "class_weights", "sampling", "ema", "best_by", "early_stopping", "snapshots", "tensorboard", "record",
+)  # fmt: skip
+
+
 def _plain(options: TrainOptions) -> TrainOptions:
     """What has no meaning without gradients is switched off, so that the recipe does not say otherwise."""
     sections = {}
@@ -168,13 +174,17 @@ def _plain(options: TrainOptions) -> TrainOptions:
     return replace(options, **sections)
 
 
-def _idle(asked: TrainOptions, resolved: TrainOptions) -> list[str]:
-    """The flags that ask for what has no effect; what the recipe of such a run says is what happens anyhow."""
+def _idle(asked: TrainOptions, resolved: TrainOptions, among: Collection[str] | None) -> list[str]:
+    """The flags, of those that count, that ask for what has no effect.
+
+    What the recipe of such a run says is what happens anyhow.
+    """
     return [
         f"--{name.replace('_', '-')}"
         for section, names in _without_effect()
         for name in names
-        if getattr(getattr(asked, section), name)
+        if (among is None or name in among)
+        and getattr(getattr(asked, section), name)
         not in (getattr(type(getattr(asked, section))(), name), getattr(getattr(resolved, section), name))
     ]
 

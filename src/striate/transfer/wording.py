@@ -99,9 +99,8 @@ def _linear(source: SourceProbe) -> str:
         one = source.best
         alone = f"; at the best place alone, {one.place}, the better of both kinds answers {percent(one.best.top1)}"
     else:
-        where = "the last place" if source.best_place == last.place else source.best_place
         kind = _sentence(KINDS[source.best_kind])
-        line = f"{kind} on the codes of {where} of {short(source.source)} answers {right}it"
+        line = f"{kind} on the codes of {source.best_place} of {short(source.source)} answers {right}it"
         alone = ""
     if source.best_place != last.place:
         alone += f"; on the last codes, {last.place}, the better of both answers {percent(last.best.top1)}"
