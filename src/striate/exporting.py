@@ -21,6 +21,7 @@ import torch
 from striate.checkpoint import SavedModel, load_model, save_model
 from striate.data import decode, fit, load_data, normalise
 from striate.errors import CheckpointError, DataError, ModelError, StriateError, UsageError
+from striate.inference.engine_cache import remove_abandoned
 from striate.inference.export import (
     Format,
     Run,
@@ -221,6 +222,7 @@ def _place(run: str | Path, runs: str | Path, saved: SavedModel, format: Format,
 
 
 def _staging(path: Path) -> Path:
+    remove_abandoned(path.parent, f"{path.name}.")
     try:
         return Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
     except OSError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -150,6 +151,16 @@ def test_the_weights_that_are_exported_are_never_written_over(call, tmp_path):
         result = call(f"mobilenet_v1_0.25_128:{name}", *words)
         assert (result.exit_code, "the network that is to be exported" in result.output) == (2, True), result.output
     assert (tmp_path / name).read_bytes() == before
+
+
+def test_what_a_killed_export_left_goes_after_a_day(call, model_file, tmp_path):
+    for name in (".net.safetensors.old.part", ".net.safetensors.new.part", ".other.safetensors.old.part"):
+        (tmp_path / name).mkdir()
+        if "new" not in name:
+            os.utime(tmp_path / name, (1e9, 1e9))
+    exported(call, model_file, "-o", "net.safetensors")
+    left = {path.name for path in tmp_path.iterdir() if path.suffix == ".part"}
+    assert left == {".net.safetensors.new.part", ".other.safetensors.old.part"}
 
 
 def test_how_logits_become_probabilities_is_said(call, model_file, world, tmp_path):

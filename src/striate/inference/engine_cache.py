@@ -22,6 +22,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -178,7 +179,7 @@ def _keep(
     """Build into a folder of its own, then give it its name."""
     place = cache.folder / key
     part = place.with_name(f".{key}.{os.getpid()}-{threading.get_native_id()}.part")
-    _remove_abandoned(cache.folder)
+    remove_abandoned(cache.folder)
     try:
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
@@ -194,9 +195,9 @@ def _keep(
         ) from error
 
 
-def _remove_abandoned(folder: Path) -> None:
-    """What processes that were killed have left of their builds."""
-    for path in folder.glob(".*"):
+def remove_abandoned(folder: Path, name: str = "") -> None:
+    """What processes that were killed have left in `folder` of what was to be `name`; by default of anything."""
+    for path in folder.glob(f".{escape(name)}*"):
         with suppress(OSError):
             if path.suffix in (".part", ".damaged") and time.time() - path.stat().st_mtime > _ABANDONED:
                 shutil.rmtree(path, ignore_errors=True)
