@@ -216,7 +216,7 @@ def _place(run: str | Path, runs: str | Path, saved: SavedModel, format: Format,
     if path.suffix.lower() != format.suffix:
         raise UsageError(f"{path.name} is not the name of a file for {format.name}", f"it must end in {format.suffix}")
     source = saved.path if beside else own.path
-    if source is not None and source.is_file() and path.exists() and path.samefile(source):
+    if source.is_file() and path.exists() and path.samefile(source):
         raise UsageError(f"{path} is the network that is to be exported", "name another file with -o")
     return path
 

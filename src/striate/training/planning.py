@@ -172,8 +172,7 @@ def _seconds_per_batch(trial: Session) -> float:
         if index >= WARM_UP:
             times.append(now - last)
         last = now
-        enough = len(times) >= TIMED and index + 1 >= trial.batches.steps_per_epoch  # all that one epoch has
-        if enough or (now - begun > 2 and len(times) >= TIMED):
+        if len(times) >= TIMED and (now - begun > 2 or index + 1 >= trial.batches.steps_per_epoch):
             break
     return median(times)
 

@@ -65,7 +65,7 @@ def probe(
     check_feasible(dataset)
     sources = [networks] if isinstance(networks, (str, Path)) else networks
     names = tuple(dict.fromkeys(str(one) for one in sources if str(one) != AUTO))
-    if not names or len(names) < len(set(map(str, sources))):
+    if not names or AUTO in map(str, sources):
         names = tuple(dict.fromkeys((*names, *_found(base, dataset, shown))))
     for name in names:
         warn_of_known_images(read_spelling(name, base.training.runs).absolute, dataset, shown)

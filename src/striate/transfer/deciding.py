@@ -230,9 +230,8 @@ def cut_off(found: ProbeResult, place: str) -> ProbeResult:
     if place not in known:
         raise ModelError(f"{source.model} has no place {place!r}", f"it has: {', '.join(known)}")
     here = source.depths[known.index(place)]
-    kind = max(KINDS, key=lambda one: here.by_kind(one).top1)
     held = replace(
-        source, depths=(here,), best_place=place, single_kind=kind, single=here.by_kind(kind), blend=None,
+        source, depths=(here,), best_place=place, single_kind=here.best_kind, single=here.best, blend=None,
         answers=source.answers_at_cut,
     )  # fmt: skip
     return replace(found, sources=tuple(held if one.source == held.source else one for one in found.sources))

@@ -203,18 +203,19 @@ def _probed(
     similarity = similarity_of(
         tried[PIXELS, kind].correct, correct, codes.places.index(place), codes.statistics
     )  # fmt: skip
-    at_cut = options.transfer.cut if options.transfer.cut in codes.places else None
+    depths = tuple(_depth(one, codes.by_place[one].shape[1], tried) for one in codes.places)
+    at_cut = next((tried[one.place, one.best_kind] for one in depths if one.place == options.transfer.cut), None)
     name = source if isinstance(source, str) else str(saved.notes.get("source", saved.model.architecture.name))
     return SourceProbe(
         source=name, model=saved.model.architecture.name,
-        depths=tuple(_depth(one, codes.by_place[one].shape[1], tried) for one in codes.places),
+        depths=depths,
         pixels=_depth(PIXELS, codes.pixels.shape[1], tried), best_place=place,
         single_kind=kind, single=_expected(codes.places, tried, known),
         blend=None if blend is None else _record_of(blend, codes.places),
         similarity=similarity, learning_curve=points, power_law=law,
         forecast=forecasts(law, len(dataset.splits["train"])),
         answers=_answers(seen, known if blend is None else blend.answers),
-        answers_at_cut=_answers(seen, _better(at_cut, tried)) if at_cut is not None else None,
+        answers_at_cut=None if at_cut is None else _answers(seen, at_cut),
         seconds_forward=codes.seconds_forward, seconds_per_image=codes.seconds_per_image,
         seconds_fitting=time.perf_counter() - started,
         from_cache=codes.from_cache,
@@ -234,11 +235,6 @@ def _best(places: Sequence[str], tried: Tried) -> tuple[str, str]:
     chosen = {kind: places[_last_best(trusted[kind])] for kind in KINDS}
     kind = max(KINDS, key=lambda one: int(tried[chosen[one], one].correct.sum()))  # the first of equals
     return chosen[kind], kind
-
-
-def _better(place: str, tried: Tried) -> OutOfFold:
-    """The classifier at a place that has more right answers; of equals the first kind."""
-    return max((tried[place, kind] for kind in KINDS), key=lambda one: int(one.correct.sum()))
 
 
 def _record_of(blend: Blend[Member], places: Sequence[str]) -> BlendProbe:

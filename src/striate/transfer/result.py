@@ -61,9 +61,14 @@ class DepthProbe:
         return self.svm if kind == "svm" else self.softmax
 
     @property
+    def best_kind(self) -> str:
+        """The better of both classifiers; of equals the SVM."""
+        return max(KINDS, key=lambda one: self.by_kind(one).top1)
+
+    @property
     def best(self) -> Accuracy:
         """That of the better of both classifiers."""
-        return max(self.svm, self.softmax, key=lambda one: one.top1)
+        return self.by_kind(self.best_kind)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -222,7 +227,7 @@ class SourceProbe:
     power_law: PowerLaw | None = None
     forecast: tuple[Forecast, ...] = ()
     answers: Answers | None = field(default=None, compare=False)  # of what is best
-    # of the better classifier of each kind at the place to cut at, where one was asked for
+    # of the better classifier at the place to cut at, where one was asked for
     answers_at_cut: Answers | None = field(default=None, compare=False)
     # of the head as it is, where it knows all the classes, to images that are new to it
     own_answers: Answers | None = field(default=None, compare=False)
