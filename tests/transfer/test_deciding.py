@@ -23,8 +23,9 @@ from striate.runfolder import RunFolder
 from striate.spec import Labels
 from striate.transfer.ancestry import seen_by
 from striate.transfer.by_plan import resume_by_plan, train_by_plan
-from striate.transfer.deciding import decide
+from striate.transfer.deciding import cut_off, decide
 from striate.transfer.keeping import own_answers
+from striate.transfer.probing import probe
 from striate.transfer.result import KINDS
 
 
@@ -208,6 +209,27 @@ def test_the_winner_of_several_networks_decides_the_scenario(source: Path, tmp_p
     assert decision.plan is not None
 
 
+def test_with_a_cut_trials_are_compared_with_the_classifier_there(source: Path, other_digits: Dataset):
+    found = probe(other_digits, [str(source)], quick(transfer={"cut": "stem"}), cache=None)
+    assert found.best.blend is not None, "of all depths, which answers otherwise"
+    held = cut_off(found, "stem").best
+    assert held.answers.correct.mean() == pytest.approx(held.single.top1)
+    assert not np.array_equal(held.answers.probabilities, found.best.answers.probabilities)
+    assert [held.best_by_kind(kind).place for kind in KINDS] == ["stem", "stem"]
+
+
+def test_classes_that_are_mere_numbers_are_said_to_tell_nothing(source: Path, tmp_path: Path):
+    dataset, saved = some_digits((0, 1, 2)), load_model(source)
+    numbered = tmp_path / "numbered.safetensors"
+    save_model(numbered, saved.model, saved.spec, Labels(tuple("01234")))
+    options = quick(
+        model={"from": str(numbered)}, transfer={"scenario": "keep"}, training={"run_dir": str(tmp_path / "run")}
+    )
+    with pytest.raises(ModelError, match="may stand for anything") as refused:
+        train_by_plan(options, dataset=replace(dataset, labels=Labels(tuple("012"))))
+    assert "names in words" in refused.value.hint
+
+
 def test_a_plan_keeps_to_the_cut_that_was_asked_for(source: Path):
     dataset = some_digits((5, 6, 7), per_class=4)
     for place in ("stem", places(load_model(source).model)[1]):
@@ -215,9 +237,6 @@ def test_a_plan_keeps_to_the_cut_that_was_asked_for(source: Path):
         decision = decide(options, dataset, given=False, progress=Silent())
         assert decision.options.transfer.scenario in ("svm", "softmax")
         assert decision.options.transfer.cut == place
-        best = decision.probe.best
-        here = next(one for one in best.depths if one.place == place)
-        assert best.answers_at_cut.correct.mean() == pytest.approx(here.best.top1), "with which trials are compared"
         assert {one.cut for one in decision.plan.scenarios if one.scenario in KINDS} == {place}
         assert f"on the codes of {place} of" in decision.plan.why[0]
     with pytest.raises(ModelError, match="no place 'layer9'"):

@@ -41,6 +41,17 @@ def test_json_and_picture(source, tmp_path, monkeypatch):
     assert again["sources"][0]["depths"] == found["sources"][0]["depths"]
 
 
+def test_the_command_that_follows_says_what_was_given(source, tmp_path, monkeypatch):
+    monkeypatch.setenv("STRIATE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("striate.transfer.plan.LEAST_SECONDS", 1.0)
+    words = ("--limit", "100", "--probe-images", "60", "--runs", str(source.parent))
+    result = call("digits", "--from", source.name, *words)
+    assert result.exit_code == 0, result.output
+    (last,) = [line for line in result.stdout.splitlines() if line.startswith("next")]
+    given = last.partition(", with ")[2].removesuffix(" as here").split()
+    assert set(given) == {word for word in (*words, *QUICK) if word.startswith("--")}
+
+
 def test_what_a_person_reads(source, tmp_path, monkeypatch):
     monkeypatch.setenv("STRIATE_CACHE", str(tmp_path / "cache"))
     result = call("digits", "--limit", "150", "--from", str(source), "--no-plan")
